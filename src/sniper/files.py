@@ -1,0 +1,51 @@
+"""Writing files that matter: complete under their final name, or not there at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sniper.errors import StorageError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.
+
+    A reader sees the old file or the new one, never a part, whatever kills the process. On an error the
+    temporary file is removed and the old file stays.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full.
+    """
+    final = Path(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        os.close(handle)
+    except OSError as error:
+        raise StorageError(f"cannot write {final}: {error.strerror or error}; free space or choose another folder") from error
+    partial = Path(name)
+    try:
+        yield partial
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, final)
+    except OSError as error:
+        raise StorageError(f"cannot write {final}: {error.strerror or error}; free space or choose another folder") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, completely or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write ``content`` to ``path``, completely or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)

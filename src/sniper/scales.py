@@ -1,0 +1,91 @@
+"""Levels of the pyramid: how an image is zoomed, and which objects count at that zoom.
+
+Valid ranges are the square root of box area in *original* pixels, as in SNIP (arXiv 1711.08189, section 5).
+See ``docs/method.md``, "Levels and valid ranges".
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from sniper.config import Config
+
+Bound = Annotated[float, Field(ge=0)]
+Range = tuple[Bound, Bound | None]
+
+
+class Level(Config):
+    """One zoom. Give exactly one form: ``factor``, or ``short_px`` and ``long_px`` (either or both)."""
+
+    factor: float | None = Field(None, gt=0, description="network px per original px, the same for every image")
+    short_px: int | None = Field(None, gt=0, description="resize so that the short side has this many px ...")
+    long_px: int | None = Field(None, gt=0, description="... unless the long side would exceed this many px")
+    train_range_px: Range = Field(
+        (0.0, None), description="valid objects in training, sqrt(area) in original px, low <= size < high; null = open"
+    )
+    infer_range_px: Range = Field(
+        (0.0, None), description="detections kept at inference, sqrt(area) in original px; null = open"
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        sides = self.short_px is not None or self.long_px is not None
+        if (self.factor is not None) == sides:
+            raise ValueError("a level takes either factor, or short_px and/or long_px")
+        for name in ("train_range_px", "infer_range_px"):
+            low, high = getattr(self, name)
+            if high is not None and high <= low:
+                raise ValueError(f"{name}: the upper bound {high} must exceed the lower bound {low}")
+        return self
+
+    def scale(self, sizes_wh: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
+        """(I,) zoom of images of (I, 2) size, network px per original px.
+
+        With both sides given, the short side rules unless the rounded long side would exceed ``long_px``.
+        """
+        sizes = np.asarray(sizes_wh, dtype=np.float64).reshape(-1, 2)
+        if self.factor is not None:
+            return np.full(len(sizes), self.factor)
+        short, long = sizes.min(axis=1), sizes.max(axis=1)
+        if self.short_px is None:
+            assert self.long_px is not None
+            return self.long_px / long
+        scale = self.short_px / short
+        if self.long_px is None:
+            return scale
+        return np.where(np.round(scale * long) > self.long_px, self.long_px / long, scale)
+
+
+def bounds(range_px: Range) -> tuple[float, float]:
+    """A range with its open end as infinity."""
+    low, high = range_px
+    return float(low), math.inf if high is None else float(high)
+
+
+class Pyramid(Config):
+    """The levels of a run, finest first, and the size of its chips."""
+
+    levels: tuple[Level, ...] = Field(min_length=1, description="zoom levels, finest first")
+    chip_px: int = Field(512, ge=64, description="side of a chip, network px")
+
+    def scales(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(I, L) zoom of every image at every level."""
+        return np.stack([level.scale(sizes_wh) for level in self.levels], axis=1)
+
+    def train_ranges_px(self) -> NDArray[np.float64]:
+        """(L, 2) valid ranges in training, original px, open ends as infinity."""
+        return np.asarray([bounds(level.train_range_px) for level in self.levels], dtype=np.float64)
+
+    def infer_ranges_px(self) -> NDArray[np.float64]:
+        """(L, 2) ranges kept at inference, original px, open ends as infinity."""
+        return np.asarray([bounds(level.infer_range_px) for level in self.levels], dtype=np.float64)
+
+
+class PyramidConfig(Config):
+    """How the pyramid is chosen: given level by level, or derived from the dataset."""
+
+    levels: Literal["auto"] | tuple[Level, ...] = Field("auto", description="'auto', or the levels, finest first")
+    chip_px: int | Literal["auto"] = Field("auto", description="side of a chip, network px; auto: 512")

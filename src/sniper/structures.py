@@ -1,0 +1,98 @@
+"""What flows between the loader, a detector and the code around it (torch).
+
+The shape alphabet of the whole package: B images of a batch, N boxes (padded to the longest), A anchors,
+R regions, C classes, L levels, H and W pixels. "Network px" are pixels of the canvas that a detector sees;
+``original px = (network px + origin) / scale``.
+"""
+
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class ObjectState(IntEnum):
+    """What a chip may teach about an object in it."""
+
+    EMPTY = -1  # a padded slot, no object
+    VALID = 0  # in range and assigned to this chip: learned
+    IGNORED = 1  # there, but out of range or another chip's: neither object nor background
+    CROWD = 2  # a region with unlabelled objects inside: nothing in it is background
+
+
+@dataclass(slots=True)
+class Images:
+    """A batch of canvases.
+
+    ``pixels`` leave the loader as uint8 (little to move) and become floating point RGB in [0, 1] in ``to``;
+    mean and deviation are each detector's own affair. Pictures lie in the top-left corner of their canvas.
+    """
+
+    pixels: Tensor  # (B, 3, H, W) RGB
+    content_hw: Tensor  # (B, 2) int64: rows and columns that show the picture; the rest is padding
+    scale: Tensor  # (B,) float32: network px per original px
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    def to(self, device: torch.device | str, *, channels_last: bool = False) -> Self:
+        """Everything on ``device``, pixels as float in [0, 1]."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        pixels = moved["pixels"]
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.to(torch.float32).div_(255)
+        if channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        moved["pixels"] = pixels
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """Page-locked copies, for overlapped transfers to a GPU."""
+        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+
+@dataclass(slots=True)
+class Batch(Images):
+    """Chips with what they may teach. Boxes are padded to the longest chip; see ``state``."""
+
+    boxes: Tensor  # (B, N, 4) float32 xyxy, network px, clipped to the content
+    labels: Tensor  # (B, N) int64 class index from 0; -1 in empty slots
+    state: Tensor  # (B, N) int64, an ObjectState each
+    range_px: Tensor  # (B, 2) float32: valid range as sqrt(area), network px; the upper end may be inf
+    chip_index: Tensor  # (B,) int64: row in the epoch's chip table
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, N) bool: objects to learn."""
+        return self.state == ObjectState.VALID
+
+    @property
+    def ignored(self) -> Tensor:
+        """(B, N) bool: objects that are neither learned nor background."""
+        return self.state == ObjectState.IGNORED
+
+    @property
+    def crowd(self) -> Tensor:
+        """(B, N) bool: regions of unlabelled objects."""
+        return self.state == ObjectState.CROWD
+
+    def targets(self) -> list[dict[str, Tensor]]:
+        """The valid objects of each chip as torchvision's detectors take them: ``boxes`` and ``labels``."""
+        return [
+            {"boxes": boxes[valid], "labels": labels[valid]}
+            for boxes, labels, valid in zip(self.boxes, self.labels, self.valid, strict=True)
+        ]
+
+
+@dataclass(slots=True)
+class Detections:
+    """What a detector found on one canvas, or in one image."""
+
+    boxes: Tensor  # (N, 4) xyxy; network px from a detector
+    scores: Tensor  # (N,) in [0, 1]
+    labels: Tensor  # (N,) int64 class index from 0
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
