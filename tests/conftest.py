@@ -1,0 +1,32 @@
+"""Fixtures that find the recorded numbers and the third-party data, which are not part of the project."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers recorded from the original code; another set of the same layout through SNIPER_GOLDEN."""
+    folder = Path(os.environ.get("SNIPER_GOLDEN", ROOT.parent / "shared" / "golden"))
+    if not folder.is_dir():
+        pytest.skip(f"recorded numbers are not here: {folder} (set SNIPER_GOLDEN)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Third-party images and annotations for tests; never part of the project."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"third-party test data are not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
