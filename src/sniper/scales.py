@@ -88,4 +88,149 @@ class PyramidConfig(Config):
     """How the pyramid is chosen: given level by level, or derived from the dataset."""
 
     levels: Literal["auto"] | tuple[Level, ...] = Field("auto", description="'auto', or the levels, finest first")
-    chip_px: int | Literal["auto"] = Field("auto", description="side of a chip, network px; auto: 512")
+    chip_px: int | Literal["auto"] = Field(
+        "auto", description="side of a chip, network px; auto: 512, less where all zoomed images are smaller"
+    )
+    object_px: float | Literal["auto"] = Field(
+        "auto", description="size the detector sees best, sqrt(area) in network px; auto: 4 feature cells"
+    )
+    max_zoom: float = Field(4.0, gt=0, description="the finest level that auto may choose, network px per original px")
+
+
+SPREAD = 5.0  # ratio of the largest to the smallest object size that one level should have to learn
+TRAIN_OVERLAP = 1.5  # neighbouring training ranges share this ratio of sizes, so that no size is at an edge twice
+INFER_OVERLAP = 2.0  # and a little more at inference, as the published ranges do: predicted sizes are noisy
+COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
+
+
+def derive_pyramid(
+    object_wh: NDArray[np.floating],
+    object_image: NDArray[np.integer],
+    image_wh: NDArray[np.integer],
+    *,
+    object_px: float,
+    chip_px: int | None = None,
+    max_zoom: float = 4.0,
+    margin: float = 0.12,
+) -> Pyramid:
+    """Levels, ranges and chip size from the sizes of a dataset's objects.
+
+    The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``SPREAD``;
+    each part becomes a level that zooms the part's geometric centre to ``object_px``. Where that shrinks
+    most images below one chip, the level shows whole images in one chip instead: no pixel is saved by going lower.
+    The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
+    (long thin ones, or ones larger than a chip). ``docs/method.md``, "Automatic levels".
+
+    Args:
+        object_wh: (N, 2) sizes of the objects, original px.
+        object_image: (N,) image of each object, row of ``image_wh``.
+        image_wh: (I, 2) sizes of the images, original px.
+        object_px: size the detector sees best, network px.
+        chip_px: side of a chip, network px; None chooses it.
+        max_zoom: the finest zoom allowed.
+        margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
+    """
+    sizes = np.sqrt(np.asarray(object_wh, dtype=np.float64).prod(axis=1))
+    usable = sizes >= 2
+    chip = chip_px or 512
+    if not usable.any():
+        return Pyramid(levels=(Level(long_px=chip),), chip_px=chip)
+    low, high = np.quantile(sizes[usable], [0.02, 0.98])
+    parts = max(1, math.ceil(math.log(high / low) / math.log(SPREAD) - 1e-9))
+    edges = np.geomspace(low, high, parts + 1)
+    centres = np.sqrt(edges[:-1] * edges[1:])
+    factors = [float(f"{min(object_px / centre, max_zoom):.2g}") for centre in centres]
+    if chip_px is None:
+        chip = _chip_side(image_wh, factors[0])
+    levels = _with_ranges(_forms(factors, image_wh, chip), list(edges[1:-1]))
+    return _widened(
+        Pyramid(levels=levels, chip_px=chip), np.asarray(object_wh)[usable], object_image[usable], image_wh, margin
+    )
+
+
+def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:
+    """512, or less where even the zoomed images are smaller."""
+    needed = float(np.max(image_wh)) * finest
+    return int(min(512, max(128, 32 * math.ceil(needed / 32))))
+
+
+def _forms(factors: list[float], image_wh: NDArray[np.integer], chip_px: int) -> list[Level]:
+    """A level for each factor; one 'whole image in a chip' level in place of all that shrink images below a chip."""
+    median_long = float(np.median(image_wh.max(axis=1)))
+    forms: list[Level] = []
+    for factor in factors:
+        if factor * median_long <= chip_px:
+            forms.append(Level(long_px=chip_px))
+            break
+        forms.append(Level(factor=factor))
+    return forms
+
+
+def _with_ranges(forms: list[Level], edges: list[float]) -> tuple[Level, ...]:
+    """Training and inference ranges that meet at ``edges`` with the usual overlaps; the ends stay open."""
+    inner = edges[: len(forms) - 1]
+
+    def ranges(overlap: float) -> list[Range]:
+        half = math.sqrt(overlap)
+        lows = [0.0] + [float(f"{edge / half:.3g}") for edge in inner]
+        highs: list[float | None] = [float(f"{edge * half:.3g}") for edge in inner] + [None]
+        return list(zip(lows, highs, strict=True))
+
+    return tuple(
+        form.model_copy(update={"train_range_px": train, "infer_range_px": infer})
+        for form, train, infer in zip(forms, ranges(TRAIN_OVERLAP), ranges(INFER_OVERLAP), strict=True)
+    )
+
+
+def _widened(
+    pyramid: Pyramid,
+    object_wh: NDArray[np.floating],
+    object_image: NDArray[np.integer],
+    image_wh: NDArray[np.integer],
+    margin: float,
+) -> Pyramid:
+    """The pyramid with its coarse end changed until ``COVERED`` of the objects are valid at some level."""
+    levels = list(pyramid.levels)
+
+    def covered(candidate: list[Level]) -> float:
+        trial = Pyramid(levels=tuple(candidate), chip_px=pyramid.chip_px)
+        return float(valid_levels(trial, object_wh, object_image, image_wh, margin=margin).any(axis=1).mean())
+
+    if covered(levels) < COVERED and levels[-1].factor is not None:
+        sizes = np.sqrt(object_wh.prod(axis=1))
+        fits = valid_levels(pyramid, object_wh, object_image, image_wh, margin=margin).any(axis=1)
+        edge = float(f"{max(np.quantile(sizes[~fits], 0.05) / math.sqrt(TRAIN_OVERLAP), 1.0):.3g}")
+        whole = Level(
+            long_px=pyramid.chip_px, train_range_px=(edge, None), infer_range_px=(float(f"{edge / 1.2:.3g}"), None)
+        )
+        levels.append(whole)
+    while covered(levels) < COVERED and levels[-1].train_range_px[0] > 1:
+        low = float(f"{levels[-1].train_range_px[0] * 0.7:.3g}")
+        infer_low = min(levels[-1].infer_range_px[0], float(f"{low / 1.2:.3g}"))
+        levels[-1] = levels[-1].model_copy(update={"train_range_px": (low, None), "infer_range_px": (infer_low, None)})
+    return Pyramid(levels=tuple(levels), chip_px=pyramid.chip_px)
+
+
+def valid_levels(
+    pyramid: Pyramid,
+    object_wh: NDArray[np.floating],
+    object_image: NDArray[np.integer],
+    image_wh: NDArray[np.integer],
+    *,
+    margin: float = 0.12,
+    min_side_px: float = 2.0,
+) -> NDArray[np.bool_]:
+    """(N, L) whether each object is valid at each level: in its training range, not tiny, and sure to fit in a chip.
+
+    An object fits where, along each axis, its zoomed side leaves ``margin`` of the chip free, or the whole
+    zoomed image is no longer than a chip.
+    """
+    wh = np.asarray(object_wh, dtype=np.float64)
+    scales = pyramid.scales(image_wh)[object_image]  # (N, L)
+    room = pyramid.chip_px * (1 - margin)
+    zoomed_image = np.ceil(np.asarray(image_wh, dtype=np.float64)[object_image][:, None, :] * scales[..., None] - 1e-6)
+    fits = ((wh[:, None, :] * scales[..., None] <= room) | (zoomed_image <= pyramid.chip_px)).all(axis=2)
+    sizes = np.sqrt(wh.prod(axis=1))[:, None]
+    ranges = pyramid.train_ranges_px()
+    in_range = (sizes >= ranges[None, :, 0]) & (sizes < ranges[None, :, 1])
+    return fits & in_range & (wh.min(axis=1) >= min_side_px)[:, None]
