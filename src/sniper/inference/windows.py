@@ -1,0 +1,82 @@
+"""Where to look: the windows of one image at one level, and which detections a window border has cut.
+
+A zoomed image that is not larger than a window is looked at whole; a larger one in overlapping windows, so
+that memory is bounded by the window and not by the image.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CANVAS_STEP = 128  # canvases are rounded up to this, so that images of similar shape share a batch
+
+
+class Window(NamedTuple):
+    """A rectangle of the zoomed image, network px."""
+
+    image: int  # position of the image in its group
+    level: int
+    scale: float  # network px per original px
+    origin_xy: tuple[int, int]
+    content_wh: tuple[int, int]
+
+    @property
+    def canvas_wh(self) -> tuple[int, int]:
+        """Canvas that holds the content. It depends on this window alone, so a batch gives what one image gives."""
+        width, height = self.content_wh
+        return CANVAS_STEP * math.ceil(width / CANVAS_STEP), CANVAS_STEP * math.ceil(height / CANVAS_STEP)
+
+
+def zoomed_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Size of the zoomed image in whole network px."""
+    return tuple(max(1, math.ceil(side * scale - 1e-6)) for side in size_wh)  # type: ignore[return-value]
+
+
+def starts(length: int, window_px: int, overlap_px: int) -> list[int]:
+    """Evenly spread window origins along an axis; neighbours share at least ``overlap_px``."""
+    if length <= window_px:
+        return [0]
+    count = math.ceil((length - overlap_px) / (window_px - overlap_px))
+    return [round(k * (length - window_px) / (count - 1)) for k in range(count)]
+
+
+def windows_of(
+    image: int, size_wh: tuple[int, int], level: int, scale: float, *, window_px: int, overlap_px: int
+) -> list[Window]:
+    """The windows of one image at one level, row by row."""
+    width, height = zoomed_size(size_wh, scale)
+    return [
+        Window(image, level, scale, (x, y), (min(window_px, width), min(window_px, height)))
+        for y in starts(height, window_px, overlap_px)
+        for x in starts(width, window_px, overlap_px)
+    ]
+
+
+def cut_by_border(
+    boxes_xyxy: NDArray[np.floating],
+    window: Window,
+    size_wh: tuple[int, int],
+    *,
+    overlap_px: float,
+    touch_px: float = 2.0,
+) -> NDArray[np.bool_]:
+    """(N,) whether a box touches a window side that is not an image side, and a neighbour surely sees it whole.
+
+    Args:
+        boxes_xyxy: (N, 4) boxes in the window, network px.
+        window: the window they were found in.
+        size_wh: size of the image, original px.
+        overlap_px: what neighbouring windows share, network px; a larger box may be cut in every window and stays.
+        touch_px: how close to the side counts as touching, network px.
+    """
+    zoomed = zoomed_size(size_wh, window.scale)
+    cut = np.zeros(len(boxes_xyxy), dtype=bool)
+    for axis in (0, 1):
+        whole_elsewhere = boxes_xyxy[:, axis + 2] - boxes_xyxy[:, axis] < overlap_px - 2 * touch_px
+        if window.origin_xy[axis] > 0:
+            cut |= whole_elsewhere & (boxes_xyxy[:, axis] < touch_px)
+        if window.origin_xy[axis] + window.content_wh[axis] < zoomed[axis]:
+            cut |= whole_elsewhere & (boxes_xyxy[:, axis + 2] > window.content_wh[axis] - touch_px)
+    return cut
