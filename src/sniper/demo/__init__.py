@@ -1,0 +1,1 @@
+"""``sniper demo``: the whole method on packaged photos and weights, without a network."""
