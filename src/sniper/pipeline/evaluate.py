@@ -1,0 +1,137 @@
+"""Run a detector over a dataset and measure it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sniper.data.source import load_dataset
+from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco
+from sniper.files import write_text
+from sniper.inference.pyramid import InferenceConfig, PictureDetections, detect_images
+from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.sources import BadImage, Skipped, table_pictures
+from sniper.report.curves import draw_pr_curves
+from sniper.scales import Pyramid
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A dataset's score and what it cost."""
+
+    result: CocoResult
+    detections: DetectionTable
+    seconds: float
+    pixels_per_image: float  # canvas pixels that the network saw, mean
+    skipped: list[tuple[str, str]]  # files left out, with the reason
+
+
+def detect_table(
+    detector: nn.Module,
+    table: AnnotationTable,
+    pyramid: Pyramid,
+    config: InferenceConfig,
+    *,
+    device: torch.device | str = "cpu",
+    on_bad_image: BadImage = "stop",
+    tick: Tick | None = None,
+) -> tuple[DetectionTable, float, list[tuple[str, str]]]:
+    """Detections of a dataset's images, canvas pixels an image, and the files skipped."""
+    skipped = Skipped()
+    found: list[PictureDetections] = []
+    for one in detect_images(detector, table_pictures(table, skipped, on_bad_image), pyramid, config, device=device):  # type: ignore[arg-type]
+        found.append(one)
+        if tick:
+            tick(1)
+    counts = [len(one.scores) for one in found]
+    columns = DetectionTable.from_arrays(
+        image_row=np.repeat([one.key for one in found], counts).astype(np.int64),
+        boxes_xyxy=_joined([one.boxes_xyxy for one in found], (0, 4), np.float32),
+        scores=_joined([one.scores for one in found], (0,), np.float32),
+        labels=_joined([one.labels for one in found], (0,), np.int32),
+        levels=_joined([one.levels for one in found], (0,), np.int16),
+        image_ids=table.image_ids,
+    )
+    pixels = sum(one.pixels_processed for one in found) / max(len(found), 1)
+    return columns, pixels, skipped.files
+
+
+def _joined(parts: list[np.ndarray], empty: tuple[int, ...], kind: type) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(empty, dtype=kind)
+
+
+def evaluate_table(
+    detector: nn.Module,
+    table: AnnotationTable,
+    pyramid: Pyramid,
+    inference: InferenceConfig,
+    protocol: CocoEvalConfig,
+    *,
+    device: torch.device | str = "cpu",
+    on_bad_image: BadImage = "stop",
+    tick: Tick | None = None,
+) -> Evaluation:
+    """COCO evaluation of a detector on a dataset that is already loaded."""
+    start = time.perf_counter()
+    detections, pixels, skipped = detect_table(
+        detector, table, pyramid, inference, device=device, on_bad_image=on_bad_image, tick=tick
+    )
+    seconds = time.perf_counter() - start
+    return Evaluation(evaluate_coco(table, detections, protocol), detections, seconds, pixels, skipped)
+
+
+def evaluate(
+    checkpoint: Path | str | Model,
+    data: Path | str | AnnotationTable,
+    *,
+    split: str | None = None,
+    output: Path | str | None = None,
+    detector: nn.Module | None = None,
+    device: str = "auto",
+    on_bad_image: BadImage = "stop",
+    tick: Tick | None = None,
+) -> Evaluation:
+    """Measure a checkpoint on a dataset, by the COCO protocol.
+
+    Args:
+        checkpoint: weights file, run folder, or a model already loaded.
+        data: dataset by path (its form is found), or a table.
+        split: split of the dataset, where it holds several.
+        output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
+        detector: your own detector, for a checkpoint of it.
+        device: ``auto``, ``cpu``, ``cuda:0``, ...
+        on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
+        tick: called with the number of images done, for progress.
+    """
+    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
+    table = data if isinstance(data, AnnotationTable) else load_dataset(data, split=split, classes=model.class_names)
+    done = evaluate_table(
+        model.detector,
+        table,
+        model.pyramid,
+        model.recipe.inference,
+        model.recipe.evaluation,
+        device=model.device,
+        on_bad_image=on_bad_image,
+        tick=tick,
+    )
+    if output is not None:
+        save_evaluation(done, table, output)
+    return done
+
+
+def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str) -> None:
+    """``predictions.json`` as the COCO server takes it, ``metrics.json`` and the precision-recall curves."""
+    folder = Path(folder)
+    done.detections.write_coco_results(folder / "predictions.json", table.class_ids)
+    numbers = done.result.as_dict() | {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image}
+    write_text(folder / "metrics.json", json.dumps(numbers, indent=1))
+    draw_pr_curves(done.result.pr_curves, path=folder / "pr_curves.png")

@@ -1,0 +1,108 @@
+"""From a recipe to a pyramid and a detector, and from a checkpoint back to both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sniper.data.table import AnnotationTable
+from sniper.detectors.protocol import Detector
+from sniper.detectors.sniper import build_sniper
+from sniper.errors import CheckpointError
+from sniper.recipe import Recipe
+from sniper.scales import Pyramid, derive_pyramid
+from sniper.training.checkpoint import load_detector_weights, load_weights
+
+COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes the first GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyramid]:
+    """The pyramid of a recipe for a dataset, and the recipe with it written out."""
+    wanted = recipe.pyramid
+    chip_px = None if wanted.chip_px == "auto" else wanted.chip_px
+    if wanted.levels == "auto":
+        learned = ~table.crowd
+        boxes = table.boxes_xyxy[learned]
+        image = np.repeat(np.arange(len(table)), np.diff(table.offsets))[learned]
+        object_px = COMFORTABLE_CELLS * recipe.model.stride if wanted.object_px == "auto" else wanted.object_px
+        pyramid = derive_pyramid(
+            boxes[:, 2:] - boxes[:, :2],
+            image,
+            table.sizes_wh,
+            object_px=float(object_px),
+            chip_px=chip_px,
+            max_zoom=wanted.max_zoom,
+        )
+    else:
+        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or 512)
+    written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
+    return recipe.model_copy(update={"pyramid": written}), pyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A detector ready to run, with all that a checkpoint knows of it."""
+
+    detector: nn.Module  # satisfies detectors.protocol.Detector; in evaluation mode on ``device``
+    recipe: Recipe  # resolved
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    device: torch.device
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """Levels, ranges and chip size that it was trained with."""
+        levels, chip_px = self.recipe.pyramid.levels, self.recipe.pyramid.chip_px
+        assert levels != "auto" and chip_px != "auto", "a checkpoint's recipe is resolved"
+        return Pyramid(levels=levels, chip_px=chip_px)
+
+
+def load_model(
+    checkpoint: Path | str, *, detector: nn.Module | None = None, device: str = "auto", recipe: Recipe | None = None
+) -> Model:
+    """A trained detector from a ``.safetensors`` checkpoint or a run folder (its ``best``, else ``last``).
+
+    Args:
+        checkpoint: file or run folder.
+        detector: your own detector, built as it was for training; none: the reference detector of the checkpoint.
+        device: ``auto``, ``cpu``, ``cuda:0``, ...
+        recipe: settings to use in place of the checkpoint's own.
+
+    Raises:
+        CheckpointError: missing, damaged, not written by sniper, or for another detector.
+    """
+    path = checkpoint_file(checkpoint)
+    meta = load_weights(path).meta
+    settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
+    if detector is None:
+        # Its weights are about to be loaded: do not look for the ones it started from.
+        blank = settings.model.model_copy(update={"weights": None})
+        detector = build_sniper(blank, len(meta.class_names))
+    if not isinstance(detector, Detector):
+        raise CheckpointError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
+    load_detector_weights(detector, path)
+    place = pick_device(device)
+    detector = detector.to(place).eval()
+    return Model(detector, settings, tuple(meta.class_names), tuple(meta.class_ids), place)
+
+
+def checkpoint_file(checkpoint: Path | str) -> Path:
+    """The weights file that a path means."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        for name in ("best.safetensors", "last-ema.safetensors", "last.safetensors"):
+            if (path / name).is_file():
+                return path / name
+        raise CheckpointError(f"{path}: no best.safetensors or last.safetensors in this folder; give a run folder or a file")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; give a .safetensors file or a run folder")
+    return path

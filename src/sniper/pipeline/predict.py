@@ -1,0 +1,177 @@
+"""Detect in images, folders and videos; write results as JSON and as pictures."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from sniper.data.images import read_image
+from sniper.errors import StorageError
+from sniper.files import replacing, write_text
+from sniper.inference.pyramid import Picture, PictureDetections, detect_images
+from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.sources import BadImage, Skipped, expand, file_pictures, is_video, video_facts, video_pictures
+from sniper.report.draw import draw_detections
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was found in one image or video frame."""
+
+    path: Path
+    frame: int | None  # of a video, from 0
+    boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
+    scores: NDArray[np.float32]  # (N,)
+    labels: NDArray[np.int32]  # (N,)
+    class_names: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, boxes as ``x, y, width, height`` in original px."""
+        return {
+            "file": str(self.path),
+            **({} if self.frame is None else {"frame": self.frame}),
+            "detections": [
+                {
+                    "class": self.class_names[label],
+                    "score": round(float(score), 5),
+                    "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                }
+                for (x1, y1, x2, y2), score, label in zip(self.boxes_xyxy, self.scores, self.labels, strict=True)
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions in the order of their files, and the files left out."""
+
+    items: list[Prediction]
+    skipped: list[tuple[str, str]]
+
+
+def predict(
+    checkpoint: Path | str | Model,
+    sources: str | Path | Iterable[str | Path],
+    *,
+    output: Path | str | None = None,
+    min_score: float = 0.05,
+    draw_min_score: float = 0.3,
+    draw: bool = True,
+    detector: nn.Module | None = None,
+    device: str = "auto",
+    on_bad_image: BadImage = "stop",
+    tick: Tick | None = None,
+) -> Predictions:
+    """Detect in anything that can be looked at.
+
+    Args:
+        checkpoint: weights file, run folder, or a model already loaded.
+        sources: images, globs, folders and videos.
+        output: folder for ``predictions.json`` and the drawn images or videos; none: no files.
+        min_score: detections below it are left out of the result.
+        draw_min_score: detections below it are left out of the pictures.
+        draw: whether to draw at all.
+        detector: your own detector, for a checkpoint of it.
+        device: ``auto``, ``cpu``, ``cuda:0``, ...
+        on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
+        tick: called with the number of images or frames done.
+    """
+    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
+    paths = expand([sources] if isinstance(sources, str | Path) else sources)
+    folder = Path(output) if output is not None else None
+    skipped = Skipped()
+    items: list[Prediction] = []
+
+    images = [path for path in paths if not is_video(path)]
+    names = _drawn_names(images)
+    for one in _detect(model, file_pictures(images, skipped, on_bad_image)):
+        items.append(_prediction(model, images[one.key], None, one, min_score))
+        if folder and draw:
+            _save_picture(folder / names[one.key], _drawn(read_image(images[one.key]), items[-1], draw_min_score))
+        if tick:
+            tick(1)
+    for path in filter(is_video, paths):
+        items.extend(_predict_video(model, path, folder if draw else None, min_score, draw_min_score, tick))
+    if folder:
+        write_text(folder / "predictions.json", json.dumps([item.as_dict() for item in items], indent=1))
+    return Predictions(items, skipped.files)
+
+
+def _detect(model: Model, pictures: Iterable[Picture]) -> Iterable[PictureDetections]:
+    return detect_images(model.detector, pictures, model.pyramid, model.recipe.inference, device=model.device)  # type: ignore[arg-type]
+
+
+def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetections, min_score: float) -> Prediction:
+    kept = one.scores >= min_score
+    return Prediction(path, frame, one.boxes_xyxy[kept], one.scores[kept], one.labels[kept], model.class_names)
+
+
+def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float) -> NDArray[np.uint8]:
+    return draw_detections(
+        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score
+    )
+
+
+def _drawn_names(paths: list[Path]) -> list[str]:
+    """File names for the drawn images: the image's own, numbered where folders repeat a name."""
+    used: dict[str, int] = {}
+    names = []
+    for path in paths:
+        seen = used[path.stem] = used.get(path.stem, 0) + 1
+        names.append(f"{path.stem}.jpg" if seen == 1 else f"{path.stem}-{seen}.jpg")
+    return names
+
+
+def _save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    done, coded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not done:
+        raise StorageError(f"{path}: a picture of {pixels.shape[1]} x {pixels.shape[0]} px cannot be written as JPEG")
+    with replacing(path) as partial:
+        partial.write_bytes(coded.tobytes())
+
+
+def _predict_video(
+    model: Model, path: Path, folder: Path | None, min_score: float, draw_min_score: float, tick: Tick | None
+) -> list[Prediction]:
+    """Every frame of a video; the drawn video beside the results."""
+    facts = video_facts(path)
+    frames: dict[int, NDArray[np.uint8]] = {}
+
+    def kept() -> Iterable[Picture]:
+        for picture in video_pictures(facts):
+            if folder:
+                frames[picture.key] = picture.pixels
+            yield picture
+
+    items: list[Prediction] = []
+    if not folder:
+        for one in _detect(model, kept()):
+            items.append(_prediction(model, path, one.key, one, min_score))
+            if tick:
+                tick(1)
+        return items
+    with replacing(folder / f"{path.stem}.mp4") as partial:
+        # OpenCV chooses the container by the suffix, which the temporary name does not have.
+        written = partial.with_suffix(".mp4")
+        writer = cv2.VideoWriter(str(written), cv2.VideoWriter.fourcc(*"mp4v"), facts.fps, facts.size_wh)
+        try:
+            for one in _detect(model, kept()):
+                items.append(_prediction(model, path, one.key, one, min_score))
+                drawn = _drawn(frames.pop(one.key), items[-1], draw_min_score)
+                writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
+                if tick:
+                    tick(1)
+            writer.release()
+            written.replace(partial)
+        finally:
+            writer.release()
+            written.unlink(missing_ok=True)
+    return items

@@ -1,0 +1,150 @@
+"""Images from anywhere: files, globs, folders, videos; decoded ahead of the detector."""
+
+import glob
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.data.images import read_image
+from sniper.data.table import AnnotationTable
+from sniper.errors import DataError
+from sniper.inference.pyramid import Picture
+
+log = logging.getLogger("sniper")
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+AHEAD = 4  # images decoded before they are needed
+
+BadImage = Literal["stop", "skip"]
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Files that were left out, with the reason of each."""
+
+    files: list[tuple[str, str]] = field(default_factory=list)
+
+    def handle(self, name: str, error: DataError, on_bad_image: BadImage) -> None:
+        """Note the file and go on, or raise."""
+        if on_bad_image == "stop":
+            raise error
+        self.files.append((name, str(error)))
+        log.warning("skipped %s", error)
+
+
+def expand(sources: Iterable[str | Path]) -> list[Path]:
+    """Files that files, folders and globs stand for, each once, in order.
+
+    Raises:
+        DataError: something matches nothing, or is no image or video.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+            if not inside:
+                raise DataError(f"{path}: no images or videos in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+            found.update(dict.fromkeys(inside))
+        elif path.is_file():
+            found[path] = None
+        else:
+            matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))  # noqa: PTH207: absolute globs
+            matches = [match for match in matches if match.is_file()]
+            if not matches:
+                raise DataError(f"{source}: no such file, folder or match; give images, globs, folders or videos")
+            found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is read as a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def pictures_of(
+    read: Callable[[int], NDArray[np.uint8]], count: int, names: Callable[[int], str], skipped: Skipped, on_bad_image: BadImage
+) -> Iterator[Picture]:
+    """Pictures 0..count-1 in order, decoded in a thread a few ahead."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
+        upcoming = iter(range(count))
+        try:
+            while True:
+                while len(waiting) < AHEAD and (key := next(upcoming, None)) is not None:
+                    waiting.append((key, pool.submit(read, key)))
+                if not waiting:
+                    return
+                key, decoded = waiting.popleft()
+                try:
+                    yield Picture(key, decoded.result())
+                except DataError as error:
+                    skipped.handle(names(key), error, on_bad_image)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def table_pictures(table: AnnotationTable, skipped: Skipped, on_bad_image: BadImage = "stop") -> Iterator[Picture]:
+    """The images of a dataset; keys are rows of the table."""
+
+    def read(row: int) -> NDArray[np.uint8]:
+        width, height = table.sizes_wh[row]
+        return read_image(table.image_path(row), size_wh=(int(width), int(height)), image_id=int(table.image_ids[row]))
+
+    return pictures_of(read, len(table), lambda row: str(table.image_path(row)), skipped, on_bad_image)
+
+
+def file_pictures(paths: list[Path], skipped: Skipped, on_bad_image: BadImage = "stop") -> Iterator[Picture]:
+    """Image files; keys are positions in ``paths``."""
+    return pictures_of(lambda k: read_image(paths[k]), len(paths), lambda k: str(paths[k]), skipped, on_bad_image)
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """An opened video's facts."""
+
+    path: Path
+    size_wh: tuple[int, int]
+    frames: int
+    fps: float
+
+
+def video_facts(path: Path) -> Video:
+    """Size, length and rate of a video.
+
+    Raises:
+        DataError: it cannot be opened or has no frames.
+    """
+    capture = cv2.VideoCapture(str(path))
+    try:
+        size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if not capture.isOpened() or min(size) < 1:
+            raise DataError(f"{path}: cannot be opened as a video; expected a file that OpenCV reads, such as MP4 (H.264)")
+        return Video(path, size, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or 25.0)
+    finally:
+        capture.release()
+
+
+def video_pictures(video: Video) -> Iterator[Picture]:
+    """The frames of a video; keys count frames from 0."""
+    capture = cv2.VideoCapture(str(video.path))
+    try:
+        key = 0
+        while True:
+            more, frame = capture.read()
+            if not more:
+                return
+            yield Picture(key, np.ascontiguousarray(frame[:, :, ::-1]))
+            key += 1
+    finally:
+        capture.release()
