@@ -1,0 +1,89 @@
+"""Background chips: random windows that show a detector what is not an object.
+
+Images without objects would otherwise never be seen, and chips around objects show little of what is far from
+them. See ``docs/method.md``, "Chips".
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.chips.compiled import compiled
+from sniper.chips.grid import HOLD_SLACK, Zooms, axis_count, axis_origin
+from sniper.chips.seeding import Purpose, draw_below, stream_keys
+from sniper.data.table import AnnotationTable
+
+
+class Windows(NamedTuple):
+    """Random windows. K windows."""
+
+    image_index: NDArray[np.int32]  # (K,) never decreasing
+    level: NDArray[np.int16]  # (K,)
+    origin_xy: NDArray[np.int32]  # (K, 2) network px
+
+
+@compiled
+def _random_windows(
+    images: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    repeats: int,
+    sizes: NDArray[np.int32],
+    chip_px: int,
+    stride: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32]]:
+    count = len(images) * repeats
+    image_index, level, origin = np.empty(count, np.int32), np.empty(count, np.int16), np.empty((count, 2), np.int32)
+    for k in range(count):
+        image, key, number = images[k // repeats], keys[k // repeats], 3 * (k % repeats)
+        image_index[k] = image
+        level[k] = draw_below(key, number, sizes.shape[1])
+        for axis in range(2):
+            extent = sizes[image, level[k], axis]
+            index = draw_below(key, number + 1 + axis, axis_count(extent, chip_px, stride))
+            origin[k, axis] = axis_origin(index, extent, chip_px, stride)
+    return image_index, level, origin
+
+
+def of_empty_images(
+    table: AnnotationTable, zooms: Zooms, stride: int, per_image: int, *, seed: int, epoch: int
+) -> Windows:
+    """``per_image`` random windows of every image without objects: a random level, a random candidate of it.
+
+    An image with nothing but crowd regions counts as one without objects.
+    """
+    objects = np.concatenate(([0], np.cumsum(~table.crowd)))[table.offsets]
+    images = np.flatnonzero(np.diff(objects) == 0)
+    keys = stream_keys(seed, epoch, Purpose.EMPTY_IMAGE, table.image_ids[images])
+    return Windows(*_random_windows(images, keys, per_image, zooms.sizes_wh, zooms.chip_px, stride))
+
+
+def anywhere(count: int, zooms: Zooms, stride: int, *, seed: int, epoch: int) -> Windows:
+    """``count`` random windows: each a random image, a random level, a random candidate of it."""
+    keys = stream_keys(seed, epoch, Purpose.EXTRA_BACKGROUND, np.arange(2 * count))
+    images = np.asarray([draw_below(key, 0, len(zooms.scales)) for key in keys[:count]], dtype=np.int64)
+    order = np.argsort(images, kind="stable")
+    return Windows(*_random_windows(images[order], keys[count:][order], 1, zooms.sizes_wh, zooms.chip_px, stride))
+
+
+def objects_inside(
+    table: AnnotationTable, zooms: Zooms, windows: Windows, valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The objects that are valid at a window's level and lie fully inside it.
+
+    Args:
+        valid: (N, L), see ``positive.valid_objects``.
+
+    Returns:
+        (K,) how many each window holds, and their rows, grouped by window.
+    """
+    first = table.offsets[windows.image_index]
+    boxes = table.offsets[windows.image_index + 1] - first
+    window = np.repeat(np.arange(len(boxes)), boxes)
+    row = np.arange(len(window)) + np.repeat(first - (np.cumsum(boxes) - boxes), boxes)
+    level = windows.level[window]
+    scale = zooms.scales[windows.image_index[window], level][:, None]
+    low = table.boxes_xyxy[row, :2].astype(np.float64) * scale - windows.origin_xy[window]
+    high = table.boxes_xyxy[row, 2:].astype(np.float64) * scale - windows.origin_xy[window]
+    held = ((low >= -HOLD_SLACK) & (high <= zooms.chip_px + HOLD_SLACK)).all(axis=1) & valid[row, level]
+    return np.bincount(window[held], minlength=len(boxes)).astype(np.int32), row[held]

@@ -1,0 +1,220 @@
+"""Exact greedy cover: the fewest windows that hold all boxes, as far as a greedy choice finds them.
+
+The candidates of an image form a grid of ``ny`` rows and ``nx`` columns, and the candidates that hold a box are
+a rectangle of that grid (its *span*, see ``grid.py``). Greedy: take the candidate that holds the most boxes
+not yet covered, ties broken uniformly at random over all candidates; drop its boxes; repeat. SNIPER (arXiv
+1805.09300, section 3.1); ``docs/method.md``, "Chips".
+
+Two kernels make the same choice. ``cover_few`` keeps boxes as bits of a word and merges neighbouring columns
+and rows that hold the same boxes, so its cost does not depend on the size of the grid; ``cover_many`` keeps
+the number of boxes of every candidate.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.chips.compiled import compiled
+from sniper.chips.seeding import draw_below
+
+FEW = 64  # boxes that fit in a word
+
+_ONE = np.uint64(1)
+_NONE = np.uint64(0)
+_P1 = np.uint64(0x5555555555555555)
+_P2 = np.uint64(0x3333333333333333)
+_P4 = np.uint64(0x0F0F0F0F0F0F0F0F)
+_PSUM = np.uint64(0x0101010101010101)
+_S1, _S2, _S4, _S56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+
+
+@compiled
+def _bit_count(x: np.uint64) -> int:
+    """How many bits are set; the compiler knows this pattern as one instruction."""
+    x = x - ((x >> _S1) & _P1)
+    x = (x & _P2) + ((x >> _S2) & _P2)
+    x = (x + (x >> _S4)) & _P4
+    return np.int64((x * _PSUM) >> _S56)  # type: ignore[return-value]
+
+
+@compiled
+def _runs(
+    spans: NDArray[np.int32],
+    n: int,
+    column: int,
+    events: NDArray[np.uint64],
+    masks: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+) -> int:
+    """Neighbouring lines of the grid that hold the same boxes: their boxes and where they start.
+
+    ``events`` is all zero before and after. A run without boxes is kept, with mask 0, so run ``r`` ends where
+    run ``r + 1`` starts; ``starts`` has one entry more than there are runs, which is what is returned.
+    """
+    low, high = spans[0, column], spans[0, column + 1]
+    for b in range(n):
+        first, last = spans[b, column], spans[b, column + 1]
+        bit = _ONE << np.uint64(b)
+        events[first] ^= bit
+        events[last + 1] ^= bit
+        low, high = min(low, first), max(high, last)
+    now, runs = _NONE, 0
+    for line in range(low, high + 2):
+        if events[line] != _NONE:
+            now ^= events[line]
+            events[line] = _NONE
+            masks[runs] = now
+            starts[runs] = line
+            runs += 1
+    return runs - 1
+
+
+@compiled
+def cover_few(
+    spans: NDArray[np.int32],
+    n: int,
+    key: np.uint64,
+    events: NDArray[np.uint64],
+    masks: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    cells: NDArray[np.int32],
+    order: NDArray[np.int32],
+    covered: NDArray[np.int32],
+) -> int:
+    """Cover 1 to ``FEW`` boxes; returns the number of windows K.
+
+    Args:
+        spans: (>= n, 4) first and last column, first and last row of the candidates that hold each box; not empty.
+        n: number of boxes.
+        key: stream of random draws.
+        events: scratch, longer than each axis, all zero (and left so).
+        masks, starts: scratch, (2, 2 * FEW + 1).
+        cells: out, (>= K, 2) column and row of each window.
+        order: out, (>= n,) the boxes, grouped by the window that covers them, ascending within it.
+        covered: out, (>= K,) how many boxes each window covers that no earlier window did.
+    """
+    columns = _runs(spans, n, 0, events, masks[0], starts[0])
+    rows = _runs(spans, n, 2, events, masks[1], starts[1])
+    left = ~_NONE >> np.uint64(FEW - n)
+    chips, done = 0, 0
+    while left != _NONE:
+        best, ties = 0, 0
+        for j in range(rows):
+            line = masks[1, j] & left
+            if _bit_count(line) < max(best, 1):
+                continue
+            height = starts[1, j + 1] - starts[1, j]
+            for i in range(columns):
+                count = _bit_count(masks[0, i] & line)
+                if count > best:
+                    best, ties = count, 0
+                if count == best:
+                    ties += height * (starts[0, i + 1] - starts[0, i])
+        pick = draw_below(key, chips, ties)
+        found = _NONE
+        for j in range(rows):
+            line = masks[1, j] & left
+            if _bit_count(line) < best:
+                continue
+            height = starts[1, j + 1] - starts[1, j]
+            for i in range(columns):
+                held = masks[0, i] & line
+                if _bit_count(held) == best:
+                    width = starts[0, i + 1] - starts[0, i]
+                    if pick < width * height:
+                        cells[chips, 0] = starts[0, i] + pick % width
+                        cells[chips, 1] = starts[1, j] + pick // width
+                        found = held
+                        break
+                    pick -= width * height
+            if found != _NONE:
+                break
+        left ^= found
+        while found != _NONE:
+            lowest = found & (~found + _ONE)
+            order[done] = _bit_count(lowest - _ONE)
+            done += 1
+            found ^= lowest
+        covered[chips] = best
+        chips += 1
+    return chips
+
+
+@compiled
+def _count_row(counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], row: int) -> None:
+    """The largest count of a row and how often it occurs."""
+    largest = counts[row, 0]
+    for i in range(1, counts.shape[1]):
+        largest = max(largest, counts[row, i])
+    times = 0
+    for i in range(counts.shape[1]):
+        times += counts[row, i] == largest
+    best[row], ties[row] = largest, times
+
+
+@compiled
+def _pick(
+    counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], key: np.uint64, chip: int
+) -> int:
+    """A random one of the candidates with the largest count, row by row; -1 where nothing is left to cover."""
+    largest = best.max()
+    if largest <= 0:
+        return -1
+    pick = draw_below(key, chip, np.sum(np.where(best == largest, ties, 0)))
+    row = 0
+    while best[row] != largest or pick >= ties[row]:
+        pick -= ties[row] if best[row] == largest else 0
+        row += 1
+    column = -1
+    while pick >= 0:
+        column += 1
+        pick -= counts[row, column] == largest
+    return int(row * counts.shape[1] + column)
+
+
+@compiled
+def cover_many(
+    spans: NDArray[np.int32],
+    n: int,
+    key: np.uint64,
+    counts: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    order: NDArray[np.int32],
+    covered: NDArray[np.int32],
+) -> int:
+    """Cover any number of boxes; returns the number of windows K.
+
+    Args:
+        spans, n, key, cells, order, covered: as in ``cover_few``; a box with an empty span (last < first) is left out.
+        counts: scratch, (ny, nx), zero (and left so); a candidate with a large negative number is never taken.
+    """
+    width = counts.shape[1]
+    best, ties = np.empty(counts.shape[0], np.int32), np.empty(counts.shape[0], np.int32)
+    waiting = np.arange(n)
+    for b in range(n):
+        for row in range(spans[b, 2], spans[b, 3] + 1):
+            counts[row, spans[b, 0] : spans[b, 1] + 1] += 1
+    for row in range(counts.shape[0]):
+        _count_row(counts, best, ties, row)
+    chips, done = 0, 0
+    while True:
+        cell = _pick(counts, best, ties, key, chips)
+        if cell < 0:
+            return chips
+        row, column = cell // width, cell % width
+        before, kept, low, high = done, 0, row, row
+        for k in range(n - done):
+            b = waiting[k]
+            if spans[b, 0] <= column <= spans[b, 1] and spans[b, 2] <= row <= spans[b, 3]:
+                for r in range(spans[b, 2], spans[b, 3] + 1):
+                    counts[r, spans[b, 0] : spans[b, 1] + 1] -= 1
+                low, high = min(low, spans[b, 2]), max(high, spans[b, 3])
+                order[done] = b
+                done += 1
+            else:
+                waiting[kept] = b
+                kept += 1
+        for r in range(low, high + 1):
+            _count_row(counts, best, ties, r)
+        cells[chips, 0], cells[chips, 1] = column, row
+        covered[chips] = done - before
+        chips += 1

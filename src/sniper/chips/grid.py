@@ -1,0 +1,89 @@
+"""Where chips may lie: the zoomed image, the candidate origins along an axis, and which of them hold a box.
+
+Geometry is exact and half-open. An image of ``W x H`` px at zoom ``s`` becomes ``ceil(W s) x ceil(H s)``
+network px, a box becomes ``box * s`` without rounding, and a chip is a ``C x C`` window with an integer
+origin in the zoomed image. See ``docs/method.md``, "Chips".
+
+Along an axis of length ``W'`` the origins are ``0, t, 2t, ... < W' - C`` and ``max(W' - C, 0)``; candidates
+are all pairs of an x and a y origin. Neighbouring origins are at most ``t`` apart, so every box of extent
+``<= C - t`` lies inside some candidate, and where ``W' <= C`` the only origin 0 holds every box. The origins
+that hold a box are always neighbours, which makes the set of candidates that hold it a rectangle of the grid.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.chips.compiled import compiled
+from sniper.scales import Pyramid
+
+CEIL_SLACK = 1e-6  # 640 px at 0.8 are 512 px, although 640 * 0.8 may be 512.0000000001
+HOLD_SLACK = 1e-5  # network px that a box may stick out of the window that holds it; exceeds CEIL_SLACK
+
+
+def zoomed_sizes(sizes_wh: NDArray[np.integer], scale: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Sizes of zoomed images in network px: ``ceil(size * scale)``, at least 1.
+
+    Args:
+        sizes_wh: (I, 2) original px.
+        scale: (I,) or (I, L) network px per original px.
+
+    Returns:
+        (I, 2) or (I, L, 2).
+    """
+    zoom = np.asarray(scale, dtype=np.float64)[..., None]
+    sizes = np.asarray(sizes_wh, dtype=np.float64).reshape((len(zoom),) + (1,) * (zoom.ndim - 2) + (2,))
+    return np.maximum(np.ceil(sizes * zoom - CEIL_SLACK), 1).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Zooms:
+    """Every image of a table at every level of a pyramid. I images, L levels."""
+
+    scales: NDArray[np.float64]  # (I, L) network px per original px
+    sizes_wh: NDArray[np.int32]  # (I, L, 2) zoomed size, network px
+    ranges_px: NDArray[np.float64]  # (L, 2) valid ranges in training, sqrt(area) in original px, may be inf
+    chip_px: int
+
+    @classmethod
+    def of(cls, sizes_wh: NDArray[np.integer], pyramid: Pyramid) -> "Zooms":
+        """The zooms of images of (I, 2) original size."""
+        scales = pyramid.scales(sizes_wh)
+        return cls(scales, zoomed_sizes(sizes_wh, scales), pyramid.train_ranges_px(), pyramid.chip_px)
+
+
+@compiled
+def axis_count(extent: int, window: int, stride: int) -> int:
+    """How many origins an axis of ``extent`` network px has."""
+    if extent <= window:
+        return 1
+    return (extent - window + stride - 1) // stride + 1
+
+
+@compiled
+def axis_origin(index: int, extent: int, window: int, stride: int) -> int:
+    """The ``index``-th origin of an axis."""
+    return min(index * stride, max(extent - window, 0))
+
+
+@compiled
+def axis_first(high: float, extent: int, window: int, stride: int) -> int:
+    """The first origin whose window reaches the upper end ``high`` of a box, network px."""
+    if extent <= window or high - window <= HOLD_SLACK:
+        return 0
+    return min(math.ceil((high - window - HOLD_SLACK) / stride), axis_count(extent, window, stride) - 1)
+
+
+@compiled
+def axis_last(low: float, extent: int, window: int, stride: int) -> int:
+    """The last origin that does not lie beyond the lower end ``low >= 0`` of a box, network px."""
+    if low + HOLD_SLACK >= extent - window:
+        return axis_count(extent, window, stride) - 1
+    return int((low + HOLD_SLACK) / stride)
+
+
+def origins(extent: int, window: int, stride: int) -> NDArray[np.int64]:
+    """All origins of an axis, ascending."""
+    return np.asarray([axis_origin(i, extent, window, stride) for i in range(axis_count(extent, window, stride))])
