@@ -1,0 +1,200 @@
+"""Weights in safetensors with what they are, and the resumable state of a run.
+
+Both are written completely or not at all, and neither is ever unpickled: weights are safetensors, and the state is
+read by ``torch.load(weights_only=True)``, which builds tensors and plain values only.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sniper.config import Config
+from sniper.errors import CheckpointError, StorageError
+from sniper.files import replacing
+
+_HEADER = "sniper"
+_STATE = "sniper training state"
+_STATE_FORMAT = 1
+
+
+def _package_version() -> str:
+    try:
+        return version("sniper-detection")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class CheckpointMeta(Config):
+    """What a file of weights says about itself."""
+
+    format: Literal[1] = Field(default=1, description="version of this header")
+    sniper: str = Field(default_factory=_package_version, description="version of sniper that wrote it")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="resolved recipe of the run")
+    class_names: tuple[str, ...] = Field(default=(), description="name of each class index")
+    class_ids: tuple[int, ...] = Field(default=(), description="dataset id of each class index")
+    step: int = Field(default=0, ge=0, description="updates of the weights done")
+    epoch: float = Field(default=0.0, ge=0, description="epochs done")
+    metrics: dict[str, float | None] = Field(default_factory=dict, description="latest evaluation of these weights")
+
+
+class Checkpoint(NamedTuple):
+    """Weights by name, on the CPU, and what the file says about them."""
+
+    weights: dict[str, Tensor]
+    meta: CheckpointMeta
+
+
+def save_weights(path: Path | str, state_dict: dict[str, Tensor], metadata: CheckpointMeta) -> None:
+    """Write a ``state_dict`` as safetensors, with ``metadata`` as JSON in its header.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the former file stays.
+    """
+    # Tied weights share memory, which safetensors refuses: each name gets a copy of its own.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
+    }
+    # NaN is not JSON; a metric that is not a number is unknown.
+    plain = metadata.model_copy(update={"metrics": {k: v if v == v else None for k, v in metadata.metrics.items()}})
+    with replacing(path) as partial:
+        try:
+            save_file(copies, partial, metadata={_HEADER: plain.model_dump_json()})
+        except SafetensorError as error:
+            raise StorageError(_no_room(path, error)) from error
+
+
+def load_weights(path: Path | str) -> Checkpoint:
+    """Read weights that ``save_weights`` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, empty, cut short, a pickle, or not written by sniper.
+    """
+    path = Path(path)
+    _refuse_foreign(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            if header is None:
+                raise CheckpointError(
+                    f"{path} holds safetensors but not a sniper checkpoint (no sniper header); "
+                    "pass last.safetensors or best.safetensors of a run"
+                )
+            meta = CheckpointMeta.model_validate_json(header)
+            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({_line(error)}); use another copy") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(
+            f"{path} has a header that this sniper ({_package_version()}) cannot read: {place}: {first['msg']}; "
+            "use the version that wrote it"
+        ) from error
+
+
+def load_detector_weights(detector: nn.Module, path: Path | str) -> CheckpointMeta:
+    """Load a file of weights into ``detector`` in place, every weight or none.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its names or shapes are another detector's (the first is named).
+    """
+    checkpoint = load_weights(path)
+    load_into(detector, checkpoint.weights, path)
+    return checkpoint.meta
+
+
+def load_into(detector: nn.Module, weights: dict[str, Tensor], path: Path | str) -> None:
+    """Load ``weights`` that came from ``path`` into ``detector`` in place, every one or none.
+
+    Raises:
+        CheckpointError: names or shapes are another detector's; the first that differs is named.
+    """
+    _refuse_mismatch(Path(path), weights, detector.state_dict())
+    detector.load_state_dict(weights)
+
+
+def save_state(path: Path | str, state: dict[str, Any]) -> None:
+    """Write what resuming needs: tensors and plain values.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the former file stays.
+    """
+    with replacing(path) as partial:
+        try:
+            torch.save({"kind": _STATE, "format": _STATE_FORMAT, **state}, partial)
+        except RuntimeError as error:  # torch reports a full disk so
+            raise StorageError(_no_room(path, error)) from error
+
+
+def load_state(path: Path | str, detector: nn.Module) -> dict[str, Any]:
+    """Read what ``save_state`` wrote, and check that it fits ``detector`` (its weights are under ``model``).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no training state, or for another detector.
+    """
+    path = Path(path)
+    _require_content(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds here; all mean the same to the user
+        raise CheckpointError(f"{path} is damaged or not a training state ({_line(error)}); start a new run") from error
+    if not isinstance(state, dict) or state.get("kind") != _STATE:
+        raise CheckpointError(f"{path} is not a training state of sniper; resume from the state.pt in a run folder")
+    if state["format"] != _STATE_FORMAT:
+        raise CheckpointError(
+            f"{path} has format {state['format']}, this sniper ({_package_version()}) reads {_STATE_FORMAT}; "
+            "resume with the version that wrote it"
+        )
+    _refuse_mismatch(path, state["model"], detector.state_dict())
+    return state
+
+
+def _require_content(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; pass a checkpoint such as runs/train/NAME/best.safetensors")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty; use another copy")
+
+
+def _refuse_foreign(path: Path) -> None:
+    _require_content(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a PyTorch pickle, which can run code and is never loaded here; "
+            "pass last.safetensors or best.safetensors of a run"
+        )
+
+
+def _refuse_mismatch(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        if name not in found:
+            raise CheckpointError(
+                f"{path} has no {name}, which this detector needs; build the detector from the checkpoint's own recipe"
+            )
+        if found[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path} has {name} of shape {tuple(found[name].shape)}, this detector needs {tuple(tensor.shape)}; "
+                "build the detector from the checkpoint's own recipe and classes"
+            )
+    extra = next((name for name in found if name not in expected), None)
+    if extra is not None:
+        raise CheckpointError(
+            f"{path} has {extra}, which this detector does not; build the detector from the checkpoint's own recipe"
+        )
+
+
+def _no_room(path: Path | str, error: Exception) -> str:
+    return f"cannot write {path}: {_line(error)}; free space or choose another folder"
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,54 @@
+"""Devices, precision and processes, through accelerate."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+
+from sniper.errors import RecipeError
+from sniper.training.config import TrainConfig
+
+Value = TypeVar("Value")
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """An accelerator for one run: device, autocast, loss scaling and gradient exchange as configured.
+
+    Raises:
+        RecipeError: fp16 is asked for on a CPU.
+    """
+    # accelerate keeps one state a process and refuses another precision; a notebook or a test trains more than once.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision],
+        gradient_accumulation_steps=config.accumulate,
+        dynamo_backend="inductor" if config.compile else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.unused_parameters)],
+    )
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise RecipeError("train.precision is fp16, which needs a GPU, and this run is on the CPU; choose bf16 or fp32")
+    return accelerator
+
+
+def on_main(make: Callable[[], Value]) -> Value:
+    """Call ``make`` in the main process and give its (picklable) result to every process of this launch."""
+    state = PartialState()
+    box: list[Value | None] = [make() if state.is_main_process else None]
+    if state.num_processes > 1:
+        broadcast_object_list(box)
+    return box[0]  # type: ignore[return-value]
+
+
+def agree(accelerator: Accelerator, minutes: float, stop: bool) -> tuple[float, bool]:
+    """The main process' clock, and whether any process was asked to stop: the same answer everywhere."""
+    if accelerator.num_processes == 1:
+        return minutes, stop
+    told = torch.tensor([minutes if accelerator.is_main_process else 0.0, float(stop)], dtype=torch.float64)
+    if accelerator.device.type == "mps":
+        told = told.float()
+    summed = accelerator.reduce(told.to(accelerator.device), reduction="sum").tolist()
+    return summed[0], summed[1] > 0

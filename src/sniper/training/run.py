@@ -1,0 +1,213 @@
+"""The folder of a run, and the journal kept in it: log.txt, metrics.csv, TensorBoard events."""
+
+import csv
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from sniper.errors import CheckpointError, StorageError
+from sniper.files import replacing, write_text
+
+logger = logging.getLogger("sniper")
+
+
+class RunFolder:
+    """``runs/<verb>/<name>/`` and the names of what lies in it. Makes no file by itself except through its methods."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.log = self.path / "log.txt"
+        self.metrics = self.path / "metrics.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.state = self.path / "state.pt"
+        self.last = self.path / "last.safetensors"
+        self.last_ema = self.path / "last-ema.safetensors"
+        self.best = self.path / "best.safetensors"
+
+    @classmethod
+    def create(
+        cls, verb: str, name: str | None = None, *, root: Path | str = "runs", recipe: str | None = None
+    ) -> Self:
+        """Make a new folder; without ``name`` the first free of ``<verb>``, ``<verb>2``, ``<verb>3``, ...
+
+        Call it in the main process only (``devices.on_main``). ``recipe`` is the resolved recipe as YAML text.
+
+        Raises:
+            StorageError: the named folder exists and is not empty, or nothing can be written there.
+        """
+        parent = Path(root) / verb
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = parent / name if name is not None else _first_free(parent, verb)
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise StorageError(
+                    f"{path} exists and is not empty; choose another name, or go on with --resume {path}"
+                )
+        except OSError as error:
+            raise StorageError(
+                f"cannot make a run folder in {parent}: {error.strerror or error}; choose another folder"
+            ) from error
+        run = cls(path)
+        if recipe is not None:
+            write_text(run.recipe, recipe)
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """An existing run, for resuming.
+
+        Raises:
+            CheckpointError: there is no recipe.yaml in ``path``.
+        """
+        run = cls(path)
+        if not run.recipe.is_file():
+            raise CheckpointError(
+                f"{path} is not a run folder (no recipe.yaml in it); pass a folder such as runs/train/train"
+            )
+        return run
+
+    def drop_leftovers(self) -> None:
+        """Remove half-written files that a killed process left."""
+        for partial in self.path.glob(".*.part"):
+            partial.unlink(missing_ok=True)
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """Rows of metrics.csv in order, empty cells left out; an unfinished last line is dropped."""
+        return _read_rows(self.metrics) if self.metrics.is_file() else []
+
+
+def _first_free(parent: Path, verb: str) -> Path:
+    number = 1
+    while True:
+        path = parent / (verb if number == 1 else f"{verb}{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _read_rows(path: Path) -> list[dict[str, float]]:
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(complete.splitlines())]
+
+
+class _QuietFile(logging.FileHandler):
+    """A full disk must not print a trace for every log line; saving the checkpoint says it once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+
+class Journal:
+    """Rows and log lines of a run while it trains. With ``enabled=False`` (other processes) it does nothing.
+
+    ``resumed_step`` continues an earlier journal: rows after that step are dropped first, so that none comes twice.
+    """
+
+    def __init__(self, run: RunFolder, *, enabled: bool, resumed_step: int | None, tensorboard: bool) -> None:
+        self._run = run
+        self._enabled = enabled
+        self._resumed_step = resumed_step
+        self._wants_events = tensorboard
+        self._columns: list[str] = []
+        self._file: IO[str] | None = None
+        self._events: Any = None
+        self._handler: logging.Handler | None = None
+        self._former_level = logging.NOTSET
+
+    def __enter__(self) -> Self:
+        if not self._enabled:
+            return self
+        try:
+            self._run.path.mkdir(parents=True, exist_ok=True)
+            self._run.drop_leftovers()
+            self._handler = _QuietFile(self._run.log, encoding="utf-8")
+        except OSError as error:
+            raise self._full(error) from error
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._former_level = logger.level
+        if not logger.isEnabledFor(logging.INFO):
+            logger.setLevel(logging.INFO)
+        logger.addHandler(self._handler)
+        self._start_metrics()
+        if self._wants_events:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, not always wanted
+
+            purge = None if self._resumed_step is None else self._resumed_step + 1
+            self._events = SummaryWriter(str(self._run.tensorboard), purge_step=purge)  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and self._handler is not None:
+            logger.error("stopped: %s", error)
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        if self._handler is not None:
+            logger.removeHandler(self._handler)
+            logger.setLevel(self._former_level)
+            self._handler.close()
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Add a row to metrics.csv (new columns are added to the right) and its values to TensorBoard.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        if not self._enabled:
+            return
+        if any(name not in self._columns for name in row):
+            self._rewrite([*self._read(), dict(row)])
+        else:
+            self._append(row)
+        if self._events is not None:
+            for name, value in row.items():
+                if name not in ("step", "epoch", "minutes") and not math.isnan(value):
+                    self._events.add_scalar(name, value, int(row["step"]))
+
+    def _read(self) -> list[dict[str, float]]:
+        return self._run.read_metrics()
+
+    def _start_metrics(self) -> None:
+        kept = [] if self._resumed_step is None else [row for row in self._read() if row["step"] <= self._resumed_step]
+        self._rewrite(kept)
+
+    def _rewrite(self, rows: list[dict[str, float]]) -> None:
+        columns = dict.fromkeys(name for row in rows for name in row)
+        self._columns = list(dict.fromkeys([*self._columns, *columns]))
+        if self._file is not None:
+            self._file.close()
+        with replacing(self._run.metrics) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            if self._columns:
+                writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows([_cells(row) for row in rows])
+        self._file = self._run.metrics.open("a", encoding="utf-8", newline="")
+
+    def _append(self, row: Mapping[str, float]) -> None:
+        assert self._file is not None
+        try:
+            csv.DictWriter(self._file, self._columns, lineterminator="\n").writerow(_cells(row))
+            self._file.flush()
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot write in {self._run.path}: {error.strerror or error}; free space or choose another folder"
+        )
+
+
+def _cells(row: Mapping[str, float]) -> dict[str, str]:
+    """Numbers as text, short and exact enough to plot."""
+    return {name: str(int(value)) if name == "step" else f"{value:.8g}" for name, value in row.items()}
