@@ -1,0 +1,210 @@
+"""The reference detector: two stages on one feature map (``docs/method.md``, "The reference detector")."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sniper.config import Config
+from sniper.nn import boxcoding
+from sniper.nn.anchors import AnchorConfig, Anchors
+from sniper.nn.backbones import Backbone, Norm, build_backbone
+from sniper.nn.heads import RegionHead, region_losses
+from sniper.nn.matching import AnchorMatchConfig, match_anchors
+from sniper.nn.proposals import ProposalConfig, Proposals, propose
+from sniper.nn.roi import RoiConfig, region_targets
+from sniper.nn.rpn import RPN, rpn_losses
+from sniper.nn.sampling import sample
+from sniper.nn.stages import Beyond
+from sniper.structures import Batch, Detections, Images
+
+
+class SniperConfig(Config):
+    """The reference detector. The defaults suit a CPU; a GPU has room for a ResNet and wider heads."""
+
+    backbone: str = Field(default="torchvision/mobilenet_v2", description="torchvision/<model>, or a timm model")
+    weights: str | None = Field(
+        default="imagenet", description="imagenet (downloaded), a .pth or .safetensors file, or null: random"
+    )
+    stride: Literal[8, 16, 32] = Field(default=16, description="network px per cell of the feature map")
+    maps: int = Field(default=2, ge=1, description="backbone stages whose maps are concatenated")
+    beyond: Beyond = Field(
+        default="upsample",
+        description="stages beyond the stride: dilate (the original), upsample (from their own stride: cheaper), stop",
+    )
+    frozen_stages: int | None = Field(
+        default=None, ge=0, description="leading stages that keep their weights; null: 2, or 0 without weights"
+    )
+    norm: Norm = Field(default="train", description="batch norm: train, or frozen statistics and affine")
+    mean: tuple[float, float, float] = Field(
+        default=(0.485, 0.456, 0.406), description="subtracted from RGB pixels in [0, 1]"
+    )
+    std: tuple[float, float, float] = Field(default=(0.229, 0.224, 0.225), description="divides RGB pixels after that")
+    anchors: AnchorConfig = Field(default_factory=AnchorConfig)
+    anchor_match: AnchorMatchConfig = Field(default_factory=AnchorMatchConfig)
+    proposals: ProposalConfig = Field(default_factory=ProposalConfig)
+    rois: RoiConfig = Field(default_factory=RoiConfig)
+    rpn_input: Literal["all", "first"] = Field(
+        default="all", description="maps the proposal network sees: all, or the finest stage alone"
+    )
+    rpn_channels: int = Field(default=128, ge=1, description="filters of the proposal network's 3x3 convolution")
+    head_channels: int = Field(
+        default=96, ge=1, description="features left by the 1x1 convolution before regions are cut out"
+    )
+    head_width: int = Field(default=256, ge=1, description="units of each fully connected layer")
+    rpn_box_weight: float = Field(default=3.0, gt=0, description="weight of the proposal network's box loss")
+    score_threshold: float = Field(
+        default=0.01, ge=0, lt=1, description="detections with a lower class probability are dropped"
+    )
+    detections_per_canvas: int = Field(default=300, ge=1, description="at most so many detections per canvas and level")
+
+    @property
+    def leading_frozen(self) -> int:
+        """Frozen stages, with the default resolved."""
+        return self.frozen_stages if self.frozen_stages is not None else (2 if self.weights else 0)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.weights is None and self.frozen_stages:
+            raise ValueError(f"frozen_stages: {self.frozen_stages} would freeze random weights; give weights, or 0")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: every value must be positive, not {self.std}")
+        return self
+
+
+class Sniper(nn.Module):
+    """Features of the whole canvas, proposals, then a head on each region."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, anchors: Anchors, rpn: RPN, head: RegionHead, config: SniperConfig) -> None:
+        super().__init__()
+        self.backbone, self.anchors, self.rpn, self.head = backbone, anchors, rpn, head
+        self.config = config
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """``rpn_class``, ``rpn_box``, ``class``, ``box``: finite scalars, zero where there is nothing to learn.
+
+        Anchors and regions are drawn from ``generator``, or from the default one of the device.
+        """
+        config = self.config
+        features = self.backbone(self.normalise(batch))
+        maps = self.rpn(features)
+        anchors = self.anchors(features.shape[-2:])
+        canvas_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
+        with torch.no_grad():
+            match = match_anchors(anchors, batch.boxes, batch.state, batch.content_hw, canvas_hw, config.anchor_match)
+            chosen = sample(match.labels, config.anchor_match.samples, config.anchor_match.positive_share, generator)
+        first = rpn_losses(maps, anchors, batch.boxes, match, chosen, config.rpn_box_weight)
+
+        proposals = propose(
+            maps, anchors, batch.content_hw, config.proposals,
+            before_nms=config.proposals.train_before_nms, range_px=batch.range_px,
+        )  # fmt: skip
+        targets = region_targets(proposals, batch, config.rois, generator)
+        return first | region_losses(self.head(features, targets.image, targets.boxes), targets)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
+        return self.losses(batch)
+
+    @torch.no_grad()
+    def detect(self, images: Images) -> list[Detections]:
+        """Boxes above ``score_threshold``, best first, clipped to the picture, network px.
+
+        Classes do not suppress each other here, nor do boxes of one class: levels are merged first, then suppressed.
+        """
+        with _evaluating(self):
+            features = self.backbone(self.normalise(images))
+            proposals = self._proposals(features, images)
+            image, slot = torch.where(proposals.present)
+            output = self.head(features, image, proposals.boxes[image, slot])
+            boxes = boxcoding.decode(proposals.boxes[image, slot], output.deltas, boxcoding.REGION_WEIGHTS)
+            padded = torch.zeros_like(proposals.boxes)
+            padded[image, slot] = boxes
+            scores = output.logits.new_zeros(*proposals.present.shape, output.logits.shape[1] - 1)
+            scores[image, slot] = output.logits.softmax(dim=1)[:, 1:]
+            return self._best(boxcoding.clip(padded, images.content_hw), scores)
+
+    @torch.no_grad()
+    def propose(self, images: Images) -> list[Detections]:
+        """Regions without a class (all labels 0) with their objectness, best first, network px."""
+        with _evaluating(self):
+            found = self._proposals(self.backbone(self.normalise(images)), images)
+            return [
+                Detections(boxes[present], scores[present], torch.zeros_like(scores[present], dtype=torch.int64))
+                for boxes, scores, present in zip(found.boxes, found.scores, found.present, strict=True)
+            ]
+
+    def normalise(self, images: Images) -> Tensor:
+        """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""
+        pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
+        rows = torch.arange(pixels.shape[2], device=pixels.device) < images.content_hw[:, :1]
+        columns = torch.arange(pixels.shape[3], device=pixels.device) < images.content_hw[:, 1:]
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return ((pixels - self.mean) / self.std).mul_(inside)
+
+    def _proposals(self, features: Tensor, images: Images) -> Proposals:
+        anchors = self.anchors(features.shape[-2:])
+        config = self.config.proposals
+        return propose(self.rpn(features), anchors, images.content_hw, config, before_nms=config.test_before_nms)
+
+    def _best(self, boxes: Tensor, scores: Tensor) -> list[Detections]:
+        """The best of (B, R, C) class scores with their (B, R, 4) boxes."""
+        classes = scores.shape[2]
+        best, index = scores.flatten(1).topk(min(self.config.detections_per_canvas, scores[0].numel()), dim=1)
+        found = []
+        for one_boxes, one_best, one_index in zip(boxes, best, index, strict=True):
+            kept = one_index[one_best > self.config.score_threshold]
+            found.append(Detections(one_boxes[kept // classes], one_best[: len(kept)], kept % classes))
+        return found
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, so that a detection never disturbs the statistics of batch norm."""
+    was_training = module.training
+    if was_training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            module.train()
+
+
+def build_sniper(config: SniperConfig, num_classes: int, *, pretrained: bool = True) -> Sniper:
+    """The detector of ``config`` for ``num_classes`` classes (background not counted).
+
+    ``pretrained=False`` leaves ``config.weights`` unread, for when a checkpoint is loaded over it.
+
+    Raises:
+        RecipeError: an unknown backbone or one that does not have the stride.
+        CheckpointError: the weights cannot be had or do not fit.
+    """
+    backbone = build_backbone(
+        config.backbone,
+        stride=config.stride,
+        weights=config.weights if pretrained else None,
+        out=config.maps,
+        beyond=config.beyond,
+        frozen_stages=config.leading_frozen,
+        norm=config.norm,
+    )
+    anchors = Anchors(config.stride, config.anchors)
+    rpn_input = backbone.channels if config.rpn_input == "all" else backbone.map_channels[0]
+    return Sniper(
+        backbone=backbone,
+        anchors=anchors,
+        rpn=RPN(rpn_input, config.rpn_channels, anchors.per_cell),
+        head=RegionHead(
+            backbone.channels, config.stride, num_classes, channels=config.head_channels, width=config.head_width
+        ),
+        config=config,
+    )

@@ -1,0 +1,78 @@
+"""Anchors: the boxes that every cell of the feature map starts from."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sniper.config import Config
+
+Rounding = Literal["exact", "half_even", "half_up"]
+
+_ROUND: dict[str, Callable[[float], float]] = {
+    "exact": lambda value: value,
+    "half_even": lambda value: float(round(value)),
+    "half_up": lambda value: float(math.floor(value + 0.5)),
+}
+
+
+class AnchorConfig(Config):
+    """Sizes and shapes of the anchors of one cell."""
+
+    scales: tuple[float, ...] = Field(
+        default=(1, 2, 3.5, 6, 10, 17),
+        min_length=1,
+        description="sides of the square anchors, in strides (16 px: 16 to 272 px)",
+    )
+    ratios: tuple[float, ...] = Field(default=(0.5, 1, 2), min_length=1, description="height over width")
+    rounding: Rounding = Field(
+        default="exact",
+        description="sides of the scale-1 anchors in whole px: half_even and half_up are those of the 2018 code",
+    )
+
+
+def base_anchors(
+    stride: int, scales: tuple[float, ...], ratios: tuple[float, ...], rounding: Rounding = "exact"
+) -> Tensor:
+    """(A, 4) float32 anchors of the first cell, xyxy px, centred on ``stride / 2``.
+
+    Ratio-major, scale-minor: index = ratio index * number of scales + scale index. ``half_even`` are the training
+    anchors of the original (NumPy), ``half_up`` those of its proposal operators (C++).
+    """
+    to_whole = _ROUND[rounding]
+    boxes = []
+    for ratio in ratios:
+        width = to_whole(math.sqrt(stride * stride / ratio))
+        height = to_whole(width * ratio)
+        for scale in scales:
+            half = (width * scale / 2, height * scale / 2)
+            boxes.append([stride / 2 - half[0], stride / 2 - half[1], stride / 2 + half[0], stride / 2 + half[1]])
+    return torch.tensor(boxes, dtype=torch.float32)
+
+
+class Anchors(nn.Module):
+    """Anchors of a whole map: cell (row, column) is centred on ``(column + 0.5, row + 0.5) * stride``."""
+
+    base: Tensor
+
+    def __init__(self, stride: int, config: AnchorConfig) -> None:
+        super().__init__()
+        self.stride = stride
+        self.register_buffer(
+            "base", base_anchors(stride, config.scales, config.ratios, config.rounding), persistent=False
+        )
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors of one cell."""
+        return self.base.shape[0]
+
+    def forward(self, map_hw: tuple[int, int]) -> Tensor:
+        """(H * W * per_cell, 4) float32 xyxy px, row by row, cell by cell."""
+        rows, columns = (torch.arange(n, device=self.base.device, dtype=torch.float32) * self.stride for n in map_hw)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        corners = torch.stack((x, y, x, y), dim=-1).view(-1, 1, 4)
+        return (corners + self.base.float()).view(-1, 4)

@@ -1,0 +1,79 @@
+"""From anchor scores to a bounded set of regions per image."""
+
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from sniper.config import Config
+from sniper.nn import boxcoding
+from sniper.nn.rpn import RegionMaps
+from sniper.nn.sampling import gather_boxes
+
+
+class ProposalConfig(Config):
+    """How many regions pass from the first stage to the second."""
+
+    train_before_nms: int = Field(
+        default=2000, ge=1, description="best anchors per chip that enter suppression in training"
+    )
+    test_before_nms: int = Field(default=1000, ge=1, description="the same when detecting")
+    keep: int = Field(default=300, ge=1, description="regions per canvas after suppression")
+    nms_iou: float = Field(default=0.7, gt=0, le=1, description="IoU above which the weaker region is suppressed")
+    min_px: float = Field(default=2.0, ge=0, description="regions with a shorter side are dropped, network px")
+
+
+class Proposals(NamedTuple):
+    """Regions of a batch, best first, padded to the longest image."""
+
+    boxes: Tensor  # (B, R, 4) xyxy, network px, inside the picture
+    scores: Tensor  # (B, R) in [0, 1]
+    present: Tensor  # (B, R) bool: not padding
+
+
+@torch.no_grad()
+def propose(
+    maps: RegionMaps,
+    anchors: Tensor,
+    content_hw: Tensor,
+    config: ProposalConfig,
+    *,
+    before_nms: int,
+    range_px: Tensor | None = None,
+) -> Proposals:
+    """Decode, clip to the picture, drop the tiny and those out of range, keep the best, suppress, keep the best.
+
+    ``anchors`` are (A, 4); ``content_hw`` is (B, 2) px; ``range_px`` (B, 2) limits sqrt(area), low <= size < high,
+    before suppression so that a region out of range never removes one in range. No gradient flows.
+    """
+    boxes = boxcoding.clip(boxcoding.decode(anchors, maps.deltas), content_hw)
+    size = boxes[..., 2:] - boxes[..., :2]
+    allowed = size.amin(dim=-1) >= config.min_px
+    if range_px is not None:
+        side = size.prod(dim=-1).sqrt()
+        allowed &= (side >= range_px[:, :1]) & (side < range_px[:, 1:])
+    logits, order = maps.objectness.masked_fill(~allowed, -torch.inf).topk(min(before_nms, boxes.shape[1]), dim=1)
+    return _suppress(gather_boxes(boxes, order), logits, config)
+
+
+def _suppress(boxes: Tensor, logits: Tensor, config: ProposalConfig) -> Proposals:
+    """Non-maximum suppression of (B, K, 4) boxes, all images in one call; -inf marks empty slots."""
+    images, slots = torch.where(logits > -torch.inf)
+    flat_boxes, flat_logits = boxes[images, slots], logits[images, slots]
+    kept = batched_nms(flat_boxes, flat_logits, images, config.nms_iou)
+    kept = kept[images[kept].argsort(stable=True)]  # by image, best first within each
+    owner = images[kept]
+    counts = torch.bincount(owner, minlength=boxes.shape[0])
+    rank = torch.arange(len(kept), device=boxes.device) - (counts.cumsum(0) - counts)[owner]
+    first = rank < config.keep
+    owner, rank, kept = owner[first], rank[first], kept[first]
+
+    longest = int(counts.clamp(max=config.keep).max())
+    padded = boxes.new_zeros(boxes.shape[0], longest, 4)
+    scores = logits.new_zeros(boxes.shape[0], longest)
+    padded[owner, rank] = flat_boxes[kept]
+    scores[owner, rank] = flat_logits[kept].sigmoid()
+    present = torch.arange(longest, device=boxes.device) < counts.clamp(max=config.keep).unsqueeze(1)
+    return Proposals(padded, scores, present)

@@ -1,0 +1,108 @@
+"""Which regions the second stage learns from, and what (``docs/method.md``, "Ignored objects")."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sniper.config import Config
+from sniper.nn import overlaps
+from sniper.nn.proposals import Proposals
+from sniper.nn.sampling import gather_boxes, sample
+from sniper.structures import Batch
+
+
+class RoiConfig(Config):
+    """Labels and choice of the regions that train the second stage."""
+
+    rule: Literal["ignore", "original"] = Field(
+        default="ignore",
+        description="ignore: regions on ignored objects do not train; original: all train, ignored objects count too",
+    )
+    positive_iou: float = Field(
+        default=0.5, ge=0, le=1, description="IoU with an object above which a region takes its class"
+    )
+    ignore_iou: float = Field(
+        default=0.3, ge=0, le=1, description="IoU above which a region that best matches an ignored object is left out"
+    )
+    crowd_share: float = Field(
+        default=0.5, ge=0, le=1, description="share inside a crowd region above which a region is not background"
+    )
+    per_chip: int = Field(default=128, ge=2, description="regions that train per chip (rule ignore)")
+    positive_share: float = Field(
+        default=0.25, gt=0, lt=1, description="at most this share of them holds an object (rule ignore)"
+    )
+
+
+class RegionTargets(NamedTuple):
+    """K regions of a batch that train."""
+
+    image: Tensor  # (K,) int64 row of the batch
+    boxes: Tensor  # (K, 4) xyxy, network px
+    labels: Tensor  # (K,) int64: 0 background, class index + 1 otherwise
+    objects: Tensor  # (K, 4) xyxy, network px: the matched object; the region itself where the label is 0
+
+
+class _Labelled(NamedTuple):
+    labels: Tensor  # (B, R) int64, -1 not trained
+    objects: Tensor  # (B, R) int64 index of the matched object
+
+
+@torch.no_grad()
+def region_targets(
+    proposals: Proposals, batch: Batch, config: RoiConfig, generator: torch.Generator | None = None
+) -> RegionTargets:
+    """Add the objects to the proposals, label every region, choose those that train.
+
+    With ``rule="ignore"`` a region takes the class of the valid object it overlaps best with. If it overlaps an ignored
+    object better, and by more than ``ignore_iou``, it does not train; nor does it where it would be background but
+    lies mostly inside a crowd region. With ``rule="original"`` every object of the chip gives its class, also the
+    ignored ones, and every region trains, without a choice.
+    """
+    original = config.rule == "original"
+    learned = (batch.valid | batch.ignored) if original else batch.valid
+    added = learned & _in_range(batch) if original else learned
+    boxes = torch.cat((batch.boxes.to(proposals.boxes.dtype), proposals.boxes), dim=1)
+    present = torch.cat((added, proposals.present), dim=1)
+    labelled = _label(boxes, learned, batch, config)
+    labels = labelled.labels.masked_fill(~present, -1)
+
+    if original:
+        image, index = torch.where(labels >= 0)
+    else:
+        chosen = sample(labels, config.per_chip, config.positive_share, generator)
+        image, slot = torch.where(chosen.used)
+        index = chosen.picked[image, slot]
+    regions, kept_labels = boxes[image, index], labels[image, index]
+    objects = regions
+    if batch.boxes.shape[1]:
+        matched = gather_boxes(batch.boxes, labelled.objects)[image, index].to(regions.dtype)
+        objects = torch.where(kept_labels.unsqueeze(-1) > 0, matched, regions)
+    return RegionTargets(image, regions, kept_labels, objects)
+
+
+def _label(regions: Tensor, learned: Tensor, batch: Batch, config: RoiConfig) -> _Labelled:
+    """Labels of (B, R, 4) regions against the objects of their chip."""
+    if batch.boxes.shape[1] == 0:
+        background = torch.zeros(regions.shape[:2], dtype=torch.int64, device=regions.device)
+        return _Labelled(background, background)
+    shared = overlaps.intersection(batch.boxes, regions)
+    iou = overlaps.iou(batch.boxes, regions, shared)
+    best, objects = iou.masked_fill(~learned.unsqueeze(-1), -1).max(dim=1)
+    positive = best > config.positive_iou
+    labels = torch.where(positive, batch.labels.gather(1, objects) + 1, 0)
+    if config.rule == "original":
+        return _Labelled(labels, objects)
+    ignored = iou.masked_fill(~batch.ignored.unsqueeze(-1), 0).amax(dim=1)
+    inside_crowd = (
+        (shared > overlaps.area(regions).unsqueeze(1) * config.crowd_share) & batch.crowd.unsqueeze(-1)
+    ).any(dim=1)
+    left_out = ((ignored > config.ignore_iou) & (ignored > best)) | (inside_crowd & ~positive)
+    return _Labelled(labels.masked_fill(left_out, -1), objects)
+
+
+def _in_range(batch: Batch) -> Tensor:
+    """(B, N) bool: sqrt(area) between the limits of the chip's level, both included."""
+    side = overlaps.area(batch.boxes).sqrt()
+    return (side >= batch.range_px[:, :1]) & (side <= batch.range_px[:, 1:])

@@ -1,0 +1,151 @@
+"""Cutting the classifiers of timm and torchvision open into stages: runs of blocks with one stride."""
+
+import difflib
+from collections import OrderedDict
+from typing import Literal, NamedTuple
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from sniper.errors import CheckpointError, RecipeError
+from sniper.nn.dilation import hold_stride, reductions
+from sniper.nn.weights import load_weights
+
+Beyond = Literal["dilate", "upsample", "stop"]
+
+
+class Stage(NamedTuple):
+    """The last block of a run of blocks that share a stride."""
+
+    module: str  # name inside the body
+    reduction: int  # input px per cell in the classifier
+    channels: int
+
+
+class Cut(NamedTuple):
+    """A classifier without its head."""
+
+    body: nn.Module  # returns the maps of ``used``, finest first
+    stages: list[Stage]  # all stages, finest first
+    used: list[Stage]  # those whose maps are concatenated
+
+
+class _Blocks(nn.Module):
+    """The blocks of a torchvision classifier, returning the output of some of them."""
+
+    def __init__(self, blocks: "OrderedDict[str, nn.Module]", returned: tuple[str, ...]) -> None:
+        super().__init__()
+        self.returned = returned
+        for name, block in blocks.items():
+            self.add_module(name, block)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        maps = []
+        for name, block in self.named_children():
+            pixels = block(pixels)
+            if name in self.returned:
+                maps.append(pixels)
+        return maps
+
+
+def _choose(stages: list[Stage], stride: int, out: int, beyond: Beyond, name: str) -> list[Stage]:
+    """The stages whose maps are concatenated."""
+    own = [stage for stage in stages if stage.reduction == stride]
+    later = [stage for stage in stages if stage.reduction > stride]
+    if not own:
+        strides = ", ".join(str(stage.reduction) for stage in stages)
+        raise RecipeError(f"backbone {name!r} has no map of stride {stride}, only of {strides}; choose one of these")
+    if beyond == "stop":
+        return own
+    if beyond == "upsample":
+        return own + later[len(later) - min(out - 1, len(later)) :]
+    return (own + later)[-out:]
+
+
+def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyond) -> Cut:
+    if not timm.is_model(name.split(".")[0]):
+        raise RecipeError(f"timm has no model {name!r}{_nearest(name, timm.list_models())}")
+    try:
+        with torch.device("meta"):
+            probe = timm.create_model(name, features_only=True)
+        stages = [Stage(i["module"], i["reduction"], i["num_chs"]) for i in probe.feature_info.get_dicts()]
+        stages = [
+            s
+            for s, after in zip(stages, [*stages[1:], None], strict=True)
+            if not after or after.reduction != s.reduction
+        ]
+        used = _choose(stages, stride, out, beyond, name)
+        places = [i["module"] for i in probe.feature_info.get_dicts()]
+        body = timm.create_model(
+            name,
+            features_only=True,
+            pretrained=weights == "imagenet",
+            out_indices=tuple(places.index(stage.module) for stage in used),
+            **({"output_stride": stride} if beyond == "dilate" and used[-1].reduction > stride else {}),
+        )
+    except (NotImplementedError, AssertionError, TypeError, RuntimeError) as error:
+        if weights == "imagenet" and isinstance(error, RuntimeError) and "pretrained" in str(error):
+            raise CheckpointError(f"no ImageNet weights for timm's {name}: {error}; give a file or null") from error
+        raise RecipeError(
+            f"timm's {name} cannot have stride {stride} with beyond={beyond!r} ({error}); try beyond='upsample'"
+        ) from error
+    except Exception as error:  # downloads fail in as many ways as there are hubs
+        raise _no_download(f"timm/{name}", error) from error
+    if weights not in (None, "imagenet"):
+        load_weights(body, weights, what=f"timm/{name}")
+    return Cut(body, stages, used)
+
+
+def cut_torchvision(name: str, stride: int, weights: str | None, out: int, beyond: Beyond) -> Cut:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise RecipeError(f"torchvision has no classifier {name!r}{_nearest(name, known)}")
+    try:
+        model = torchvision.models.get_model(name, weights="DEFAULT" if weights == "imagenet" else None)
+    except OSError as error:
+        raise _no_download(f"torchvision/{name}", error) from error
+    blocks, prefix = _blocks(model, name)
+    after_block = reductions(_Blocks(blocks, ())).children
+    names = list(blocks)
+    stages = [
+        Stage(block, *after_block[block])
+        for block, after in zip(names, [*names[1:], None], strict=True)
+        if after is None or after_block[after][0] != after_block[block][0]
+    ]
+    used = _choose(stages, stride, out, beyond, name)
+    end = names.index(used[-1].module) + 1
+    body = _Blocks(OrderedDict((block, blocks[block]) for block in names[:end]), tuple(stage.module for stage in used))
+    if weights not in (None, "imagenet"):
+        load_weights(body, weights, what=f"torchvision/{name}", prefix=prefix)
+    if beyond == "dilate":
+        hold_stride(body, stride)
+    return Cut(body, stages, used)
+
+
+def _blocks(model: nn.Module, name: str) -> "tuple[OrderedDict[str, nn.Module], str]":
+    """The convolutional blocks in order, and the prefix of their names in the model's state dict."""
+    if isinstance(features := getattr(model, "features", None), nn.Sequential):
+        blocks = OrderedDict(features.named_children())
+        last = next(reversed(blocks))
+        convolution = next((m for m in blocks[last].modules() if isinstance(m, nn.Conv2d)), None)
+        if isinstance(blocks[last], Conv2dNormActivation) and convolution and convolution.kernel_size == (1, 1):
+            del blocks[last]  # MobileNet's and EfficientNet's last 1x1 convolution only feeds the classifier
+        return blocks, "features."
+    if isinstance(model, torchvision.models.ResNet):
+        return OrderedDict((n, m) for n, m in model.named_children() if n not in ("avgpool", "fc")), ""
+    raise RecipeError(f"torchvision/{name} is neither a ResNet nor a stack of blocks; use the model of timm instead")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _no_download(what: str, error: Exception) -> CheckpointError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(
+        f"the ImageNet weights of {what} could not be downloaded ({reason}); give a file, or null for none"
+    )
