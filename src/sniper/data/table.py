@@ -1,22 +1,48 @@
-"""The annotation table and its twin, the detection table: flat columns, grouped by image through offsets."""
+"""The annotation table: all images and boxes of a dataset as flat columns, grouped by image through offsets."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from sniper.data.columns import Masks, PackedStrings, ragged_rows
+from sniper.data.detections import DetectionTable as DetectionTable
+from sniper.data.sharing import SharedColumns, share_columns
+from sniper.errors import DataError
+
+_COLUMNS = ("image_ids", "sizes_wh", "offsets", "boxes_xyxy", "labels", "crowd", "areas", "annotation_ids", "class_ids")
+_MASK_COLUMNS = ("ring_offsets", "point_offsets", "points_xy", "run_rows")
+_DTYPES: dict[str, tuple[type, tuple[int, ...]]] = {
+    "image_ids": (np.int64, ()),
+    "sizes_wh": (np.int32, (2,)),
+    "offsets": (np.int64, ()),
+    "boxes_xyxy": (np.float32, (4,)),
+    "labels": (np.int32, ()),
+    "crowd": (np.bool_, ()),
+    "areas": (np.float32, ()),
+    "annotation_ids": (np.int64, ()),
+    "class_ids": (np.int64, ()),
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AnnotationTable:
     """All images and boxes of a dataset. I images, N boxes, C classes.
 
     ``boxes_xyxy[offsets[i]:offsets[i + 1]]`` are the boxes of image ``i``. Boxes satisfy
     ``0 <= x1 < x2 <= width`` and ``0 <= y1 < y2 <= height``. Images without boxes are legal.
+    Readers uphold this (see ``building.build_table``); ``check`` verifies it for a table made by hand.
     """
 
     root: Path  # file names are relative to this folder
-    file_names: tuple[str, ...]  # I
+    file_names: Sequence[str]  # I; any sequence is packed
     image_ids: NDArray[np.int64]  # (I,) ids of the dataset, or 1..I where it has none
     sizes_wh: NDArray[np.int32]  # (I, 2) width and height, original px
     offsets: NDArray[np.int64]  # (I + 1,)
@@ -27,18 +53,188 @@ class AnnotationTable:
     annotation_ids: NDArray[np.int64]  # (N,)
     class_names: tuple[str, ...]  # C
     class_ids: NDArray[np.int64]  # (C,) ids of the dataset, for results files
+    masks: Masks | None = None  # N; None where the dataset has no masks
+    shared: SharedColumns | None = field(default=None, repr=False)  # the file behind the columns, see share
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.file_names, PackedStrings):
+            object.__setattr__(self, "file_names", PackedStrings.pack(self.file_names))
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self.shared is not None:
+            return _open_shared, (self.shared.path,)
+        own = tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "shared")
+        return type(self), own
 
-@dataclass(frozen=True, slots=True)
-class DetectionTable:
-    """Boxes with scores for the images of a dataset: predictions, or class-free proposals (labels 0)."""
+    @property
+    def num_objects(self) -> int:
+        """N, crowd regions included."""
+        return len(self.labels)
 
-    image_ids: NDArray[np.int64]  # (I,)
-    offsets: NDArray[np.int64]  # (I + 1,)
-    boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
-    scores: NDArray[np.float32]  # (N,)
-    labels: NDArray[np.int32]  # (N,)
-    levels: NDArray[np.int16]  # (N,) pyramid level each was found at
+    def objects(self, image_row: int) -> slice:
+        """Rows of the boxes of an image."""
+        return slice(int(self.offsets[image_row]), int(self.offsets[image_row + 1]))
+
+    def image_rows_of_objects(self) -> NDArray[np.int64]:
+        """(N,) the image row of every box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def file_name(self, image_row: int) -> str:
+        """Name of an image file, relative to ``root``."""
+        return self.file_names[image_row]
+
+    def image_path(self, image_row: int) -> Path:
+        """Path of an image file; nothing says that it exists."""
+        return self.root / self.file_names[image_row]
+
+    def select(self, image_rows: Sequence[int] | NDArray[np.integer]) -> Self:
+        """The given images, in the given order, with their boxes and ids. A plain table, even if this is shared."""
+        rows = np.asarray(image_rows, np.int64).reshape(-1)
+        objects, offsets = ragged_rows(self.offsets, rows)
+        names = self.file_names.take(rows) if isinstance(self.file_names, PackedStrings) else ()
+        images = replace(
+            self, file_names=names, image_ids=self.image_ids[rows], sizes_wh=self.sizes_wh[rows], shared=None
+        )
+        return images._with_objects(objects, offsets)
+
+    def with_classes(self, names: Sequence[str]) -> Self:
+        """Only objects of the named classes, labelled by their place in ``names``.
+
+        Raises:
+            DataError: a name is given twice, or the dataset does not have it.
+        """
+        if len(set(names)) != len(names):
+            raise DataError(f"classes {list(names)} names a class twice; give every class once")
+        new_label = np.full(len(self.class_names) + 1, -1, np.int32)
+        for label, name in enumerate(names):
+            if name not in self.class_names:
+                raise DataError(
+                    f"class {name!r} is not in the dataset at {self.root}; {_nearest(name, self.class_names)}"
+                )
+            new_label[self.class_names.index(name)] = label
+        kept = np.flatnonzero(new_label[self.labels] >= 0)
+        counts = np.bincount(self.image_rows_of_objects()[kept], minlength=len(self))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        ids = self.class_ids[[self.class_names.index(name) for name in names]]
+        fewer = self._with_objects(kept, offsets)
+        return replace(fewer, labels=new_label[fewer.labels], class_names=tuple(names), class_ids=ids)
+
+    def _with_objects(self, rows: NDArray[np.int64], offsets: NDArray[np.int64]) -> Self:
+        return replace(
+            self,
+            offsets=offsets,
+            boxes_xyxy=self.boxes_xyxy[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            areas=self.areas[rows],
+            annotation_ids=self.annotation_ids[rows],
+            masks=None if self.masks is None else self.masks.take(rows),
+            shared=None,
+        )
+
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(column.nbytes for _, column in self._arrays())
+
+    def fingerprint(self, *settings: object) -> str:
+        """SHA-256 over every column and the given settings, as hexadecimal: the key for anything cached.
+
+        ``root`` is left out, so that a dataset may move; whoever caches something made from pixels adds it.
+        Settings are pydantic models and plain JSON values.
+        """
+        digest = hashlib.sha256()
+        for name, column in self._arrays():
+            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+            digest.update(np.ascontiguousarray(column).data if column.size else b"")
+        plain = [setting.model_dump(mode="json") if isinstance(setting, BaseModel) else setting for setting in settings]
+        digest.update(json.dumps([self.class_names, plain], sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def share(self) -> Self:
+        """The same table over read-only views of one file in memory, for worker processes.
+
+        It pickles as the file's name, with any start method, and every process maps the same pages. The file goes
+        when the returned table (and its pickles' owner) goes; workers that have opened it keep their view.
+
+        Raises:
+            StorageError: neither shared memory nor the temporary folder has room.
+        """
+        if self.shared is not None:
+            return self
+        details = {"root": str(self.root), "class_names": list(self.class_names), "has_masks": self.masks is not None}
+        return _table_over(type(self), share_columns(dict(self._arrays()), details))
+
+    def check(self) -> Self:
+        """This table, if it keeps its promises; for tables made by hand and for tests.
+
+        Raises:
+            DataError: a column has the wrong type or length, or a box, label or offset is out of range.
+        """
+        for name, (dtype, tail) in _DTYPES.items():
+            column = getattr(self, name)
+            if column.dtype != dtype or column.ndim != 1 + len(tail) or column.shape[1:] != tail:
+                raise DataError(f"column {name} is {column.dtype} {column.shape}, not {np.dtype(dtype)} (rows, {tail})")
+        images, objects = len(self), self.num_objects
+        expected = {"sizes_wh": images, "offsets": images + 1, "class_ids": len(self.class_names)}
+        expected |= dict.fromkeys(("boxes_xyxy", "labels", "crowd", "areas", "annotation_ids"), objects)
+        for name, length in expected.items():
+            if len(getattr(self, name)) != length:
+                raise DataError(f"column {name} has {len(getattr(self, name))} rows, not {length}")
+        if len(self.file_names) != images or (self.masks is not None and len(self.masks) != objects):
+            raise DataError("file names and masks must have one row an image and one row a box")
+        if self.offsets[0] != 0 or self.offsets[-1] != objects or (np.diff(self.offsets) < 0).any():
+            raise DataError(f"offsets must rise from 0 to the number of boxes, {objects}")
+        size = np.repeat(self.sizes_wh, np.diff(self.offsets), axis=0)
+        low, high = self.boxes_xyxy[:, :2], self.boxes_xyxy[:, 2:]
+        good = ((low >= 0) & (low < high) & (high <= size)).all(axis=1)
+        good &= (self.labels >= 0) & (self.labels < len(self.class_names))
+        if not good.all():
+            row = int(np.argmin(good))
+            raise DataError(
+                f"annotation {self.annotation_ids[row]} has box {self.boxes_xyxy[row].tolist()} and label "
+                f"{self.labels[row]} in an image of {size[row].tolist()} px; boxes must lie inside"
+            )
+        return self
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        assert isinstance(self.file_names, PackedStrings)
+        yield "names.blob", self.file_names.blob
+        yield "names.offsets", self.file_names.offsets
+        for name in _COLUMNS:
+            yield name, getattr(self, name)
+        if self.masks is not None:
+            for name in _MASK_COLUMNS:
+                yield f"masks.{name}", getattr(self.masks, name)
+            yield "masks.runs.blob", self.masks.runs.blob
+            yield "masks.runs.offsets", self.masks.runs.offsets
+
+
+_Table = TypeVar("_Table", bound=AnnotationTable)
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names[:20])}"
+
+
+def _open_shared(path: Path) -> AnnotationTable:
+    return _table_over(AnnotationTable, SharedColumns(path))
+
+
+def _table_over(kind: type[_Table], shared: SharedColumns) -> _Table:
+    columns, details = shared.columns, shared.details
+    masks = None
+    if details["has_masks"]:
+        runs = PackedStrings(columns["masks.runs.blob"], columns["masks.runs.offsets"])
+        masks = Masks(**{name: columns[f"masks.{name}"] for name in _MASK_COLUMNS}, runs=runs)
+    return kind(
+        root=Path(details["root"]),
+        file_names=PackedStrings(columns["names.blob"], columns["names.offsets"]),
+        class_names=tuple(details["class_names"]),
+        masks=masks,
+        shared=shared,
+        **{name: columns[name] for name in _COLUMNS},
+    )

@@ -1,0 +1,155 @@
+"""From the rows of any annotation format to a table that keeps its promises: repaired, sorted, counted."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.data.columns import MaskBuilder
+from sniper.data.table import AnnotationTable
+from sniper.errors import DataError
+
+logger = logging.getLogger("sniper")
+
+_ROUNDING_PX = 0.1  # boxes that leave the image by less are clipped without a word
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRows:
+    """M objects in the order of the files, before any check."""
+
+    image_row: NDArray[np.int64]  # (M,)
+    boxes_xyxy: NDArray[np.float64]  # (M, 4) original px; anything, NaN included
+    labels: NDArray[np.int32]  # (M,)
+    crowd: NDArray[np.bool_] | None = None  # (M,); None: no object is
+    areas: NDArray[np.float64] | None = None  # (M,) square px, NaN: that of the box; None: all that of the box
+    ids: NDArray[np.int64] | None = None  # (M,); None: 1..M
+
+
+def build_table(
+    objects: ObjectRows,
+    *,
+    source: Path | str,
+    root: Path,
+    file_names: Sequence[str],
+    image_ids: NDArray[np.int64] | None,
+    sizes_wh: NDArray[np.integer],
+    class_names: Sequence[str],
+    class_ids: NDArray[np.int64] | None = None,
+    add_mask: Callable[[int, MaskBuilder], None] | None = None,
+) -> AnnotationTable:
+    """Repair, sort by image and check; ``source`` is what messages call the dataset.
+
+    Boxes that reach over the image are clipped; boxes that are not finite, inverted, empty or outside are
+    dropped; repeated annotation ids are numbered anew. All of it is one warning with counts. ``add_mask(m,
+    builder)`` adds the mask of object ``m``, and is called once for each kept object in the table's order. Ids of
+    images and classes count from 1 and 0 where there are none.
+
+    Raises:
+        DataError: no images, an image without a size, or an image id twice.
+    """
+    sizes = np.asarray(sizes_wh, np.int32).reshape(-1, 2)
+    images = np.arange(1, len(sizes) + 1, dtype=np.int64) if image_ids is None else np.asarray(image_ids, np.int64)
+    _check_images(source, file_names, images, sizes)
+    repaired = _repair(objects.boxes_xyxy, sizes[objects.image_row])
+    kept = np.flatnonzero(repaired.kept)
+    order = kept[np.argsort(objects.image_row[kept], kind="stable")]
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(np.bincount(objects.image_row[order], minlength=len(sizes)), out=offsets[1:])
+    boxes = repaired.boxes_xyxy[order]
+    ids, renumbered = _unique_ids(objects.ids, len(objects.labels))
+    counts = {**repaired.counts, "repeated annotation ids numbered anew": renumbered}
+    masks = None
+    if add_mask is not None:
+        builder = MaskBuilder()
+        for row in order.tolist():
+            add_mask(row, builder)
+        masks = builder.build()
+        counts["polygons that are not a list of three points or more dropped"] = builder.dropped
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if said:
+        logger.warning("%s: %s (of %d boxes)", source, said, len(objects.labels))
+    return AnnotationTable(
+        root=root,
+        file_names=file_names,
+        image_ids=images,
+        sizes_wh=sizes,
+        offsets=offsets,
+        boxes_xyxy=boxes,
+        labels=objects.labels[order].astype(np.int32),
+        crowd=np.zeros(len(order), np.bool_) if objects.crowd is None else objects.crowd[order],
+        areas=_areas(None if objects.areas is None else objects.areas[order], boxes),
+        annotation_ids=ids[order],
+        class_names=tuple(class_names),
+        class_ids=np.arange(len(class_names), dtype=np.int64) if class_ids is None else class_ids,
+        masks=masks,
+    )
+
+
+def _check_images(source: Path | str, names: Sequence[str], ids: NDArray[np.int64], sizes: NDArray[np.int32]) -> None:
+    if not len(sizes):
+        raise DataError(f"{source} has no images; give a dataset with at least one")
+    flat = np.flatnonzero((sizes < 1).any(axis=1))
+    if len(flat):
+        row = int(flat[0])
+        width, height = sizes[row].tolist()
+        raise DataError(f"{source}: image {ids[row]} ({names[row]}) has size {width}x{height}; give its size in pixels")
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        first, second = order[twice[0]], order[twice[0] + 1]
+        raise DataError(
+            f"{source}: image id {ids[first]} is given to {names[first]} and to {names[second]}; "
+            "give every image an id of its own"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Repaired:
+    boxes_xyxy: NDArray[np.float32]  # (M, 4)
+    kept: NDArray[np.bool_]  # (M,)
+    counts: dict[str, int]
+
+
+def _repair(boxes: NDArray[np.float64], sizes_wh: NDArray[np.int32]) -> _Repaired:
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(boxes), axis=1)
+    boxes = np.where(finite[:, None], boxes, 0)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    inverted = finite & (extent < 0).any(axis=1)
+    empty = finite & ~inverted & (extent == 0).any(axis=1)
+    limit = np.concatenate([sizes_wh, sizes_wh], axis=1)
+    inside = np.clip(boxes, 0, limit).astype(np.float32)
+    real = (inside[:, :2] < inside[:, 2:]).all(axis=1)
+    sound = finite & ~inverted & ~empty
+    clipped = sound & real & (np.abs(inside - boxes) > _ROUNDING_PX).any(axis=1)
+    counts = {
+        "boxes clipped to the image": clipped.sum(),
+        "boxes that are not finite dropped": (~finite).sum(),
+        "inverted boxes dropped": inverted.sum(),
+        "empty boxes dropped": empty.sum(),
+        "boxes outside the image dropped": (sound & ~real).sum(),
+    }
+    return _Repaired(inside, sound & real, {what: int(count) for what, count in counts.items()})
+
+
+def _unique_ids(ids: NDArray[np.int64] | None, count: int) -> tuple[NDArray[np.int64], int]:
+    """Ids in which each is used once, and how many had to change; the first holder keeps its id."""
+    if ids is None:
+        return np.arange(1, count + 1, dtype=np.int64), 0
+    order = np.argsort(ids, kind="stable")
+    again = order[1:][np.diff(ids[order]) == 0]
+    if not len(again):
+        return ids, 0
+    fresh = ids.copy()
+    fresh[np.sort(again)] = ids.max() + 1 + np.arange(len(again))
+    return fresh, len(again)
+
+
+def _areas(given: NDArray[np.float64] | None, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    if given is None:
+        return own
+    return np.where(np.isfinite(given) & (given >= 0), given, own).astype(np.float32)
