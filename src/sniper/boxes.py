@@ -38,7 +38,7 @@ def sqrt_area(boxes_xyxy: FloatArray) -> FloatArray:
 def clip(boxes_xyxy: FloatArray, width: float, height: float) -> FloatArray:
     """Boxes limited to ``[0, width] x [0, height]``."""
     limit = np.asarray([width, height, width, height], dtype=boxes_xyxy.dtype)
-    return np.clip(boxes_xyxy, 0, limit)
+    return np.asarray(np.clip(boxes_xyxy, 0, limit))
 
 
 def intersection(boxes_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:
@@ -46,7 +46,7 @@ def intersection(boxes_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:
     low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
     high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
     size = np.maximum(high - low, 0)
-    return size[..., 0] * size[..., 1]
+    return np.asarray(size[..., 0] * size[..., 1])
 
 
 def iou(boxes_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:
@@ -61,3 +61,8 @@ def covered_share(boxes_xyxy: FloatArray, windows_xyxy: FloatArray) -> FloatArra
     shared = intersection(boxes_xyxy, windows_xyxy)
     own = area(boxes_xyxy)[:, None]
     return np.divide(shared, own, out=np.zeros_like(shared), where=own > 0)
+
+
+def sides_at_least(boxes_xyxy: FloatArray, min_px: float) -> NDArray[np.bool_]:
+    """(N,) bool: boxes whose width and height are both ``min_px`` or more."""
+    return np.asarray(((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) >= min_px).all(axis=1))
