@@ -1,0 +1,53 @@
+"""Samples into a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sniper.loader.cut import BORDER_RGB
+from sniper.loader.sample import Sample
+from sniper.structures import Batch, ObjectState
+
+CANVAS_MULTIPLE = 32  # canvases of unequal size are padded to a multiple of the coarsest usual stride
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of at least one sample, on the CPU, pixels uint8.
+
+    Objects are padded to the sample with the most (N may be 0). Canvases of one size stay as they are;
+    otherwise all are padded, at the right and the bottom, to the largest sides rounded up to a multiple of 32.
+    """
+    count = max(len(sample.boxes) for sample in samples)
+    boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
+    labels = np.full((len(samples), count), -1, dtype=np.int64)
+    state = np.full((len(samples), count), int(ObjectState.EMPTY), dtype=np.int64)
+    for row, sample in enumerate(samples):
+        own = len(sample.boxes)
+        boxes[row, :own] = sample.boxes
+        labels[row, :own] = sample.labels
+        state[row, :own] = sample.state
+    content_wh = np.asarray([sample.content_wh for sample in samples], dtype=np.int64)
+    return Batch(
+        pixels=torch.from_numpy(_canvases(samples)),
+        content_hw=torch.from_numpy(content_wh[:, ::-1].copy()),
+        scale=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
+        boxes=torch.from_numpy(boxes),
+        labels=torch.from_numpy(labels),
+        state=torch.from_numpy(state),
+        range_px=torch.tensor([sample.range_px for sample in samples], dtype=torch.float32),
+        chip_index=torch.tensor([sample.chip for sample in samples], dtype=torch.int64),
+    )
+
+
+def _canvases(samples: Sequence[Sample]) -> np.ndarray:
+    """(B, 3, H, W) uint8."""
+    shapes = {sample.pixels.shape for sample in samples}
+    if len(shapes) == 1:
+        return np.stack([sample.pixels for sample in samples])
+    height, width = (-(-max(shape[axis] for shape in shapes) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for axis in (1, 2))
+    canvases = np.empty((len(samples), 3, height, width), dtype=np.uint8)
+    canvases[:] = np.asarray(BORDER_RGB, dtype=np.uint8)[:, None, None]
+    for canvas, sample in zip(canvases, samples, strict=True):
+        canvas[:, : sample.pixels.shape[1], : sample.pixels.shape[2]] = sample.pixels
+    return canvases
