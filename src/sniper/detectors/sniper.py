@@ -30,7 +30,12 @@ class SniperConfig(Config):
         default="imagenet", description="imagenet (downloaded), a .pth or .safetensors file, or null: random"
     )
     stride: Literal[8, 16, 32] = Field(default=16, description="network px per cell of the feature map")
-    maps: int = Field(default=2, ge=1, description="backbone stages whose maps are concatenated")
+    maps: int = Field(default=2, ge=1, description="backbone stages whose maps are used")
+    channels: int | None = Field(
+        default=128,
+        ge=1,
+        description="features the maps are projected to and added up; null: concatenate (the original)",
+    )
     beyond: Beyond = Field(
         default="upsample",
         description="stages beyond the stride: dilate (the original), upsample (from their own stride: cheaper), stop",
@@ -70,6 +75,8 @@ class SniperConfig(Config):
     def _sensible(self) -> Self:
         if self.weights is None and self.frozen_stages:
             raise ValueError(f"frozen_stages: {self.frozen_stages} would freeze random weights; give weights, or 0")
+        if self.rpn_input == "first" and self.channels is not None:
+            raise ValueError("rpn_input: first needs concatenated maps; set channels to null")
         if min(self.std) <= 0:
             raise ValueError(f"std: every value must be positive, not {self.std}")
         return self
@@ -196,6 +203,7 @@ def build_sniper(config: SniperConfig, num_classes: int, *, pretrained: bool = T
         beyond=config.beyond,
         frozen_stages=config.leading_frozen,
         norm=config.norm,
+        channels=config.channels,
     )
     anchors = Anchors(config.stride, config.anchors)
     rpn_input = backbone.channels if config.rpn_input == "all" else backbone.map_channels[0]

@@ -6,34 +6,37 @@ chosen stride and, for context, those beyond it, brought to the same stride, and
 
 from typing import Literal, Self
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sniper.errors import RecipeError
-from sniper.nn.stages import Beyond, Stage, cut_timm, cut_torchvision
+from sniper.nn.fusion import Concatenation, Projection
+from sniper.nn.stages import Beyond, Cut, cut_timm, cut_torchvision
 
 Norm = Literal["train", "frozen"]
 
 
 class Backbone(nn.Module):
-    """Concatenated maps of a classifier, all at ``stride``.
+    """A classifier without its head: ``channels`` features at ``stride``.
 
-    ``channels`` is the number of features, ``map_channels`` how they divide into the maps, finer stage first.
+    ``map_channels`` are those of the maps that the features are made of, finest first.
     """
 
-    def __init__(self, body: nn.Module, used: list[Stage], stride: int, frozen: list[nn.Module], norm: Norm) -> None:
+    def __init__(
+        self, cut: Cut, fusion: Concatenation | Projection, stride: int, still: list[nn.Module], norm: Norm
+    ) -> None:
         super().__init__()
-        self.body, self.stride = body, stride
-        self.map_channels = tuple(stage.channels for stage in used)
-        self.channels = sum(self.map_channels)
-        norms = (
-            [m for m in body.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if norm == "frozen" else []
-        )
-        for module in (*frozen, *norms):
+        self.body, self.fusion, self.stride = cut.body, fusion, stride
+        self.map_channels = tuple(stage.channels for stage in cut.used)
+        norms = [m for m in self.body.modules() if isinstance(m, _BatchNorm)] if norm == "frozen" else []
+        self._still = [*still, *norms]  # a plain list: these modules already belong to the body
+        for module in self._still:
             module.requires_grad_(False)
-        # Plain lists: the modules already belong to the body.
-        self._still = [*frozen, *norms]
+
+    @property
+    def channels(self) -> int:
+        """Features of a cell."""
+        return self.fusion.channels
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, except that frozen stages and norms go on using their stored statistics."""
@@ -44,18 +47,8 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, channels, ceil(H / stride), ceil(W / stride)) features of (B, 3, H, W) normalised pixels."""
-        maps = self.body(pixels)
-        rows = -(-pixels.shape[2] // self.stride)
-        columns = -(-pixels.shape[3] // self.stride)
-        aligned = []
-        for one in maps:
-            if one.shape[2] < rows or one.shape[3] < columns:
-                # Whole factors and a cut, so that cells stay over the pixels they saw whatever the canvas size.
-                factor = max(-(-rows // one.shape[2]), -(-columns // one.shape[3]))
-                factor = 1 << (factor - 1).bit_length()
-                one = functional.interpolate(one, scale_factor=float(factor), mode="nearest")[:, :, :rows, :columns]
-            aligned.append(one)
-        return aligned[0] if len(aligned) == 1 else torch.cat(aligned, dim=1)
+        features: Tensor = self.fusion(self.body(pixels))
+        return features
 
 
 def build_backbone(
@@ -67,6 +60,7 @@ def build_backbone(
     beyond: Beyond = "dilate",
     frozen_stages: int = 0,
     norm: Norm = "train",
+    channels: int | None = None,
 ) -> Backbone:
     """Cut the classifier ``name`` open.
 
@@ -81,6 +75,7 @@ def build_backbone(
         frozen_stages: how many leading stages (runs of blocks with one stride; ResNet: the stem is the first) keep
             their weights and statistics.
         norm: ``train``, or ``frozen``: batch norm with stored statistics and constant affine, also in training mode.
+        channels: project the maps to so many features and add them up; None concatenates them.
 
     Raises:
         RecipeError: no such model, or one that cannot be cut open at this stride.
@@ -98,7 +93,9 @@ def build_backbone(
     if not 0 <= frozen_stages <= len(cut.stages):
         raise RecipeError(f"frozen_stages: {name} has {len(cut.stages)} stages, not {frozen_stages}")
     frozen = _leading(cut.body, cut.stages[frozen_stages - 1].module) if frozen_stages else []
-    return Backbone(cut.body, cut.used, stride, frozen, norm)
+    map_channels = tuple(stage.channels for stage in cut.used)
+    fusion = Projection(map_channels, channels) if channels else Concatenation(map_channels)
+    return Backbone(cut, fusion, stride, frozen, norm)
 
 
 def _leading(body: nn.Module, last: str) -> list[nn.Module]:

@@ -8,8 +8,8 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from sniper.nn import boxcoding
+from sniper.nn.initial import initialise
 from sniper.nn.roi import RegionTargets
-from sniper.nn.rpn import initialise
 
 
 class RegionOutput(NamedTuple):

@@ -17,7 +17,7 @@ class ProposalConfig(Config):
     """How many regions pass from the first stage to the second."""
 
     train_before_nms: int = Field(
-        default=2000, ge=1, description="best anchors per chip that enter suppression in training"
+        default=1000, ge=1, description="best anchors per chip that enter suppression in training"
     )
     test_before_nms: int = Field(default=1000, ge=1, description="the same when detecting")
     keep: int = Field(default=300, ge=1, description="regions per canvas after suppression")

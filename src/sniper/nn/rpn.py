@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sniper.nn import boxcoding
+from sniper.nn.initial import initialise
 from sniper.nn.matching import AnchorMatch
 from sniper.nn.sampling import Sample, gather_boxes
 
@@ -16,13 +17,6 @@ class RegionMaps(NamedTuple):
 
     objectness: Tensor  # (B, A) logits
     deltas: Tensor  # (B, A, 4) codes
-
-
-def initialise(layer: nn.Conv2d | nn.Linear, *, std: float) -> None:
-    """Normal weights and zero biases."""
-    nn.init.normal_(layer.weight, std=std)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
 
 
 class RPN(nn.Module):
