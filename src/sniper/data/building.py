@@ -69,9 +69,9 @@ def build_table(
             add_mask(row, builder)
         masks = builder.build()
         counts["polygons that are not a list of three points or more dropped"] = builder.dropped
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    said = "; ".join(f"{what}: {count}" for what, count in counts.items() if count)
     if said:
-        logger.warning("%s: %s (of %d boxes)", source, said, len(objects.labels))
+        logger.warning("%s, %d boxes: %s", source, len(objects.labels), said)
     return AnnotationTable(
         root=root,
         file_names=file_names,

@@ -32,8 +32,8 @@ def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | s
 
     ``split`` is a list in ``ImageSets/Main``; without it every annotated image is taken. Classes are all the names in
     ``Annotations``, sorted, whatever the split, so that splits agree. The inclusive corners that count from 1 become
-    half-open boxes: ``x1 - 1, y1 - 1, x2, y2``; one whose corners are a single point is empty. Difficult objects become crowd regions. ``image_root`` replaces
-    ``JPEGImages``.
+    half-open boxes: ``x1 - 1, y1 - 1, x2, y2``; one whose corners are a single point is empty.
+    Difficult objects become crowd regions. ``image_root`` replaces ``JPEGImages``.
 
     Raises:
         DataError: a folder, list or annotation is missing, or an XML file is damaged or incomplete.
