@@ -4,6 +4,7 @@ See ``docs/method.md``, "Reading images".
 """
 
 import math
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal, NoReturn
@@ -18,6 +19,7 @@ from sniper.errors import DataError
 Pixels = NDArray[np.uint8]
 Reduction = Literal[1, 2, 4, 8]
 
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
 # Complaints of the JPEG decoder about bytes that no pixel depends on.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "JFIF", "Adobe", "subsampling")
@@ -88,13 +90,12 @@ def _open(file: IO[bytes], start: bytes, place: str) -> ImageFile.ImageFile:
     if not start:
         _refuse(place, "is empty")
     Image.init()
-    for factory, accept in (Image.OPEN[name] for name in Image.ID):
-        accepted = accept is None or accept(start)
-        if accepted is True or isinstance(accepted, bytes):
-            try:
+    for factory, accept in (Image.OPEN[name] for name in _FORMATS if name in Image.OPEN):
+        try:
+            if accept is None or accept(start) is True:
                 return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError, OSError):
-                file.seek(0)
+        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError, OSError, struct.error):
+            file.seek(0)
     _refuse(place, "is not an image, or of an unknown format, or cut off in its header")
 
 
@@ -142,7 +143,7 @@ def _decode(content: bytes, jpeg: bool, reduction: int, place: str) -> Pixels:
     image = _open(BytesIO(content), content[:16], place)
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         _refuse(place, f"cannot be decoded ({str(error).rstrip('.') or type(error).__name__})")
     return _reduce(_to_rgb(image, place), reduction)
 
