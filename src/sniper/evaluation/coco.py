@@ -1,0 +1,259 @@
+"""The COCO detection protocol: the twelve numbers, per-class scores and precision-recall curves.
+
+The matching itself is faster-coco-eval's, fed from columns; the numbers equal pycocotools'. Two points of the
+protocol that are easily overlooked: detections with equal scores keep the order they come in (images by id, in an image
+as in the detection table), and a crowd region takes any number of detections, each by the share of its own area inside.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from faster_coco_eval.core.coco import COCO
+from faster_coco_eval.core.faster_eval_api import COCOeval_faster
+from numpy.typing import NDArray
+from pydantic import Field
+
+from sniper.boxes import xyxy_to_xywh
+from sniper.config import Config
+from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.errors import DataError
+from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
+from sniper.evaluation.coco_result import ClassScore as ClassScore
+from sniper.evaluation.coco_result import CocoResult as CocoResult
+
+_EVERY_AREA = 1e5**2
+_CURVE_IOUS = (0.5, 0.75)
+
+
+class CocoEvalConfig(Config):
+    """The protocol's settings. The defaults are COCO's own; with others, numbers do not compare with the literature."""
+
+    most_detections: int = Field(
+        default=100,
+        ge=100,
+        description="detections per image and class for AP_most and AR_most, which matter where images hold more than "
+        "100 objects; the official numbers always use at most 100",
+    )
+    class_agnostic: bool = Field(default=False, description="treat all classes as one: where are objects, not which")
+    small_px: float = Field(default=32, gt=0, description="objects up to this sqrt(area) are small, original px")
+    large_px: float = Field(default=96, gt=0, description="objects from this sqrt(area) on are large, original px")
+
+
+def evaluate_coco(
+    table: AnnotationTable, detections: DetectionTable, config: CocoEvalConfig | None = None
+) -> CocoResult:
+    """Measure detections on the images that ``detections.image_ids`` lists, those without any detection included.
+
+    Images of the table that were not looked at do not count, so a subset is measured by listing it. Crowd and
+    "difficult" objects (``table.crowd``) are neither to be found nor wrong to find.
+
+    Raises:
+        DataError: an image id that the table does not have or that comes twice, a label without a class, a number
+            that is not finite.
+    """
+    config = config or CocoEvalConfig()
+    rows = _rows_of_images(table, detections)
+    per_image = np.diff(detections.offsets)
+    if len(detections.labels) and not 0 <= detections.labels.min() <= detections.labels.max() < len(table.class_names):
+        raise DataError(
+            f"detections carry labels {detections.labels.min()} to {detections.labels.max()}, but the dataset has "
+            f"{len(table.class_names)} classes; evaluate with the classes that the detector was trained on"
+        )
+    finite = np.isfinite(detections.scores) & np.isfinite(detections.boxes_xyxy).all(axis=1)
+    if not finite.all():
+        image_id = int(np.repeat(detections.image_ids, per_image)[~finite][0])
+        raise DataError(
+            f"image {image_id}: a detection has a box or score that is NaN or infinite; drop such detections"
+        )
+    looked_at = np.zeros(len(table), dtype=bool)
+    looked_at[rows] = True
+    objects = np.flatnonzero(np.repeat(looked_at, np.diff(table.offsets)))
+    truth = _entries(
+        np.repeat(table.image_ids, np.diff(table.offsets))[objects],
+        table.class_ids[table.labels[objects]],
+        table.boxes_xyxy[objects],
+    )
+    for entry, area, crowd in zip(truth, table.areas[objects].tolist(), table.crowd[objects].tolist(), strict=True):
+        entry["area"], entry["iscrowd"] = area, int(crowd)
+    found = _entries(
+        np.repeat(detections.image_ids, per_image), table.class_ids[detections.labels], detections.boxes_xyxy
+    )
+    for entry, score in zip(found, detections.scores.tolist(), strict=True):
+        entry["score"] = score
+    facts = {
+        "images": [{"id": image_id} for image_id in detections.image_ids.tolist()],
+        "categories": [{"id": i, "name": n} for i, n in zip(table.class_ids.tolist(), table.class_names, strict=True)],
+    }
+    return _evaluate(COCO(facts | {"annotations": truth}), COCO(facts | {"annotations": found}), config, "bbox")
+
+
+def _rows_of_images(table: AnnotationTable, detections: DetectionTable) -> NDArray[np.int64]:
+    """(I,) row of the table for each image of the detections."""
+    ids = detections.image_ids
+    order = np.argsort(table.image_ids)
+    place = np.searchsorted(table.image_ids, ids, sorter=order).clip(max=max(len(table) - 1, 0))
+    known = table.image_ids[order[place]] == ids if len(table) else np.zeros(len(ids), dtype=bool)
+    if not known.all():
+        raise DataError(
+            f"detections name image id {ids[~known][0]}, which the dataset does not have; "
+            "evaluate on the dataset that they were made on"
+        )
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids):
+        raise DataError(f"detections list image id {unique[counts > 1][0]} more than once; list each image once")
+    return np.asarray(order[place] if len(ids) else np.zeros(0, dtype=np.int64))
+
+
+def _entries(
+    image_ids: NDArray[np.integer], class_ids: NDArray[np.integer], boxes_xyxy: NDArray[np.floating]
+) -> list[dict[str, Any]]:
+    """COCO's form of boxes. Ids count from 1, for 0 means "unmatched" to the evaluator."""
+    boxes_xywh = xyxy_to_xywh(boxes_xyxy.astype(np.float64)).tolist()
+    return [
+        {"id": number, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for number, (i, c, box) in enumerate(zip(image_ids.tolist(), class_ids.tolist(), boxes_xywh, strict=True), 1)
+    ]
+
+
+def evaluate_coco_files(
+    annotation_json: Path | str,
+    results_json: Path | str,
+    iou_type: Literal["bbox", "segm"] = "bbox",
+    config: CocoEvalConfig | None = None,
+    *,
+    image_ids: Iterable[int] | None = None,
+) -> CocoResult:
+    """Measure a COCO results file on a COCO annotation file; ``image_ids`` limits both to these images.
+
+    Raises:
+        DataError: a file that cannot be read, lacks a key, or names an image that the annotations do not have.
+    """
+    truth = _read_json(annotation_json, dict)
+    missing = [key for key in ("images", "annotations", "categories") if key not in truth]
+    if missing:
+        raise DataError(f"{annotation_json}: expected COCO annotations, but there is no {missing[0]!r}")
+    found = _read_json(results_json, list)
+    _check_entries(annotation_json, truth["annotations"], ("image_id", "category_id"), iou_type)
+    _check_entries(results_json, found, ("image_id", "category_id", "score"), iou_type)
+    truth["annotations"] = [
+        {"area": math.prod(entry.get("bbox", (0, 0, 0, 0))[2:])} | entry | {"id": number}
+        for number, entry in enumerate(truth["annotations"], 1)
+    ]
+    known = {image["id"] for image in truth["images"]}
+    for entry in found:
+        if entry["image_id"] not in known:
+            raise DataError(
+                f"{results_json}: image id {entry['image_id']} is not in {annotation_json}; "
+                "give the annotations that the results were made for"
+            )
+    if image_ids is not None:
+        wanted = set(image_ids)
+        truth["images"] = [image for image in truth["images"] if image["id"] in wanted]
+        truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] in wanted]
+        found = [entry for entry in found if entry["image_id"] in wanted]
+    dataset = COCO(truth)
+    return _evaluate(dataset, dataset.loadRes(found), config or CocoEvalConfig(), iou_type)
+
+
+def _read_json(path: Path | str, kind: type) -> Any:
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of a COCO JSON file") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); the file may be cut off") from error
+    if not isinstance(content, kind):
+        raise DataError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
+    return content
+
+
+def _check_entries(path: Path | str, entries: Sequence[Any], keys: tuple[str, ...], iou_type: str) -> None:
+    for number, entry in enumerate(entries):
+        lacking = [key for key in keys if key not in entry]
+        if "segmentation" not in entry and (iou_type == "segm" or "bbox" not in entry):
+            lacking.append("segmentation" if iou_type == "segm" else "bbox")
+        if lacking:
+            raise DataError(f"{path}: entry {number} has no {lacking[0]!r}, which {iou_type} evaluation needs")
+
+
+def _evaluate(truth: COCO, found: COCO, config: CocoEvalConfig, iou_type: str) -> CocoResult:
+    evaluator = COCOeval_faster(truth, found, iou_type, print_function=lambda *_: None)
+    evaluator.params.maxDets = sorted({*OFFICIAL_DETECTIONS, config.most_detections})
+    small, large = config.small_px**2, config.large_px**2
+    evaluator.params.areaRng = [[0, _EVERY_AREA], [0, small], [small, large], [large, _EVERY_AREA]]
+    evaluator.params.areaRngLbl = list(AREAS)
+    evaluator.params.useCats = int(not config.class_agnostic)
+    if truth.imgs and truth.cats:
+        evaluator.evaluate()
+        evaluator.accumulate()
+        precision, recall = np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
+    else:
+        precision, recall = np.full((10, 101, 0, 4, 4), -1.0), np.full((10, 0, 4, 4), -1.0)
+    return _report(precision, recall, evaluator.params, truth, found, config)
+
+
+def _report(
+    precision: NDArray[np.float64],
+    recall: NDArray[np.float64],
+    params: Any,
+    truth: COCO,
+    found: COCO,
+    config: CocoEvalConfig,
+) -> CocoResult:
+    """Means over (IoU, recall, class, area, detections) and (IoU, class, area, detections); -1 is nothing to find."""
+    one, ten, hundred = (params.maxDets.index(most) for most in OFFICIAL_DETECTIONS)
+    half, three_quarters = (int(np.argmin(np.abs(params.iouThrs - iou))) for iou in _CURVE_IOUS)
+    aps = [_mean(precision[:, :, :, area, hundred]) for area in range(len(AREAS))]
+    ars = [_mean(recall[:, :, area, hundred]) for area in range(len(AREAS))]
+    counts = dict.fromkeys(truth.cats, 0)
+    for entry in truth.anns.values():
+        counts[entry["category_id"]] += not entry.get("iscrowd", 0)
+    classes = []
+    if not config.class_agnostic:
+        classes = [
+            ClassScore(
+                str(truth.cats[i].get("name", i)),
+                counts[i],
+                _mean(precision[:, :, k, 0, hundred]),
+                _mean(precision[half, :, k, 0, hundred]),
+            )
+            for k, i in enumerate(params.catIds if precision.shape[2] else [])
+        ]
+    curves = {}
+    for iou, at in zip(_CURVE_IOUS, (half, three_quarters), strict=True):
+        with_objects = precision[at, :, :, 0, hundred]
+        with_objects = with_objects[:, (with_objects > -1).all(axis=0)]
+        mean = with_objects.mean(axis=1) if with_objects.shape[1] else np.full(len(params.recThrs), -1.0)
+        curves[f"IoU {iou:.2f}"] = (np.asarray(params.recThrs), mean)
+    return CocoResult(
+        ap=aps[0],
+        ap50=_mean(precision[half, :, :, 0, hundred]),
+        ap75=_mean(precision[three_quarters, :, :, 0, hundred]),
+        ap_small=aps[1],
+        ap_medium=aps[2],
+        ap_large=aps[3],
+        ar1=_mean(recall[:, :, 0, one]),
+        ar10=_mean(recall[:, :, 0, ten]),
+        ar100=ars[0],
+        ar_small=ars[1],
+        ar_medium=ars[2],
+        ar_large=ars[3],
+        ap_most=_mean(precision[:, :, :, 0, -1]),
+        ar_most=_mean(recall[:, :, 0, -1]),
+        most_detections=config.most_detections,
+        classes=tuple(classes),
+        pr_curves=curves,
+        images=len(truth.imgs),
+        objects=sum(counts.values()),
+        detections=len(found.anns),
+    )
+
+
+def _mean(numbers: NDArray[np.float64]) -> float:
+    """Mean over what could be told; nan if nothing could."""
+    known = numbers[numbers > -1]
+    return float(known.mean()) if known.size else math.nan

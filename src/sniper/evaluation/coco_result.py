@@ -1,0 +1,82 @@
+"""What a COCO evaluation gives: numbers by name, tables for a terminal, curves."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+OFFICIAL_DETECTIONS = (1, 10, 100)  # per image and class
+AREAS = ("all", "small", "medium", "large")
+
+
+class ClassScore(NamedTuple):
+    """One class. AP is nan for a class without objects."""
+
+    name: str
+    objects: int  # crowd regions not counted
+    ap: float
+    ap50: float
+
+
+@dataclass(frozen=True, slots=True)
+class CocoResult:
+    """What COCO reports. All in [0, 1]; nan where there is no object to find."""
+
+    ap: float  # mean over IoU 0.50:0.95, as every number that names no IoU
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar1: float
+    ar10: float
+    ar100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+    ap_most: float  # with most_detections instead of 100 detections
+    ar_most: float
+    most_detections: int
+    classes: tuple[ClassScore, ...]  # empty if class-agnostic
+    pr_curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # by IoU: recall (101,), precision (101,)
+    images: int
+    objects: int  # crowd regions not counted
+    detections: int
+
+    def as_dict(self) -> dict[str, float]:
+        """The numbers under COCO's names (AP, AP50, AP_small, AR100, ...); those with nothing to find are left out.
+
+        ``AP_most`` and ``AR_most`` are there only if more than 100 detections were asked for.
+        """
+        names = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+        names += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
+        names += ["AP_most", "AR_most"] if self.most_detections > OFFICIAL_DETECTIONS[-1] else []
+        numbers = {name: float(getattr(self, name.lower())) for name in names}
+        return {name: number for name, number in numbers.items() if not math.isnan(number)}
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Title, column names and rows of text, ready for a terminal or a page."""
+        missing = "", "", ""
+        rows = [
+            ["AP", *map(_cell, (self.ap, self.ap_small, self.ap_medium, self.ap_large))],
+            ["AP50", _cell(self.ap50), *missing],
+            ["AP75", _cell(self.ap75), *missing],
+            ["AR, 1 detection", _cell(self.ar1), *missing],
+            ["AR, 10 detections", _cell(self.ar10), *missing],
+            ["AR, 100 detections", *map(_cell, (self.ar100, self.ar_small, self.ar_medium, self.ar_large))],
+        ]
+        if self.most_detections > OFFICIAL_DETECTIONS[-1]:
+            rows.append([f"AP, {self.most_detections} detections", _cell(self.ap_most), *missing])
+            rows.append([f"AR, {self.most_detections} detections", _cell(self.ar_most), *missing])
+        title = f"COCO: {self.images} images, {self.objects} objects, {self.detections} detections"
+        found = [(title, ["", *AREAS], rows)]
+        if len(self.classes) > 1:
+            classes = [[one.name, str(one.objects), _cell(one.ap), _cell(one.ap50)] for one in self.classes]
+            found.append(("By class", ["class", "objects", "AP", "AP50"], classes))
+        return found
+
+
+def _cell(number: float) -> str:
+    return "-" if math.isnan(number) else f"{number:.3f}"
