@@ -1,0 +1,237 @@
+"""The chips of an image, drawn on it, and the cut chips on one sheet."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.chips.table import ChipKind, ChipTable
+from sniper.data.table import AnnotationTable
+from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
+from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
+from sniper.report.palette import QUIET, WHITE, Color, Pixels, level_color
+from sniper.structures import ObjectState
+
+_DARK: Color = (92, 99, 107)  # behind white marks in a legend
+
+
+class ImageChips(NamedTuple):
+    """The chips of one image, in its own pixels. K chips, N objects of the image, rows of ``valid`` are chips."""
+
+    windows_xyxy: NDArray[np.float64]  # (K, 4) what each chip shows, original px
+    level: NDArray[np.int16]  # (K,)
+    kind: NDArray[np.int8]  # (K,) a ChipKind each
+    scale: NDArray[np.float64]  # (K,) network px per original px
+    range_px: NDArray[np.float32]  # (K, 2)
+    network_px: NDArray[np.int64]  # (K,) pixels of the canvas
+    valid: NDArray[np.bool_]  # (K, N) the object is learned in the chip
+    boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
+    crowd: NDArray[np.bool_]  # (N,)
+
+
+def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> ImageChips:
+    """Select the chips of one image and bring them to its pixels.
+
+    Raises:
+        IndexError: ``image_row`` is no row of ``table``.
+    """
+    if not 0 <= image_row < len(table):
+        raise IndexError(f"image row {image_row} is not in a table of {len(table)} images")
+    rows = np.flatnonzero(chips.image_index == image_row)
+    scale = chips.scale[rows]
+    low = chips.origin_xy[rows] / scale[:, None]
+    high = (chips.origin_xy[rows] + chips.content_wh[rows]) / scale[:, None]
+    first, last = table.offsets[image_row], table.offsets[image_row + 1]
+    valid = np.zeros((len(rows), last - first), dtype=np.bool_)
+    starts, ends = chips.object_offsets[rows], chips.object_offsets[rows + 1]
+    if len(rows):
+        flat = chips.object_rows[starts[0] : ends[-1]]  # rows of one image follow each other
+        valid[np.repeat(np.arange(len(rows)), ends - starts), flat - first] = True
+    return ImageChips(
+        np.concatenate([low, high], axis=1),
+        chips.level[rows],
+        chips.kind[rows],
+        scale,
+        chips.range_px[rows],
+        chips.size_wh[rows].astype(np.int64).prod(axis=1),
+        valid,
+        table.boxes_xyxy[first:last],
+        table.crowd[first:last],
+    )
+
+
+def _range_text(range_px: NDArray[np.floating]) -> str:
+    low, high = float(range_px[0]), float(range_px[1])
+    if np.isinf(high):
+        return f"objects of {low:.0f} px and more" if low > 0 else "objects of all sizes"
+    return f"objects under {high:.0f} px" if low <= 0 else f"objects of {low:.0f} to {high:.0f} px"
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def _covered(windows_xyxy: NDArray[np.floating], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) pixels that some window shows."""
+    corners = np.clip(np.round(windows_xyxy), 0, [width, height, width, height]).astype(np.int32)
+    # Counting openings and closings of windows along both axes marks all of them at once.
+    counts = np.zeros((height + 1, width + 1), dtype=np.int32)
+    for x, y, sign in ((0, 1, 1), (2, 3, 1), (0, 3, -1), (2, 1, -1)):
+        np.add.at(counts, (corners[:, y], corners[:, x]), sign)
+    return np.asarray(counts.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0)
+
+
+def _dim(pixels: Pixels, where: NDArray[np.bool_], brightness: float, colour: float) -> None:
+    """Darken, and take away colour from, a part of the picture."""
+    grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    dimmed = cv2.addWeighted(pixels, brightness * colour, grey, brightness * (1 - colour), 0)
+    pixels[where] = dimmed[where]
+
+
+def _draw_chip_lines(picture: Pixels, chips: ImageChips, windows: NDArray[np.float64], level: int, line: int) -> None:
+    here = chips.level == level
+    negative = here & (chips.kind == ChipKind.NEGATIVE)
+    # Neighbours share borders: every other chip is drawn a little further inside, so that each can be followed.
+    styles: tuple[Style, Style] = ("solid", "dashed")
+    for part, style in zip((here & ~negative, negative), styles, strict=True):
+        rows = np.flatnonzero(part)
+        for turn in (0, 1):
+            chosen = windows[rows[turn::2]]
+            color = level_color(level)
+            draw_boxes(picture, chosen, color, thickness=line, style=style, inset=2 * turn)
+
+
+def draw_chips(
+    pixels: Pixels, table: AnnotationTable, image_row: int, chips: ChipTable, *, max_px: int = 1600
+) -> Pixels:
+    """All chips of an image on it, one colour a level, with a legend below.
+
+    ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; row ``image_row`` of ``table`` tells its true
+    one. An object is drawn solid in the colour of the finest level that learns it, or dashed in white when no chip
+    does; crowd regions are hatched. What only coarse chips look at is darker, and what none does is darker still.
+    Negative chips have dashed borders. The long side of the picture is at most ``max_px``.
+    """
+    own = image_chips(table, image_row, chips)
+    shown, scale = _shown(pixels, table, image_row, max_px)
+    windows, boxes = own.windows_xyxy * scale, own.boxes_xyxy * scale
+    line, px = thickness_for(*shown.shape[:2]), text_px_for(*shown.shape[:2])
+    looked = _covered(windows, *shown.shape[:2])
+    closely = _covered(windows[own.level == own.level.min()], *shown.shape[:2]) if len(windows) else looked
+    _dim(shown, looked & ~closely, 0.76, 0.7)
+    _dim(shown, ~looked, 0.45, 0.3)
+    learned = own.valid.any(axis=0)
+    ignored = ~learned & ~own.crowd
+    draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+    draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
+    keys, drawn = [], np.zeros(len(boxes), dtype=np.bool_)
+    for level in np.unique(own.level):
+        at = own.level == level
+        valid = own.valid[at].any(axis=0)
+        color = level_color(int(level))
+        draw_boxes(shown, boxes[valid & ~drawn], color, thickness=max(1, line - 1))
+        drawn |= valid
+        text = f"level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}; "
+        keys.append(Key(color, text + f"{_plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
+    for level in np.unique(own.level)[::-1]:
+        _draw_chip_lines(shown, own, windows, int(level), line + 2)
+    keys += _common_keys(own, int(ignored.sum()))
+    return framed(stack([shown, legend(shown.shape[1], keys, px)]), px)
+
+
+def _common_keys(own: ImageChips, ignored: int) -> list[Key]:
+    keys = []
+    if (own.kind == ChipKind.NEGATIVE).any():
+        keys.append(Key(QUIET, f"{_plural(int((own.kind == ChipKind.NEGATIVE).sum()), 'negative chip')}", "dashed", 3))
+    if ignored:
+        keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
+    if own.crowd.any():
+        keys.append(Key(WHITE, _plural(int(own.crowd.sum()), "crowd region"), "hatched", 2, _DARK))
+    return keys if len(own.level) else [Key(QUIET, "no chips"), *keys]
+
+
+def draw_levels(
+    pixels: Pixels, table: AnnotationTable, image_row: int, chips: ChipTable, *, panel_px: int = 800
+) -> Pixels:
+    """One panel a level: its chips, what they learn (solid, in colour) and what they ignore (dashed, white).
+
+    Ignored is what has its centre in a chip of the level and is learned by none of that level. Arguments as
+    for ``draw_chips``; the long side of a panel is at most ``panel_px``.
+    """
+    own = image_chips(table, image_row, chips)
+    base, scale = _shown(pixels, table, image_row, panel_px)
+    windows, boxes = own.windows_xyxy * scale, own.boxes_xyxy * scale
+    line, px = thickness_for(*base.shape[:2]), text_px_for(*base.shape[:2])
+    panels = []
+    for level in np.unique(own.level):
+        at = own.level == level
+        panel = base.copy()
+        _dim(panel, ~_covered(windows[at], *panel.shape[:2]), 0.45, 0.3)
+        valid = own.valid[at].any(axis=0)
+        ignored = ~valid & ~own.crowd & _centred_inside(boxes, windows[at])
+        draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+        draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
+        draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
+        _draw_chip_lines(panel, own, windows, int(level), line + 1)
+        title = f"Level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
+        megapixels = own.network_px[at].sum() / 1e6
+        told = f"{_plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), "
+        told += f"{valid.sum():,} learned, {ignored.sum():,} ignored"
+        panels.append(stack([heading(panel.shape[1], title, told, px), panel]))
+    if not panels:
+        panels = [stack([heading(base.shape[1], "No chips", "", px), base])]
+    wide = base.shape[1] > 1.6 * base.shape[0]
+    sheet = grid(panels, columns=1 if wide else min(len(panels), 3 if len(panels) != 4 else 2), gap=px)
+    return framed(sheet, px)
+
+
+def _centred_inside(boxes: NDArray[np.floating], windows: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(N,) the centre of the box lies in some window."""
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    inside = (centre >= windows[None, :, :2]) & (centre < windows[None, :, 2:])
+    return np.asarray(np.any(np.all(inside, axis=2), axis=1), dtype=np.bool_)
+
+
+def _shown(pixels: Pixels, table: AnnotationTable, image_row: int, max_px: int) -> tuple[Pixels, float]:
+    """The picture for showing and its px per original px."""
+    shown, _ = fit(pixels, at_least=min(640, max_px), at_most=max_px)
+    return shown, shown.shape[1] / float(table.sizes_wh[image_row, 0])
+
+
+def chip_sheet(
+    chips: Sequence[Pixels],
+    boxes_xyxy: Sequence[NDArray[np.floating]],
+    states: Sequence[NDArray[np.integer]],
+    levels: Sequence[int],
+    *,
+    captions: Sequence[str] | None = None,
+    columns: int = 4,
+    chip_px: int = 320,
+) -> Pixels:
+    """Cut chips on one sheet, as a detector sees them.
+
+    Each chip is (h, w, 3) uint8 RGB with (N, 4) half-open xyxy boxes in its own px and (N,) ``ObjectState``: valid
+    ones are drawn solid in the colour of the level, ignored ones dashed in white, crowd regions hatched.
+    ``captions`` are bold lines above the chips, by default the level; ``chip_px`` is the shown size of a chip.
+
+    Raises:
+        ValueError: lists of different length, or something that is not a picture.
+    """
+    cells = []
+    names = captions if captions is not None else [f"level {level}" for level in levels]
+    for pixels, boxes, state, level, name in zip(chips, boxes_xyxy, states, levels, names, strict=True):
+        check(pixels)
+        shown, scale = fit(pixels, at_least=chip_px, at_most=chip_px)
+        scaled, kinds = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale, np.asarray(state).reshape(-1)
+        line = thickness_for(*shown.shape[:2]) + 1
+        draw_boxes(shown, scaled[kinds == ObjectState.CROWD], WHITE, thickness=1, style="hatched")
+        draw_boxes(shown, scaled[kinds == ObjectState.IGNORED], WHITE, thickness=line - 1, style="dashed")
+        draw_boxes(shown, scaled[kinds == ObjectState.VALID], level_color(int(level)), thickness=line)
+        canvas = np.full((chip_px, chip_px, 3), (235, 238, 241), dtype=np.uint8)
+        canvas[: shown.shape[0], : shown.shape[1]] = shown
+        told = f"{(kinds == ObjectState.VALID).sum()} learned, {(kinds == ObjectState.IGNORED).sum()} ignored"
+        cells.append(stack([heading(chip_px, name, told, 13), canvas]))
+    if not cells:
+        return framed(heading(chip_px, "No chips", "", 13), 13)
+    return framed(grid(cells, columns=min(columns, len(cells)), gap=13), 13)

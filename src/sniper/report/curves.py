@@ -1,0 +1,267 @@
+"""Charts: training, precision against recall, object sizes, pixels. Each function returns the bytes of a PNG."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from sniper.errors import DataError
+from sniper.report.palette import BLUE, INK, QUIET, RULE, class_color, hexadecimal, level_color
+
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": hexadecimal(INK),
+    "axes.labelcolor": hexadecimal(QUIET),
+    "axes.edgecolor": hexadecimal(RULE),
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ecf0",
+    "xtick.color": hexadecimal(QUIET),
+    "ytick.color": hexadecimal(QUIET),
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+}
+_DPI = 150
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DPI, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _silent(axes: Any, text: str) -> None:
+    """An empty chart says why it is empty."""
+    axes.grid(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=hexadecimal(QUIET), transform=axes.transAxes)
+
+
+def _smooth(values: NDArray[np.float64], share: float = 0.06) -> NDArray[np.float64]:
+    """Mean over a centred window of a share of the points; the ends use what there is."""
+    half = int(len(values) * share / 2)
+    if half < 1:
+        return values
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return np.asarray((sums[high] - sums[low]) / (high - low))
+
+
+def read_metrics(path: Path | str) -> dict[str, NDArray[np.float64]]:
+    """The columns of a run's metrics.csv; empty cells are NaN.
+
+    Raises:
+        DataError: the file is missing, has no ``step`` column, or a cell is not a number.
+    """
+    path = Path(path)
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give the metrics.csv of a run") from error
+    if rows and "step" not in rows[0]:
+        raise DataError(
+            f"{path}: expected a column named step, found {', '.join(map(str, rows[0]))}; give a metrics.csv"
+        )
+    columns: dict[str, list[float]] = {name: [] for name in (rows[0] if rows else ())}
+    for line, row in enumerate(rows, start=2):
+        for name, values in columns.items():
+            cell = row[name]
+            try:
+                values.append(float(cell) if cell else math.nan)
+            except ValueError as error:
+                raise DataError(f"{path}, line {line}: {name} is {cell!r}, expected a number; mend the line") from error
+    return {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+
+
+def _curve(axes: Any, metrics: Mapping[str, NDArray[np.float64]], name: str, **style: Any) -> None:
+    known = np.isfinite(metrics[name])
+    axes.plot(metrics["step"][known], metrics[name][known], **style)
+
+
+def draw_training_curves(metrics_csv: Path | str) -> bytes:
+    """Losses, and where there are any the evaluations (``eval/...``), over the steps of a run's metrics.csv.
+
+    Raises:
+        DataError: the file cannot be read as metrics.
+    """
+    metrics = read_metrics(metrics_csv)
+    usual = [name for name in metrics if name in ("eval/AP", "eval/AP50", "eval/AP75")]
+    scores = usual or [name for name in metrics if name.startswith("eval/")][:3]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(10 if scores else 7, 3.6, 2 if scores else 1)
+        axes[0].set_title("Training loss")
+        if "loss" in metrics and np.isfinite(metrics["loss"]).any():
+            _loss_panel(axes[0], metrics)
+        else:
+            _silent(axes[0], "no steps yet")
+        for i, name in enumerate(scores):
+            single = np.isfinite(metrics[name]).sum() <= 12
+            label = name.removeprefix("eval/")
+            _curve(axes[1], metrics, name, label=label, color=hexadecimal(class_color(i)), marker="o" if single else "")
+        if scores:
+            axes[1].set_title("Held-out evaluation")
+            axes[1].set_ylim(0, max(0.1, 1.1 * max(np.nanmax(metrics[name], initial=0) for name in scores)))
+            axes[1].set_xlim(0, metrics["step"].max() * 1.03)
+            axes[1].set_xlabel("step")
+            axes[1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes[1].legend(loc="lower right")
+        return _png(figure)
+
+
+def _loss_panel(axes: Any, metrics: Mapping[str, NDArray[np.float64]]) -> None:
+    known = np.isfinite(metrics["loss"])
+    step, loss = metrics["step"][known], metrics["loss"][known]
+    axes.plot(step, loss, color=hexadecimal(INK), alpha=0.18, linewidth=1)
+    axes.plot(step, _smooth(loss), color=hexadecimal(INK), label="total", linewidth=2.2)
+    for i, name in enumerate(sorted(n for n in metrics if n.startswith("loss/"))):
+        known = np.isfinite(metrics[name])
+        values = _smooth(metrics[name][known])
+        axes.plot(metrics["step"][known], values, color=hexadecimal(class_color(i)), label=name.removeprefix("loss/"))
+    # The first steps of a new head are off the chart of everything after.
+    axes.set_ylim(0, 1.05 * float(np.quantile(loss, 0.98)) if loss.max() > 0 else 1)
+    axes.set_xlim(0, max(1.0, float(step.max())))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.legend(ncols=2, loc="upper right")
+
+
+def draw_pr_curves(
+    curves: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    *,
+    title: str = "Precision and recall",
+    scores: Mapping[str, float] | None = None,
+) -> bytes:
+    """Precision over recall, one line a name: ``curves[name]`` is recall (R,) and precision (R,), each in [0, 1].
+
+    ``scores`` are shown behind the names. At most ten lines are named and coloured, the rest stay grey.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(5.6, 4.4)
+        axes.set_title(title)
+        for i, (name, (recall, precision)) in reversed(list(enumerate(curves.items()))):
+            # Evaluators fill up with zeros behind the highest recall reached, and with -1 where nothing can be told.
+            known = np.asarray(precision) > 0
+            score = "" if scores is None or name not in scores else f"  {scores[name]:.3f}"
+            color = hexadecimal(class_color(i) if i < 10 else RULE)
+            label = f"{name}{score}" if i < 10 else None
+            axes.plot(np.asarray(recall)[known], np.asarray(precision)[known], color=color, label=label)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("recall: share of the objects that are found")
+        axes.set_ylabel("precision: share of the detections that are right")
+        if curves:
+            handles, labels = axes.get_legend_handles_labels()
+            axes.legend(handles[::-1], labels[::-1], loc="lower left")
+        else:
+            _silent(axes, "nothing to evaluate")
+        return _png(figure)
+
+
+def draw_size_histogram(
+    sizes_px: NDArray[np.floating],
+    ranges_px: Sequence[tuple[float, float]] = (),
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "Object sizes and the levels that learn them",
+) -> bytes:
+    """How many objects have which size, the square root of the area in original px, on a logarithmic axis.
+
+    ``ranges_px`` are the valid ranges of the levels, finest first; each is a bar above the histogram, named by
+    ``names``. The upper end may be infinite.
+    """
+    sizes = np.asarray(sizes_px, dtype=np.float64)
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    low = max(0.5, float(sizes.min()) / 1.4) if len(sizes) else 4.0
+    high = max(low * 4, float(sizes.max()) * 1.4) if len(sizes) else 512.0
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(8, 3.2 + 0.22 * len(ranges_px))
+        axes.set_title(title)
+        edges = np.geomspace(low, high, 49)
+        counts, _ = np.histogram(sizes, edges)
+        axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color="#aeb6bf")
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        top = max(1, int(counts.max()))
+        step = 0.11 * top
+        for level, (start, end) in enumerate(ranges_px):
+            color = hexadecimal(level_color(level))
+            left, right = max(start, low), min(end, high)
+            y = top * 1.08 + step * (len(ranges_px) - 1 - level)
+            if left < right:
+                axes.plot([left, right], [y, y], color=color, linewidth=6, solid_capstyle="butt")
+                axes.axvspan(left, right, color=color, alpha=0.05, linewidth=0)
+                name = f"level {level}" if names is None else names[level]
+                axes.annotate(name, (left, y), (3, 4), textcoords="offset points", fontsize=8.5, va="bottom")
+        axes.set_ylim(0, top * 1.1 + step * max(len(ranges_px), 0.5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top * 1.05])
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="x", visible=False)
+        axes.set_xlabel("square root of the box area, px of the original image")
+        axes.set_ylabel("objects")
+        if not len(sizes):
+            axes.text(0.5, 0.4, "no objects", ha="center", color=hexadecimal(QUIET), transform=axes.transAxes)
+        return _png(figure)
+
+
+def _pixels_text(pixels: float) -> str:
+    for unit, name in ((1e12, "Tpx"), (1e9, "Gpx"), (1e6, "Mpx")):
+        if pixels >= unit:
+            return f"{pixels / unit:.3g} {name}"
+    return f"{pixels / 1e6:.2g} Mpx"
+
+
+def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels the network looks at in an epoch") -> bytes:
+    """Pixels of each way to train as bars. The first is ours: coloured, and the others are told as its multiples."""
+    names, values = list(pixels), np.asarray(list(pixels.values()), dtype=np.float64)
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(8, 0.9 + 0.42 * max(1, len(names)))
+        axes.set_title(title)
+        if not len(names):
+            _silent(axes, "no images")
+            return _png(figure)
+        axes.barh(names, values, height=0.62, color=[hexadecimal(BLUE)] + ["#c4cad1"] * (len(names) - 1))
+        for i, value in enumerate(values):
+            times = f"   {value / values[0]:.2g} times" if i and values[0] > 0 else ""
+            text = f"{_pixels_text(value)}{times}"
+            axes.annotate(
+                text, (value, i), (6, 0), textcoords="offset points", va="center", fontweight="bold" if not i else None
+            )
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(1e-9, float(values.max())) * 1.25)
+        axes.set_xticks([])
+        axes.grid(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(axis="y", labelcolor=hexadecimal(INK), pad=6)
+        return _png(figure)

@@ -1,0 +1,220 @@
+"""Detections on a photo, and beside the truth."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.boxes import area, iou
+from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
+from sniper.report.marks import (
+    Words,
+    draw_boxes,
+    plate_size,
+    plated,
+    text_px_for,
+    text_width,
+    thickness_for,
+    write,
+)
+from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, Pixels, class_color
+
+MAX_TAGS = 60  # more than that cover each other and the picture
+MAX_LEGEND_ROWS = 12
+
+
+def draw_detections(
+    pixels: Pixels,
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    class_names: tuple[str, ...],
+    *,
+    min_score: float = 0.3,
+    tags: bool = True,
+    counts: bool = True,
+) -> Pixels:
+    """A copy of (H, W, 3) uint8 RGB pixels with the detections of at least ``min_score``, same size.
+
+    Boxes are (N, 4) half-open xyxy in px of ``pixels``, scores (N,) and labels (N,) class indices. A tag with class
+    and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
+    some boxes go without, a corner says which colour is which class and how many there are (``counts``).
+    """
+    check(pixels)
+    picture = np.ascontiguousarray(pixels).copy()
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    scores, labels = np.asarray(scores, dtype=np.float64).reshape(-1), np.asarray(labels, dtype=np.int64).reshape(-1)
+    height, width = picture.shape[:2]
+    boxes = np.clip(boxes, 0, [width, height, width, height])
+    kept = np.flatnonzero((scores >= min_score) & (area(boxes) > 0))
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    if not len(boxes):
+        return picture
+    line = _line_width(boxes, height, width)
+    for label in np.unique(labels)[::-1]:
+        draw_boxes(picture, boxes[labels == label], class_color(int(label)), thickness=line)
+    px = text_px_for(height, width)
+    names = [_name(class_names, int(label)) for label in labels[:MAX_TAGS]]
+    texts = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=False)]
+    placed = _place_tags(boxes, texts, px, height, width) if tags and len(boxes) <= MAX_TAGS else {}
+    lines = [plated(x, y, texts[i], px, class_color(int(labels[i]))) for i, (x, y) in placed.items()]
+    write(picture, lines)
+    if counts and len(placed) < len(boxes):
+        _count_panel(picture, boxes, labels, class_names, px)
+    return picture
+
+
+def _name(class_names: tuple[str, ...], label: int) -> str:
+    return class_names[label] if 0 <= label < len(class_names) else f"class {label}"
+
+
+def _line_width(boxes: NDArray[np.float64], height: int, width: int) -> int:
+    """Thick enough for the picture, thin enough for the objects."""
+    return int(np.clip(round(float(np.median(np.sqrt(area(boxes)))) / 12), 1, thickness_for(height, width)))
+
+
+def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) intersections of one box with others, square px."""
+    low = np.maximum(box[:2], others[:, :2])
+    size = np.maximum(np.minimum(box[2:], others[:, 2:]) - low, 0)
+    return np.asarray(size[:, 0] * size[:, 1])
+
+
+def _place_tags(
+    boxes: NDArray[np.float64], texts: list[str], px: int, height: int, width: int
+) -> dict[int, tuple[int, int]]:
+    """Top-left corners of the tags that find room, best scores first. At most ``MAX_TAGS`` boxes."""
+    placed: dict[int, tuple[int, int]] = {}
+    taken = np.empty((0, 4))
+    areas = area(boxes)
+    for i, (box, text) in enumerate(zip(boxes, texts, strict=True)):
+        w, h = plate_size(text, px)
+        if min(box[2] - box[0], box[3] - box[1]) < 1.3 * h or w > 2.2 * (box[2] - box[0]) or w > width:
+            continue
+        small = (areas < 5 * w * h) & (np.arange(len(boxes)) != i)
+        x = float(np.clip(np.floor(box[0]), 0, width - w))
+        for y in (np.floor(box[1]) - h, np.ceil(box[3]), np.floor(box[1])):
+            spot = np.asarray([x, y, x + w, y + h])
+            inside_own = y == np.floor(box[1])
+            if y < 0 or y + h > height or (inside_own and areas[i] < 8 * w * h):
+                continue
+            hidden = _overlaps(spot, boxes[small]) / areas[small]
+            if (_overlaps(spot, taken) > 0).any() or (hidden > 0.2).any():
+                continue
+            placed[i] = (int(x), int(y))
+            taken = np.concatenate([taken, spot[None]])
+            break
+    return placed
+
+
+def _count_panel(
+    picture: Pixels, boxes: NDArray[np.float64], labels: NDArray[np.int64], class_names: tuple[str, ...], px: int
+) -> None:
+    """Colour, class and number of boxes, in the corner where it hides the fewest of them."""
+    present, number = np.unique(labels, return_counts=True)
+    order = np.argsort(-number, kind="stable")[:MAX_LEGEND_ROWS]
+    rows = [(class_color(int(present[i])), f"{_name(class_names, int(present[i]))}  {number[i]:,}") for i in order]
+    more = len(present) - len(order)
+    pad, row_h = round(px * 0.6), round(px * 1.5)
+    panel_w = max(text_width(text, px) for _, text in rows) + 3 * pad + px
+    panel_h = row_h * (len(rows) + (more > 0)) + 2 * pad - (row_h - px)
+    height, width = picture.shape[:2]
+    if panel_w > 0.6 * width or panel_h > 0.6 * height:
+        return
+    corners = [(x, y) for y in (pad, height - panel_h - pad) for x in (pad, width - panel_w - pad)]
+    spots = np.asarray([[x, y, x + panel_w, y + panel_h] for x, y in corners], dtype=np.float64)
+    hidden = [(_overlaps(spot, boxes) / area(boxes)).sum() for spot in spots]
+    x, y = corners[int(np.argmin(hidden))]
+    ground = picture[y : y + panel_h, x : x + panel_w]
+    ground[:] = (ground * 0.22).astype(np.uint8)
+    words = []
+    for i, (color, text) in enumerate(rows):
+        top = y + pad + i * row_h
+        picture[top : top + px, x + pad : x + pad + px] = color
+        words.append(Words(x + 2 * pad + px, top, text, px, (255, 255, 255)))
+    if more > 0:
+        top = y + pad + len(rows) * row_h
+        words.append(Words(x + 2 * pad + px, top, f"{more} more classes", px, (200, 200, 200)))
+    write(picture, words)
+
+
+class Matches(NamedTuple):
+    """Which true objects were found, and which detections are right."""
+
+    found: NDArray[np.bool_]  # (N,) of the true objects
+    right: NDArray[np.bool_]  # (M,) of the detections
+
+
+def match(
+    truth_xyxy: NDArray[np.floating],
+    truth_labels: NDArray[np.integer],
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    min_iou: float = 0.5,
+) -> Matches:
+    """Give each detection, best first, the free true object of its class that it overlaps most, if enough."""
+    truth = np.asarray(truth_xyxy, dtype=np.float64).reshape(-1, 4)
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    found, right = np.zeros(len(truth), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    if not len(truth) or not len(boxes):
+        return Matches(found, right)
+    overlap = np.where(np.asarray(labels)[:, None] == np.asarray(truth_labels)[None, :], iou(boxes, truth), 0)
+    # Only detections that reach the threshold at all take part, so the loop is about as long as there are objects.
+    able = np.flatnonzero(overlap.max(axis=1) >= min_iou)
+    for i in able[np.argsort(-np.asarray(scores)[able], kind="stable")]:
+        free = np.where(found, 0, overlap[i])
+        best = int(np.argmax(free))
+        if free[best] >= min_iou:
+            found[best] = right[i] = True
+    return Matches(found, right)
+
+
+def draw_comparison(
+    pixels: Pixels,
+    truth_xyxy: NDArray[np.floating],
+    truth_labels: NDArray[np.integer],
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    min_score: float = 0.3,
+    min_iou: float = 0.5,
+    objects: str = "objects",
+    panel_px: int = 1000,
+) -> Pixels:
+    """The truth beside the detections of at least ``min_score``: found, missed, false, with their numbers.
+
+    Boxes are (N, 4) and (M, 4) half-open xyxy in px of ``pixels``. Each panel's long side is at most ``panel_px``
+    (small photos are enlarged); wide photos are put above each other.
+    """
+    shown, scale = fit(pixels, at_least=min(panel_px, 640), at_most=panel_px)
+    kept = np.asarray(scores).reshape(-1) >= min_score
+    truth = np.asarray(truth_xyxy, dtype=np.float64).reshape(-1, 4) * scale
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)[kept] * scale
+    matches = match(truth, truth_labels, boxes, np.asarray(scores)[kept], np.asarray(labels)[kept], min_iou=min_iou)
+    height, width = shown.shape[:2]
+    together = np.concatenate([truth, boxes]) if len(truth) + len(boxes) else np.zeros((1, 4))
+    line = _line_width(together, height, width)
+    left, right = shown.copy(), shown
+    draw_boxes(left, truth[matches.found], FOUND, thickness=line)
+    draw_boxes(left, truth[~matches.found], MISSED, thickness=line, style="dashed")
+    draw_boxes(right, boxes[matches.right], FOUND, thickness=line)
+    draw_boxes(right, boxes[~matches.right], FALSE_ALARM, thickness=line)
+    px = text_px_for(height, width)
+    n_found, n_false = int(matches.found.sum()), int((~matches.right).sum())
+    told = f"{n_found:,} found, {len(truth) - n_found:,} missed"
+    told_right = f"{len(boxes) - n_false:,} right, {n_false:,} false, scores of {min_score:g} and more"
+    panels = [
+        stack([heading(width, f"Truth: {len(truth):,} {objects}", told, px), left]),
+        stack([heading(width, f"Detections: {len(boxes):,}", told_right, px), right]),
+    ]
+    both = grid(panels, columns=1 if width > 1.6 * height else 2, gap=px)
+    keys = [
+        Key(FOUND, f"found (overlap of {min_iou:g} and more)", thickness=3),
+        Key(MISSED, "missed", "dashed", thickness=3),
+        Key(FALSE_ALARM, "false", thickness=3),
+    ]
+    return framed(stack([both, legend(both.shape[1], keys, round(px * 0.9))]), px)

@@ -1,0 +1,118 @@
+"""Detections on a picture and beside the truth."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sniper.report.draw import draw_comparison, draw_detections, match
+from sniper.report.layout import fit, save_picture
+from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, class_color
+
+NONE = np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int)
+NAMES = ("cat", "dog")
+
+
+def has(picture: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool((picture == color).all(axis=2).any())
+
+
+def test_no_detections_give_an_equal_copy(grey: np.ndarray) -> None:
+    drawn = draw_detections(grey, *NONE, NAMES)
+    assert drawn is not grey
+    np.testing.assert_array_equal(drawn, grey)
+
+
+def test_one_detection_is_drawn_in_its_class_colour_and_the_input_stays(grey: np.ndarray) -> None:
+    drawn = draw_detections(grey, np.asarray([[20, 30, 150, 100]]), np.asarray([0.9]), np.asarray([1]), NAMES)
+    assert drawn.shape == grey.shape
+    assert has(drawn, class_color(1))
+    assert (grey == 128).all()
+
+
+def test_low_scores_empty_and_broken_boxes_are_left_out(grey: np.ndarray) -> None:
+    boxes = np.asarray([[20, 30, 150, 100], [50, 50, 50, 80], [np.nan, 0, 9, 9], [60, 60, 40, 90]])
+    drawn = draw_detections(grey, boxes, np.asarray([0.29, 0.9, 0.9, 0.9]), np.zeros(4, dtype=int), NAMES)
+    np.testing.assert_array_equal(drawn, grey)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 5)])
+def test_tiny_pictures(size: tuple[int, int]) -> None:
+    pixels = np.zeros((*size, 3), dtype=np.uint8)
+    boxes, scores, labels = np.asarray([[0, 0, 1, 1]]), np.ones(1), np.zeros(1, dtype=int)
+    assert draw_detections(pixels, boxes, scores, labels, NAMES).shape == pixels.shape
+    assert draw_comparison(pixels, boxes, labels, boxes, scores, labels).dtype == np.uint8
+
+
+def test_a_tag_covers_no_small_object() -> None:
+    pixels = np.full((400, 600, 3), 128, dtype=np.uint8)
+    small = [[104, 182, 118, 196], [104, 322, 118, 336], [105, 204, 119, 218]]  # above, below and inside the large box
+    boxes = np.asarray([[100, 200, 300, 320], *small], dtype=float)
+    drawn = draw_detections(
+        pixels, boxes, np.asarray([0.99, 0.5, 0.5, 0.5]), np.asarray([0, 1, 1, 1]), NAMES, counts=False
+    )
+    for x1, y1, x2, y2 in small:
+        assert (drawn[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3] == 128).all()
+
+
+def test_many_objects_get_a_legend_instead_of_tags() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 900, (300, 2))
+    boxes, scores, labels = np.concatenate([corner, corner + 40], axis=1), np.ones(300), rng.integers(0, 2, 300)
+    pixels = np.full((1000, 1000, 3), 128, dtype=np.uint8)
+    with_legend = draw_detections(pixels, boxes, scores, labels, NAMES)
+    without = draw_detections(pixels, boxes, scores, labels, NAMES, counts=False)
+    assert (with_legend != without).any()
+    tagged = draw_detections(pixels, boxes, scores, labels, NAMES, tags=False, counts=False)
+    np.testing.assert_array_equal(without, tagged)
+
+
+def test_unknown_labels_are_named_by_number(grey: np.ndarray) -> None:
+    draw_detections(grey, np.asarray([[20, 30, 150, 100]]), np.ones(1), np.asarray([7]), ())
+
+
+def test_matching_takes_each_object_once_best_score_first() -> None:
+    truth = np.asarray([[0, 0, 10, 10], [20, 0, 30, 10]], dtype=float)
+    boxes = np.asarray([[0, 0, 10, 9], [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]], dtype=float)
+    result = match(truth, np.asarray([0, 0]), boxes, np.asarray([0.9, 0.8, 0.7, 0.9]), np.asarray([0, 0, 1, 0]))
+    assert result.found.tolist() == [True, False]
+    assert result.right.tolist() == [True, False, False, False]
+
+
+def test_matching_nothing() -> None:
+    boxes, scores, labels = np.asarray([[0.0, 0, 1, 1]]), np.ones(1), np.zeros(1, dtype=int)
+    assert match(NONE[0], NONE[2], boxes, scores, labels).right.tolist() == [False]
+    assert match(boxes, labels, *NONE).found.tolist() == [False]
+
+
+def test_comparison_shows_found_missed_and_false(grey: np.ndarray) -> None:
+    truth = np.asarray([[20, 20, 60, 60], [120, 20, 160, 60]], dtype=float)
+    boxes = np.asarray([[21, 20, 60, 60], [80, 70, 110, 110]], dtype=float)
+    labels = np.zeros(2, dtype=int)
+    sheet = draw_comparison(grey, truth, labels, boxes, np.asarray([0.9, 0.8]), labels)
+    assert all(has(sheet, color) for color in (FOUND, MISSED, FALSE_ALARM))
+    nothing = draw_comparison(grey, *(NONE[0], NONE[2]), *NONE)
+    assert nothing.shape[1] == sheet.shape[1]
+
+
+def test_pictures_of_another_kind_are_refused() -> None:
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match="uint8 RGB"):
+            fit(wrong)
+
+
+def test_a_coco_photo_is_drawn_and_saved(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "coco_subset"
+    content = json.loads((folder / "annotations" / "instances_val2017.json").read_text())
+    image = content["images"][0]
+    found = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+    boxes = np.asarray([a["bbox"] for a in found], dtype=float).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    pixels = cv2.imread(str(folder / "val2017" / image["file_name"]))[..., ::-1]  # a view with negative strides
+    drawn = draw_detections(pixels, boxes, np.ones(len(boxes)), np.zeros(len(boxes), dtype=int), ("thing",))
+    for name in ("drawn.png", "drawn.jpg"):
+        save_picture(tmp_path / name, drawn)
+        assert cv2.imread(str(tmp_path / name)).shape == pixels.shape
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "drawn.png"))[..., ::-1], drawn)
