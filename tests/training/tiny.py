@@ -77,12 +77,12 @@ class RandomEpoch:
     def __init__(self, key: tuple[int, int], first_batch: int, num_batches: int, chips: int) -> None:
         self._key, self._first, self._chips = key, first_batch, chips
         self.num_batches = num_batches
-        self.decoded_images = 0
+        self.decodes = 0
 
     def __iter__(self) -> Iterator[Batch]:
         torch.empty((), dtype=torch.int64).random_()
         for batch in range(self._first, self.num_batches):
-            self.decoded_images += 2
+            self.decodes += 2
             yield make_batch((*self._key, batch), self._chips)
 
 

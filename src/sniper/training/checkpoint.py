@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ def _package_version() -> str:
 class CheckpointMeta(Config):
     """What a file of weights says about itself."""
 
+    # JSON has no infinity and no NaN: a metric of a class without objects is kept as the text "NaN".
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
     format: Literal[1] = Field(default=1, description="version of this header")
     sniper: str = Field(default_factory=_package_version, description="version of sniper that wrote it")
     recipe: dict[str, Any] = Field(default_factory=dict, description="resolved recipe of the run")
@@ -40,7 +43,7 @@ class CheckpointMeta(Config):
     class_ids: tuple[int, ...] = Field(default=(), description="dataset id of each class index")
     step: int = Field(default=0, ge=0, description="updates of the weights done")
     epoch: float = Field(default=0.0, ge=0, description="epochs done")
-    metrics: dict[str, float | None] = Field(default_factory=dict, description="latest evaluation of these weights")
+    metrics: dict[str, float] = Field(default_factory=dict, description="latest evaluation of these weights")
 
 
 class Checkpoint(NamedTuple):
@@ -60,11 +63,9 @@ def save_weights(path: Path | str, state_dict: dict[str, Tensor], metadata: Chec
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
     }
-    # NaN is not JSON; a metric that is not a number is unknown.
-    plain = metadata.model_copy(update={"metrics": {k: v if v == v else None for k, v in metadata.metrics.items()}})
     with replacing(path) as partial:
         try:
-            save_file(copies, partial, metadata={_HEADER: plain.model_dump_json()})
+            save_file(copies, partial, metadata={_HEADER: metadata.model_dump_json()})
         except SafetensorError as error:
             raise StorageError(_no_room(path, error)) from error
 
@@ -125,11 +126,13 @@ def save_state(path: Path | str, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full or the folder cannot be written; the former file stays.
     """
-    with replacing(path) as partial:
+    with replacing(path) as partial, partial.open("wb") as file:
         try:
-            torch.save({"kind": _STATE, "format": _STATE_FORMAT, **state}, partial)
-        except RuntimeError as error:  # torch reports a full disk so
-            raise StorageError(_no_room(path, error)) from error
+            torch.save({"kind": _STATE, "format": _STATE_FORMAT, **state}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides the full disk behind an error of its own
+                raise error.__context__ from error
+            raise
 
 
 def load_state(path: Path | str, detector: nn.Module) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from sniper.errors import RecipeError
 from sniper.training.config import TrainConfig
@@ -23,7 +23,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     # accelerate keeps one state a process and refuses another precision; a notebook or a test trains more than once.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
-        cpu=config.device == "cpu",
+        cpu=config.device == "cpu" or _only_cpu(),
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision],
         gradient_accumulation_steps=config.accumulate,
         dynamo_backend="inductor" if config.compile else None,
@@ -34,9 +34,14 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def _only_cpu() -> bool:
+    """Several processes on a machine without GPU find each other only if accelerate is told so."""
+    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
 def on_main(make: Callable[[], Value]) -> Value:
     """Call ``make`` in the main process and give its (picklable) result to every process of this launch."""
-    state = PartialState()
+    state = PartialState(cpu=_only_cpu())
     box: list[Value | None] = [make() if state.is_main_process else None]
     if state.num_processes > 1:
         broadcast_object_list(box)

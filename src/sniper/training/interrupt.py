@@ -1,12 +1,10 @@
 """Ctrl-C and SIGTERM as a request to stop after the step."""
 
-import logging
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
-
-logger = logging.getLogger("sniper")
 
 
 class StopRequest:
@@ -17,6 +15,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._process = os.getpid()
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -31,6 +30,10 @@ class StopRequest:
         self._restore()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked worker of the loader inherits this handler and must still end
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         self.requested = True
         self._restore()
 

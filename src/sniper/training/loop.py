@@ -4,8 +4,8 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -36,7 +36,7 @@ Evaluate = Callable[[nn.Module], dict[str, float]]
 
 
 class ChipEpoch(Protocol):
-    """The batches of one epoch for one process. May also have ``decoded_images``, the number decoded so far."""
+    """The batches of one epoch for one process. May also have ``decodes``, the images decoded so far."""
 
     @property
     def num_batches(self) -> int:
@@ -115,10 +115,11 @@ def train(
     meter = Meter(accelerator, config)
     display = Display(enabled=accelerator.is_main_process, done=at.share(config))
 
-    with journal, display, StopRequest() as asked:
+    # Closing the batches ends the loader's workers, also when an error ends the loop.
+    batches = closing(_windows(source, at, config.accumulate, accelerator))
+    with journal, display, StopRequest() as asked, batches as windows:
         if resume:
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
-        windows = _windows(source, at, config.accumulate, accelerator)
         clock_start = time.monotonic() - 60 * at.minutes
         stop = at.finished(config)
         while not stop:
@@ -145,7 +146,7 @@ def train(
             optimizer.zero_grad()
             if average is not None and config.ema is not None:
                 update_average(average, detector, config.ema, at.step)
-            meter.decoded(window.decoded_images)
+            meter.decoded(window.decodes)
 
             minutes, told_to_stop = agree(accelerator, (time.monotonic() - clock_start) / 60, asked.requested)
             before, at = at, window.after(at, minutes, accelerator.num_processes)
@@ -202,7 +203,7 @@ class _Window(NamedTuple):
     epoch: int
     first_batch: int
     num_batches: int  # of the epoch
-    decoded_images: int | None
+    decodes: int | None  # images so far in the epoch, if the source tells
 
     def after(self, at: Position, minutes: float, processes: int) -> Position:
         """The position after this step."""
@@ -210,7 +211,7 @@ class _Window(NamedTuple):
         return at.after_step(self.epoch, self.first_batch + len(self.batches), self.num_batches, chips, minutes)
 
 
-def _windows(source: ChipSource, at: Position, accumulate: int, accelerator: Accelerator) -> Iterator[_Window]:
+def _windows(source: ChipSource, at: Position, accumulate: int, accelerator: Accelerator) -> Generator[_Window]:
     """Batches in groups of ``accumulate``, epoch after epoch without end; an epoch's last group may be smaller."""
     epoch, first = at.epoch, at.batch
     while True:
@@ -226,7 +227,7 @@ def _windows(source: ChipSource, at: Position, accumulate: int, accelerator: Acc
             gathered.append(batch)
             if len(gathered) == accumulate or come == total:
                 start = come - len(gathered)
-                yield _Window(gathered, epoch, start, total, getattr(stream, "decoded_images", None))
+                yield _Window(gathered, epoch, start, total, getattr(stream, "decodes", None))
                 gathered = []
         if come < total:
             if come == 0:

@@ -1,0 +1,23 @@
+"""SIGKILL at random moments: the benchmark's own check, with fewer kills."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_resume.py"
+
+
+def test_killed_runs_resume_to_the_same_weights() -> None:
+    command = [sys.executable, str(SCRIPT), "--kills", "3", "--steps", "24"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["unreadable"] == []
+    assert report["kills"] > 0
+    assert report["killed_and_resumed"] == {"exit": 0, "step": 24}
+    assert report["same_weights_bit_for_bit"]
+    assert report["leftovers"] == 0

@@ -1,0 +1,82 @@
+"""What each process of test_processes.py does: train, train in two pieces, and write down what came of it.
+
+accelerate launch --num_processes 2 --cpu two_processes.py FOLDER
+"""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import accelerate
+import torch
+from tiny import RandomEpoch, RandomSource, TinyDetector, mean_score
+
+from sniper.structures import Batch
+from sniper.training.devices import on_main
+from sniper.training.loop import TrainConfig, TrainResult, train
+from sniper.training.run import RunFolder
+
+CONFIG = TrainConfig(
+    epochs=2, ema=0.9, accumulate=2, clip_norm=1.0, learning_rate=0.05, warmup_steps=2, log_every=1, evaluate_every=1,
+    tensorboard=False, device="cpu", best_metric="AP",
+)  # fmt: skip
+
+
+def build() -> TinyDetector:
+    torch.manual_seed(0)
+    return TinyDetector(norm="group", dropout=0.0)
+
+
+class StopOnSecond(RandomSource):
+    """Only the second process is asked to stop: both must."""
+
+    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> "StopEpoch":
+        return StopEpoch(super().epoch(epoch, first_batch, rank, world_size), first_batch, (epoch, rank))
+
+
+class StopEpoch:
+    def __init__(self, inner: RandomEpoch, first: int, key: tuple[int, int]) -> None:
+        self.inner, self.first, self.key = inner, first, key
+        self.num_batches = inner.num_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, batch in enumerate(self.inner, self.first):
+            if self.key == (1, 1) and index == 3:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO)
+    root = Path(sys.argv[1])
+
+    def once(name: str, source: RandomSource, **given: object) -> tuple[TinyDetector, TrainResult]:
+        detector = build()
+        run = on_main(lambda: RunFolder(root / name))
+        return detector, train(detector, source, CONFIG, run, evaluate=mean_score, **given)
+
+    detector, whole = once("whole", RandomSource())
+    _, first = once("pieces", StopOnSecond())
+    pieces, second = once("pieces", RandomSource(), resume=True)
+    rank = accelerate.PartialState().process_index
+    report = {
+        "rank": rank,
+        "processes": accelerate.PartialState().num_processes,
+        "weights": [p.double().sum().item() for p in detector.parameters()],
+        "pieces_equal_whole": all(
+            torch.equal(a, b) for a, b in zip(detector.parameters(), pieces.parameters(), strict=True)
+        ),
+        "steps": [whole.step, first.step, second.step],
+        "finished": [whole.finished, first.finished, second.finished],
+        "chips": whole.chips,
+        "metrics": whole.metrics,
+    }
+    (root / f"rank{rank}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
