@@ -26,7 +26,7 @@ def test_training_curves_of_a_growing_file(tmp_path: Path) -> None:
         path.write_text(text)
         assert size_of(draw_training_curves(path))[2] == 3
     narrow = size_of(draw_training_curves(path))
-    path.write_text("step,loss,loss/a,eval/AP\n1,2.5,1,\n2,nan,1,\n3,1.5,1,\n3,,,0.25\n")
+    path.write_text("step,loss,loss/a,eval/AP\n1,2.5,1,\n2,nan,1,\n3,1.5,1,\n3,,,0.25\n4,-")
     np.testing.assert_array_equal(read_metrics(path)["eval/AP"], [np.nan, np.nan, np.nan, 0.25])
     assert size_of(draw_training_curves(path))[1] > narrow[1]  # a second panel for the evaluations
 

@@ -84,9 +84,11 @@ def read_metrics(path: Path | str) -> dict[str, NDArray[np.float64]]:
     """
     path = Path(path)
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give the metrics.csv of a run") from error
+    complete = text[: text.rfind("\n") + 1]  # a running or killed training may leave an unfinished last line
+    rows = list(csv.DictReader(complete.splitlines()))
     if rows and "step" not in rows[0]:
         raise DataError(
             f"{path}: expected a column named step, found {', '.join(map(str, rows[0]))}; give a metrics.csv"

@@ -12,7 +12,9 @@ from sniper.files import write_bytes
 from sniper.report.marks import Style, Words, draw_boxes, text_width, write
 from sniper.report.palette import INK, PAPER, QUIET, Color, Pixels
 
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+# Full colour resolution: halved, thin coloured lines would bleed.
+_FULL_COLOUR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *_FULL_COLOUR]
 
 
 class Fitted(NamedTuple):
