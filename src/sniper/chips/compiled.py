@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", bound=np.generic)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -17,3 +20,14 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
     kernel: Callable[P, R] = njit(cache=True, nogil=True, error_model="numpy")(function)
     return kernel
+
+
+def read_only(column: NDArray[T]) -> NDArray[T]:
+    """A contiguous view that cannot be written to.
+
+    Columns of a table may be a process's own or mapped from a file, which kernels take for different types;
+    through this view every table uses the one kernel that is compiled already.
+    """
+    view = np.ascontiguousarray(column).view(np.ndarray)
+    view.flags.writeable = False
+    return view

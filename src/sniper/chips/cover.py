@@ -40,7 +40,6 @@ def _bit_count(x: np.uint64) -> int:
 def _runs(
     spans: NDArray[np.int32],
     n: int,
-    column: int,
     events: NDArray[np.uint64],
     masks: NDArray[np.uint64],
     starts: NDArray[np.int64],
@@ -50,9 +49,9 @@ def _runs(
     ``events`` is all zero before and after. A run without boxes is kept, with mask 0, so run ``r`` ends where
     run ``r + 1`` starts; ``starts`` has one entry more than there are runs, which is what is returned.
     """
-    low, high = spans[0, column], spans[0, column + 1]
+    low, high = spans[0, 0], spans[0, 1]
     for b in range(n):
-        first, last = spans[b, column], spans[b, column + 1]
+        first, last = spans[b, 0], spans[b, 1]
         bit = _ONE << np.uint64(b)
         events[first] ^= bit
         events[last + 1] ^= bit
@@ -83,7 +82,7 @@ def cover_few(
     """Cover 1 to ``FEW`` boxes; returns the number of windows K.
 
     Args:
-        spans: (>= n, 4) first and last column, first and last row of the candidates that hold each box; not empty.
+        spans: (2, >= n, 2) first and last column, then first and last row, that hold each box; none empty.
         n: number of boxes.
         key: stream of random draws.
         events: scratch, longer than each axis, all zero (and left so).
@@ -92,8 +91,8 @@ def cover_few(
         order: out, (>= n,) the boxes, grouped by the window that covers them, ascending within it.
         covered: out, (>= K,) how many boxes each window covers that no earlier window did.
     """
-    columns = _runs(spans, n, 0, events, masks[0], starts[0])
-    rows = _runs(spans, n, 2, events, masks[1], starts[1])
+    columns = _runs(spans[0], n, events, masks[0], starts[0])
+    rows = _runs(spans[1], n, events, masks[1], starts[1])
     left = ~_NONE >> np.uint64(FEW - n)
     chips, done = 0, 0
     while left != _NONE:
@@ -140,6 +139,14 @@ def cover_few(
 
 
 @compiled
+def _add(counts: NDArray[np.int32], spans: NDArray[np.int32], box: int, amount: int) -> None:
+    """Add to all candidates that hold a box."""
+    for row in range(spans[1, box, 0], spans[1, box, 1] + 1):
+        for column in range(spans[0, box, 0], spans[0, box, 1] + 1):
+            counts[row, column] += amount
+
+
+@compiled
 def _count_row(counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], row: int) -> None:
     """The largest count of a row and how often it occurs."""
     largest = counts[row, 0]
@@ -156,10 +163,15 @@ def _pick(
     counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], key: np.uint64, chip: int
 ) -> int:
     """A random one of the candidates with the largest count, row by row; -1 where nothing is left to cover."""
-    largest = best.max()
+    largest, among = best[0], 0
+    for row in range(len(best)):
+        if best[row] > largest:
+            largest, among = best[row], 0
+        if best[row] == largest:
+            among += ties[row]
     if largest <= 0:
         return -1
-    pick = draw_below(key, chip, np.sum(np.where(best == largest, ties, 0)))
+    pick = draw_below(key, chip, among)
     row = 0
     while best[row] != largest or pick >= ties[row]:
         pick -= ties[row] if best[row] == largest else 0
@@ -191,8 +203,7 @@ def cover_many(
     best, ties = np.empty(counts.shape[0], np.int32), np.empty(counts.shape[0], np.int32)
     waiting = np.arange(n)
     for b in range(n):
-        for row in range(spans[b, 2], spans[b, 3] + 1):
-            counts[row, spans[b, 0] : spans[b, 1] + 1] += 1
+        _add(counts, spans, b, 1)
     for row in range(counts.shape[0]):
         _count_row(counts, best, ties, row)
     chips, done = 0, 0
@@ -204,10 +215,10 @@ def cover_many(
         before, kept, low, high = done, 0, row, row
         for k in range(n - done):
             b = waiting[k]
-            if spans[b, 0] <= column <= spans[b, 1] and spans[b, 2] <= row <= spans[b, 3]:
-                for r in range(spans[b, 2], spans[b, 3] + 1):
-                    counts[r, spans[b, 0] : spans[b, 1] + 1] -= 1
-                low, high = min(low, spans[b, 2]), max(high, spans[b, 3])
+            x, y = spans[0, b], spans[1, b]
+            if x[0] <= column <= x[1] and y[0] <= row <= y[1]:
+                _add(counts, spans, b, -1)
+                low, high = min(low, y[0]), max(high, y[1])
                 order[done] = b
                 done += 1
             else:

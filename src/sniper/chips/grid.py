@@ -78,10 +78,10 @@ def axis_first(high: float, extent: int, window: int, stride: int) -> int:
 
 @compiled
 def axis_last(low: float, extent: int, window: int, stride: int) -> int:
-    """The last origin that does not lie beyond the lower end ``low >= 0`` of a box, network px."""
+    """The last origin that does not lie beyond the lower end ``low`` of a box, network px."""
     if low + HOLD_SLACK >= extent - window:
         return axis_count(extent, window, stride) - 1
-    return int((low + HOLD_SLACK) / stride)
+    return int(max(low + HOLD_SLACK, 0.0) / stride)
 
 
 def origins(extent: int, window: int, stride: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.chips.compiled import compiled, read_only
 from sniper.chips.cover import FEW, cover_few, cover_many
 from sniper.chips.grid import Zooms, axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.seeding import draw
@@ -81,9 +81,9 @@ def _valid_rows(
 def valid_objects(table: AnnotationTable, zooms: Zooms, rule: SizeRule) -> NDArray[np.bool_]:
     """(N, L) whether each object is valid at each level. Every True is in exactly one positive chip."""
     return _valid_rows(
-        table.boxes_xyxy,
-        table.crowd,
-        table.offsets,
+        read_only(table.boxes_xyxy),
+        read_only(table.crowd),
+        read_only(table.offsets),
         zooms.scales,
         zooms.sizes_wh,
         zooms.ranges_px,
@@ -91,6 +91,38 @@ def valid_objects(table: AnnotationTable, zooms: Zooms, rule: SizeRule) -> NDArr
         float(rule.min_side_px),
         rule.stride_max,
     )
+
+
+@compiled
+def _valid_spans(
+    boxes: NDArray[np.float32],
+    crowd: NDArray[np.bool_],
+    scale: float,
+    width: int,
+    height: int,
+    range_px: NDArray[np.float64],
+    chip_px: int,
+    min_side: float,
+    stride_max: int,
+    stride: int,
+    found: NDArray[np.int64],
+    spans: NDArray[np.int32],
+) -> int:
+    """Write the index of each valid object of an image and the candidates that hold it; returns how many there are."""
+    limit_w = fit_limit(width, scale, chip_px, stride_max)
+    limit_h = fit_limit(height, scale, chip_px, stride_max)
+    n = 0
+    for b in range(len(boxes)):
+        x1, y1 = np.float64(boxes[b, 0]), np.float64(boxes[b, 1])
+        x2, y2 = np.float64(boxes[b, 2]), np.float64(boxes[b, 3])
+        if is_valid(x2 - x1, y2 - y1, range_px[0], range_px[1], min_side, limit_w, limit_h) and not crowd[b]:
+            spans[0, n, 0] = axis_first(x2 * scale, width, chip_px, stride)
+            spans[0, n, 1] = axis_last(x1 * scale, width, chip_px, stride)
+            spans[1, n, 0] = axis_first(y2 * scale, height, chip_px, stride)
+            spans[1, n, 1] = axis_last(y1 * scale, height, chip_px, stride)
+            found[n] = b
+            n += 1
+    return n
 
 
 @compiled
@@ -121,7 +153,7 @@ def _cover_block(
         for level in range(levels):
             for axis in range(2):
                 longest = max(longest, axis_count(sizes[image, level, axis], chip_px, stride))
-    local, spans = np.empty(most_boxes, np.int64), np.empty((most_boxes, 4), np.int32)
+    found, spans = np.empty(most_boxes, np.int64), np.empty((2, most_boxes, 2), np.int32)
     cells, order, covered = (
         np.empty((most_boxes, 2), np.int32),
         np.empty(most_boxes, np.int32),
@@ -134,21 +166,11 @@ def _cover_block(
         for level in range(levels):
             scale = scales[image, level]
             width, height = sizes[image, level, 0], sizes[image, level, 1]
-            low, high = ranges[level, 0], ranges[level, 1]
-            limit_w = fit_limit(width, scale, chip_px, stride_max)
-            limit_h = fit_limit(height, scale, chip_px, stride_max)
-            n = 0
-            for row in range(offsets[image], offsets[image + 1]):
-                x1, y1 = np.float64(boxes[row, 0]), np.float64(boxes[row, 1])
-                x2, y2 = np.float64(boxes[row, 2]), np.float64(boxes[row, 3])
-                if crowd[row] or not is_valid(x2 - x1, y2 - y1, low, high, min_side, limit_w, limit_h):
-                    continue
-                spans[n, 0] = axis_first(x2 * scale, width, chip_px, stride)
-                spans[n, 1] = axis_last(x1 * scale, width, chip_px, stride)
-                spans[n, 2] = axis_first(y2 * scale, height, chip_px, stride)
-                spans[n, 3] = axis_last(y1 * scale, height, chip_px, stride)
-                local[n] = row
-                n += 1
+            local = slice(offsets[image], offsets[image + 1])
+            n = _valid_spans(
+                boxes[local], crowd[local], scale, width, height, ranges[level], chip_px, min_side, stride_max, stride,
+                found, spans,
+            )  # fmt: skip
             if n == 0:
                 continue
             key = draw(keys[image], level)
@@ -164,7 +186,7 @@ def _cover_block(
                 objects[chips] = covered[c]
                 chips += 1
             for b in range(n):
-                rows[done + b] = local[order[b]]
+                rows[done + b] = offsets[image] + found[order[b]]
             done += n
     return chip_image[:chips], chip_level[:chips], origin[:chips], objects[:chips], rows[:done]
 
@@ -187,9 +209,9 @@ def cover_images(table: AnnotationTable, zooms: Zooms, rule: SizeRule, stride: i
             *_cover_block(
                 start,
                 min(start + BLOCK_IMAGES, len(table)),
-                table.boxes_xyxy,
-                table.crowd,
-                table.offsets,
+                read_only(table.boxes_xyxy),
+                read_only(table.crowd),
+                read_only(table.offsets),
                 zooms.scales,
                 zooms.sizes_wh,
                 zooms.ranges_px,

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.chips.compiled import compiled, read_only
 from sniper.chips.grid import axis_count, axis_origin, zoomed_sizes
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
@@ -98,9 +98,9 @@ def uniform_tiles(
     origin = np.minimum(index * stride, np.maximum(sizes[image] - tile_px, 0)).astype(np.int32)
 
     layout = (
-        table.boxes_xyxy,
-        table.crowd,
-        table.offsets,
+        read_only(table.boxes_xyxy),
+        read_only(table.crowd),
+        read_only(table.offsets),
         sizes,
         ends - tiles,
         float(factor),
