@@ -53,7 +53,7 @@ def build_table(
     """
     sizes = np.asarray(sizes_wh, np.int32).reshape(-1, 2)
     images = np.arange(1, len(sizes) + 1, dtype=np.int64) if image_ids is None else np.asarray(image_ids, np.int64)
-    _check_images(source, file_names, images, sizes)
+    check_images(source, file_names, images, sizes)
     repaired = _repair(objects.boxes_xyxy, sizes[objects.image_row])
     kept = np.flatnonzero(repaired.kept)
     order = kept[np.argsort(objects.image_row[kept], kind="stable")]
@@ -89,7 +89,12 @@ def build_table(
     )
 
 
-def _check_images(source: Path | str, names: Sequence[str], ids: NDArray[np.int64], sizes: NDArray[np.int32]) -> None:
+def check_images(source: Path | str, names: Sequence[str], ids: NDArray[np.int64], sizes: NDArray[np.integer]) -> None:
+    """Refuse a dataset without images, an image without a size, and an image id given twice.
+
+    Raises:
+        DataError: one of these, naming the dataset and the image.
+    """
     if not len(sizes):
         raise DataError(f"{source} has no images; give a dataset with at least one")
     flat = np.flatnonzero((sizes < 1).any(axis=1))

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.data.building import ObjectRows, build_table
+from sniper.data.building import ObjectRows, build_table, check_images
 from sniper.data.columns import MaskBuilder
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
@@ -80,6 +79,9 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None) -> Anno
     if len(twice):
         raise DataError(f"{file}: category id {class_ids[twice[0]]} is given twice; give every category its own")
     image_ids = np.array([image.id for image in data.images], np.int64)
+    file_names = [image.file_name for image in data.images]
+    sizes = np.array([(image.width, image.height) for image in data.images], np.int64).reshape(-1, 2)
+    check_images(file, file_names, image_ids, sizes)
     ids = [annotation.id for annotation in annotations]
     count = len(annotations)
     own_ids = None if None in ids else np.array(ids, np.int64)
@@ -94,16 +96,13 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None) -> Anno
         ids=own_ids,
     )
     has_masks = any(len(bytes(a.segmentation)) > 2 and bytes(a.segmentation) != b"null" for a in annotations)
-    file_names = [image.file_name for image in data.images]
     return build_table(
         objects,
         source=file,
-        root=Path(image_root)
-        if image_root is not None
-        else guess_image_root(file, file_names[0] if file_names else ""),
+        root=Path(image_root) if image_root is not None else guess_image_root(file, file_names[0]),
         file_names=file_names,
         image_ids=image_ids,
-        sizes_wh=np.array(list(chain.from_iterable((i.width, i.height) for i in data.images)), np.int64).reshape(-1, 2),
+        sizes_wh=sizes,
         class_names=[category.name for category in categories],
         class_ids=class_ids,
         add_mask=_mask_adder(annotations) if has_masks else None,

@@ -76,7 +76,8 @@ class DetectionTable:
     def to_coco_results(self, class_ids: NDArray[np.integer]) -> list[dict[str, Any]]:
         """Entries of a COCO results file: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) and ``score``.
 
-        ``class_ids`` (C,) are the dataset's ids of the labels. Boxes are rounded to 0.001 px.
+        ``class_ids`` (C,) are the dataset's ids of the labels. Boxes are rounded to 0.001 px;
+        scores are not, so that ranks stay.
         """
         return [entry for piece in self._pieces(class_ids) for entry in piece]
 
@@ -101,7 +102,7 @@ class DetectionTable:
                 image_ids[rows].tolist(),
                 categories[rows].tolist(),
                 np.round(xyxy_to_xywh(self.boxes_xyxy[rows].astype(np.float64)), 3).tolist(),
-                np.round(self.scores[rows].astype(np.float64), 8).tolist(),
+                self.scores[rows].tolist(),
             )
             names = ("image_id", "category_id", "bbox", "score")
             yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
