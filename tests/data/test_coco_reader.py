@@ -118,6 +118,7 @@ def change(path, value):
         (change(["images", 1, "width"], None), r"image 3 \(images\[1\]\).*width"),
         (change(["images", 1, "width"], "wide"), r"image 3 \(images\[1\]\).*width"),
         (change(["images", 1, "height"], 0), r"image 3 \(a\.jpg\) has size 50x0"),
+        (change(["images", 1, "id"], 10**30), "image 1000000000000000000000000000000 "),
         (change(["categories", 0, "id"], 2), "category id 2 is given twice"),
         (change(["annotations", 2, "image_id"], 4), "annotation 3 names image 4"),
         (change(["annotations", 2, "category_id"], 4), "annotation 3 names category 4"),

@@ -168,6 +168,19 @@ def test_nothing_to_read(flat, tmp_path):
         read_yolo(flat, names=["x"])
 
 
+def test_bad_images_can_be_left_out(flat, caplog):
+    put(flat / "b.jpg", "no image")
+    table = read_yolo(flat, skip_bad_images=True).check()
+    assert list(table.file_names) == ["a.jpg", "c.jpg"]
+    assert table.offsets.tolist() == [0, 2, 2]
+    assert "1 unreadable images left out" in caplog.text
+    assert "b.jpg" in caplog.text
+    for name in "ac":
+        put(flat / f"{name}.jpg", "")
+    with pytest.raises(DataError, match=r"a\.jpg is empty"):
+        read_yolo(flat, skip_bad_images=True)
+
+
 def test_aerial_cars_are_the_same_in_both_forms(shared_data):
     folder = shared_data / "aerial_cars_kit_ais"
     yolo = read_yolo(folder).check()

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -19,25 +19,29 @@ from sniper.errors import DataError
 logger = logging.getLogger("sniper")
 
 
+_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Side = Annotated[int, msgspec.Meta(le=2**31 - 1)]
+
+
 class _Image(msgspec.Struct, gc=False):
-    id: int
+    id: _Id
     file_name: str
-    width: int
-    height: int
+    width: _Side
+    height: _Side
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: int
-    category_id: int
+    image_id: _Id
+    category_id: _Id
     bbox: tuple[float | None, float | None, float | None, float | None]
-    id: int | None = None
+    id: _Id | None = None
     area: float | None = None
     iscrowd: int | bool | None = 0
     segmentation: msgspec.Raw = msgspec.Raw()  # a view of the file; read by and by, see _mask_adder
 
 
 class _Category(msgspec.Struct, gc=False):
-    id: int
+    id: _Id
     name: str
 
 

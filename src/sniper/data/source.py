@@ -21,6 +21,7 @@ def load_dataset(
     format: Format | None = None,
     image_root: Path | str | None = None,
     classes: Sequence[str] | None = None,
+    skip_bad_images: bool = False,
 ) -> AnnotationTable:
     """Read a dataset in COCO, YOLO or Pascal VOC form; the form is found from the path unless ``format`` says it.
 
@@ -28,6 +29,8 @@ def load_dataset(
     a ``data.yaml``, a folder of a YOLO set, or a folder with ``Annotations``. ``split`` names a part (train, val,
     ...). ``image_root`` is the folder of the images, if not the usual one. ``classes`` keeps only these classes, in
     this order; a YOLO folder without a names file takes its names from it.
+    ``skip_bad_images`` leaves out, with a warning, images whose size must be read from a file that cannot be (YOLO; the
+    other forms state sizes and no image is opened here).
 
     Raises:
         DataError: nothing is there, the form is not known (the message lists what was looked for), the split is
@@ -46,7 +49,7 @@ def load_dataset(
     elif form == "voc":
         table = read_voc(_voc_root(place), split, image_root=image_root)
     else:
-        table = read_yolo(place, split, image_root=image_root, names=classes)
+        table = read_yolo(place, split, image_root=image_root, names=classes, skip_bad_images=skip_bad_images)
     if classes is not None and tuple(classes) != table.class_names:
         table = table.with_classes(classes)
     return table

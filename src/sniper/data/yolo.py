@@ -1,5 +1,6 @@
 """YOLO labels: one text file an image, one object a line, in shares of the image's size."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from sniper.data.images import image_size
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
+logger = logging.getLogger("sniper")
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm"})
 _NAME_FILES = ("classes.txt", "obj.names", "*.names")
 _THREADS = 8  # headers and label files are small reads, mostly waiting
@@ -27,6 +30,7 @@ def read_yolo(
     *,
     image_root: Path | str | None = None,
     names: Sequence[str] | None = None,
+    skip_bad_images: bool = False,
 ) -> AnnotationTable:
     """Read a ``data.yaml`` or a folder.
 
@@ -35,7 +39,7 @@ def read_yolo(
     files beside the images; its class names stand in ``data.yaml``, ``classes.txt`` or ``*.names``, or are given as
     ``names``. With beside-lying labels a split is a list file ``<split>.txt``. ``image_root`` replaces the folder that
     images are looked for in. Lines are ``class cx cy w h`` or ``class x y x y x y ...`` (a polygon); an image without
-    a label file has no objects.
+    a label file has no objects. ``skip_bad_images`` leaves out, with a warning, images without a readable size.
 
     Raises:
         DataError: no images, labels or names are found, or a line is wrong (file and line are named).
@@ -53,14 +57,36 @@ def read_yolo(
         raise DataError(
             f"{path} has no images in {root} ({' '.join(sorted(IMAGE_SUFFIXES))}); check the path and the split"
         )
+    sizes, images = _sizes(path, images, skip_bad_images)
     labels = [_label_path(image) for image in images]
     present = [label if label.is_file() else None for label in labels]
     if not any(present):
         raise DataError(f"{path}: none of {len(images)} images has a label file, e.g. {labels[0]}; put labels there")
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = np.array(list(pool.map(image_size, images)), np.int64)
         objects = list(pool.map(lambda label: _parse(label, len(names)), present))
     return _build(path, root, images, sizes, objects, names)
+
+
+def _sizes(path: Path | str, images: list[Path], skip_bad: bool) -> tuple[NDArray[np.int64], list[Path]]:
+    """Sizes (I, 2) from the headers, and the images that have one."""
+
+    def size(image: Path) -> tuple[int, int] | DataError:
+        try:
+            return image_size(image)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(zip(images, pool.map(size, images), strict=True))
+    bad = [(image, answer) for image, answer in found if isinstance(answer, DataError)]
+    if bad and (not skip_bad or len(bad) == len(images)):
+        raise bad[0][1]
+    if bad:
+        logger.warning(
+            "%s: %d unreadable images left out: %s", path, len(bad), ", ".join(str(image) for image, _ in bad)
+        )
+    good = [(image, answer) for image, answer in found if not isinstance(answer, DataError)]
+    return np.array([answer for _, answer in good], np.int64), [image for image, _ in good]
 
 
 @dataclass(frozen=True, slots=True)
