@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from sniper.errors import CheckpointError, RecipeError
+from sniper.errors import CheckpointError, RecipeError, SniperError
 from sniper.nn.dilation import hold_stride, reductions
 from sniper.nn.weights import load_weights
 
@@ -71,6 +71,8 @@ def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyo
     try:
         with torch.device("meta"):
             probe = timm.create_model(name, features_only=True)
+        if probe.pretrained_cfg.get("fixed_input_size"):
+            raise RecipeError(f"timm's {name} takes images of one size only; choose a convolutional network")
         stages = [Stage(i["module"], i["reduction"], i["num_chs"]) for i in probe.feature_info.get_dicts()]
         stages = [
             s
@@ -86,6 +88,8 @@ def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyo
             out_indices=tuple(places.index(stage.module) for stage in used),
             **({"output_stride": stride} if beyond == "dilate" and used[-1].reduction > stride else {}),
         )
+    except SniperError:
+        raise
     except (NotImplementedError, AssertionError, TypeError, RuntimeError) as error:
         if weights == "imagenet" and isinstance(error, RuntimeError) and "pretrained" in str(error):
             raise CheckpointError(f"no ImageNet weights for timm's {name}: {error}; give a file or null") from error
