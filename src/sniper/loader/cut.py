@@ -29,8 +29,9 @@ def cut(
 ) -> Pixels:
     """One chip, (H, W, 3) uint8.
 
-    Zooming in, and out by less than two, interpolates bilinearly. Zooming out further first averages blocks of
-    k x k pixels, k the largest whole number that leaves a factor in (0.5, 1] to interpolate. Beyond the edge
+    Each chip pixel is the mean of the original over its own footprint, or over one original pixel where that
+    is larger: zooming in this is bilinear interpolation, zooming out nothing is skipped. Far out, blocks of
+    k x k pixels are averaged first, k the largest whole number that leaves a zoom in (0.5, 1]. Beyond the edge
     of the image its border pixels repeat (no dark fringe); beyond the content the canvas is ``border``.
     The cost is that of the chip, not of the image.
 
@@ -73,7 +74,7 @@ def cut_content(
         content = pixels[y.low : y.high, x.low : x.high].copy()
     else:
         content = np.empty((content_wh[1], content_wh[0], 3), dtype=np.uint8)
-        _interpolate(pixels, x.low, x.high, x.first, y.first, step, content)
+        _resample(pixels, (x.low, x.high, x.first), (y.low, y.high, y.first), step, content)
     return content
 
 
@@ -107,8 +108,9 @@ class _Span(NamedTuple):
 def _span(origin: int, length: int, step: float, available: int) -> _Span:
     """The span of ``length`` chip pixels, ``step`` source pixels each, of ``available`` source pixels."""
     first = (origin + 0.5) * step - 0.5
-    low = min(max(math.floor(first), 0), available - 1)
-    high = min(max(math.ceil(first + (length - 1) * step), low), available - 1) + 1
+    reach = max(1.0, step) / 2 - 0.5
+    low = min(max(math.floor(first - reach), 0), available - 1)
+    high = max(min(math.ceil(first + (length - 1) * step + reach), available - 1), low) + 1
     return _Span(low, high, first)
 
 
@@ -160,61 +162,96 @@ def _averaged(pixels: Pixels, block: int, x_low: int, x_high: int, y_low: int, y
 
 
 @compiled
+def _taps(
+    first: float, step: float, count: int, low: int, high: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
+    """(count, 3) source pixels under the footprint of each chip pixel, their shares, and whether three are needed.
+
+    Pixels outside [low, high) are the nearest inside.
+    """
+    pixels, shares = np.empty((count, 3), np.int64), np.zeros((count, 3), np.float32)
+    width = max(1.0, step)
+    three = False
+    for i in range(count):
+        begin = first + i * step - width / 2 + 0.5  # where pixel k covers [k, k + 1)
+        pixel = int(np.floor(begin))
+        end = begin + width - pixel
+        shares[i, 0] = (min(end, 1.0) - (begin - pixel)) / width
+        shares[i, 1] = (min(end, 2.0) - 1) / width
+        if end > 2 + 1e-6:
+            shares[i, 2] = (end - 2) / width
+            three = True
+        for tap in range(3):
+            pixels[i, tap] = min(max(pixel + tap, low), high - 1)
+    return pixels, shares, three
+
+
+@compiled
 def _blend_columns(
     line: Pixels,
-    left: NDArray[np.uint64],
-    right: NDArray[np.uint64],
-    share: NDArray[np.float32],
+    taps: NDArray[np.uint64],
+    shares: NDArray[np.float32],
+    three: bool,
     floats: NDArray[np.float32],
     row: NDArray[np.float32],
 ) -> None:
-    # Unsigned indices spare the test for negative ones; one conversion of the line spares six per pixel.
-    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    # Unsigned indices spare the test for negative ones; one conversion of the line spares many.
+    c1, c2, c3 = np.uint64(1), np.uint64(2), np.uint64(3)
     for j in range(len(line)):
         floats[j] = line[j]
-    for u in range(np.uint64(len(left))):  # type: ignore[call-overload]
-        a, b, t, o = left[u], right[u], share[u], three * u
-        row[o] = floats[a] + (floats[b] - floats[a]) * t
-        row[o + one] = floats[a + one] + (floats[b + one] - floats[a + one]) * t
-        row[o + two] = floats[a + two] + (floats[b + two] - floats[a + two]) * t
+    for u in range(np.uint64(len(taps))):  # type: ignore[call-overload]
+        a, b, out = taps[u, 0], taps[u, 1], c3 * u
+        s, t = shares[u, 0], shares[u, 1]
+        row[out] = floats[a] * s + floats[b] * t
+        row[out + c1] = floats[a + c1] * s + floats[b + c1] * t
+        row[out + c2] = floats[a + c2] * s + floats[b + c2] * t
+        if three:
+            a, s = taps[u, 2], shares[u, 2]
+            row[out] += floats[a] * s
+            row[out + c1] += floats[a + c1] * s
+            row[out + c2] += floats[a + c2] * s
 
 
 @compiled
-def _blend_rows(top: NDArray[np.float32], bottom: NDArray[np.float32], share: np.float32, out: Pixels) -> None:
+def _blend_two(a: NDArray[np.float32], b: NDArray[np.float32], s: np.float32, t: np.float32, out: Pixels) -> None:
     for j in range(len(out)):
-        out[j] = np.uint8(np.int32(top[j] + (bottom[j] - top[j]) * share + np.float32(0.5)))
+        out[j] = np.uint8(np.int32(a[j] * s + b[j] * t + np.float32(0.5)))
 
 
 @compiled
-def _interpolate(
-    source: Pixels, x_low: int, x_high: int, x_first: float, y_first: float, step: float, out: Pixels
+def _blend_three(
+    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], shares: NDArray[np.float32], out: Pixels
 ) -> None:
-    """Bilinear samples of ``source`` at ``(x_first + u * step, y_first + v * step)``, its border repeating outside.
+    s, t, r = shares[0], shares[1], shares[2]
+    for j in range(len(out)):
+        out[j] = np.uint8(np.int32(a[j] * s + b[j] * t + c[j] * r + np.float32(0.5)))
+
+
+@compiled
+def _resample(source: Pixels, x: tuple[int, int, float], y: tuple[int, int, float], step: float, out: Pixels) -> None:
+    """Fill ``out`` from the spans ``x`` and ``y`` of ``source``, ``step`` <= 2 source pixels per chip pixel.
 
     OpenCV's ``resize`` cannot start between two pixels, and its ``warpAffine`` takes four times as long.
     """
-    last_row = source.shape[0] - 1
     height, width = out.shape[0], out.shape[1]
-    lines, out_lines = source.reshape(last_row + 1, 3 * source.shape[1]), out.reshape(height, 3 * width)
-    left, right = np.empty(width, np.uint64), np.empty(width, np.uint64)
-    share = np.empty(width, np.float32)
-    for u in range(width):
-        at = x_first + u * step
-        below = int(np.floor(at))
-        share[u] = at - below
-        left[u] = 3 * (min(max(below, x_low), x_high - 1) - x_low)
-        right[u] = 3 * (min(max(below + 1, x_low), x_high - 1) - x_low)
+    lines, out_lines = source.reshape(source.shape[0], 3 * source.shape[1]), out.reshape(height, 3 * width)
+    x_low, x_high, x_first = x
+    columns, column_shares, three = _taps(x_first - x_low, step, width, 0, x_high - x_low)
+    offsets = (3 * columns).astype(np.uint64)
+    wanted, row_shares, _ = _taps(y[2], step, height, y[0], y[1])
     floats = np.empty(3 * (x_high - x_low), np.float32)
-    rows = np.empty((2, 3 * width), np.float32)  # two source rows, blended along x
-    held = np.full(2, -1)  # which ones
+    rows = np.empty((3, 3 * width), np.float32)  # source rows blended along x, each in the slot of its number
+    held = np.full(3, -1)
     for v in range(height):
-        at = y_first + v * step
-        below = int(np.floor(at))
-        top, bottom = min(max(below, 0), last_row), min(max(below + 1, 0), last_row)
-        for wanted in (top, bottom):
-            if held[0] != wanted and held[1] != wanted:
-                slot = 0 if held[0] != top and held[0] != bottom else 1
-                held[slot] = wanted
-                _blend_columns(lines[wanted, 3 * x_low : 3 * x_high], left, right, share, floats, rows[slot])
-        first, second = (0 if held[0] == top else 1), (0 if held[0] == bottom else 1)
-        _blend_rows(rows[first], rows[second], np.float32(at - below), out_lines[v])
+        shares = row_shares[v]
+        for tap in range(3):
+            row = wanted[v, tap]
+            if (tap < 2 or shares[2] > 0) and held[row % 3] != row:
+                held[row % 3] = row
+                line = lines[row, 3 * x_low : 3 * x_high]
+                _blend_columns(line, offsets, column_shares, three, floats, rows[row % 3])
+        a, b, c = rows[wanted[v, 0] % 3], rows[wanted[v, 1] % 3], rows[wanted[v, 2] % 3]
+        if shares[2] > 0:
+            _blend_three(a, b, c, shares, out_lines[v])
+        else:
+            _blend_two(a, b, shares[0], shares[1], out_lines[v])

@@ -58,7 +58,9 @@ class ImageChips(Dataset[list[Sample] | Unreadable]):
     def read(self, visit: Visit) -> list[Sample] | Unreadable:
         """The samples of ``visit``, in its order; an image that cannot be used comes back as a value."""
         path = self.table.image_path(visit.image)
-        reduction = reduction_for(self.chips.scale[visit.chips])
+        # By all chips of the epoch, also those that are another rank's or were before a resume: the same pixels.
+        first, end = np.searchsorted(self.chips.image_index, [visit.image, visit.image + 1])
+        reduction = reduction_for(self.chips.scale[first:end])
         width, height = self.table.sizes_wh[visit.image].tolist()
         try:
             pixels = read_image(

@@ -42,7 +42,9 @@ class LoaderConfig(Config):
         "auto", description="processes that decode and cut; 0: this one does; auto: by the number of cores"
     )
     shuffle_chips: int = Field(
-        512, gt=0, description="chips that the shuffle buffer holds on each device, 0.8 MB each at 512 px"
+        512,
+        gt=0,
+        description="chips that the shuffle buffer holds on each device, 0.8 MB each; fewer if larger than 512 px",
     )
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="at an image that cannot be read: stop, or go on with other chips and list it"
@@ -60,6 +62,17 @@ def worker_count(workers: int | Literal["auto"], world_size: int = 1) -> int:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores // world_size)
+
+
+def buffer_capacity(chips: ChipTable, shuffle_chips: int) -> int:
+    """Chips in the shuffle buffer: as many as fit into the memory of ``shuffle_chips`` of 512 px.
+
+    One, that is no buffer, where no image has more than one chip: images come in random order already.
+    """
+    if len(np.unique(chips.image_index)) == len(chips):
+        return 1
+    canvas = float(chips.size_wh.astype(np.int64).prod(axis=1).mean())
+    return max(1, int(shuffle_chips * min(1.0, 512 * 512 / canvas)))
 
 
 class ChipLoader:
@@ -95,7 +108,7 @@ class ChipLoader:
             seed=seed,
             epoch=epoch,
             batch_size=config.batch_size,
-            capacity=config.shuffle_chips,
+            capacity=buffer_capacity(chips, config.shuffle_chips),
             rank=rank,
             world_size=world_size,
         )

@@ -1,0 +1,107 @@
+"""Flips and turns move boxes exactly with the pixels; colour changes leave the padding alone."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sniper.loader.cut import BORDER_RGB, planes
+from sniper.loader.transforms import AugmentConfig, View, recolour, turn
+
+
+def painted(width, height, boxes):
+    """Each box in a colour of its own, none overlapping another."""
+    content = np.zeros((height, width, 3), np.uint8)
+    for number, (x1, y1, x2, y2) in enumerate(boxes, start=1):
+        content[y1:y2, x1:x2] = (number, 2 * number, 3 * number)
+    return content
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 30),
+    height=st.integers(1, 30),
+    flips=st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.sampled_from([0, 1])),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_boxes_follow_the_pixels_exactly(width, height, flips, seed, data):
+    x = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
+    y = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2, unique=True)))
+    box = np.asarray([[x[0], y[0], x[1], y[1]]], np.float32)
+    config = AugmentConfig(horizontal_flip=flips[0], vertical_flip=flips[1], rotate90=flips[2])
+    view = View(painted(width, height, box.astype(int)), box, (32, 40))
+    turned = turn(view, config, np.random.default_rng(seed))
+    x1, y1, x2, y2 = turned.boxes[0].astype(int)
+    shown = np.zeros(turned.content.shape[:2], bool)
+    shown[y1:y2, x1:x2] = True
+    assert np.array_equal(turned.content[:, :, 0] == 1, shown)
+    assert turned.boxes.dtype == np.float32
+    sides = {(32, 40)} if flips[2] == 0 else {(32, 40), (40, 32)}
+    assert turned.size_wh in sides
+    assert (turned.size_wh == (32, 40)) == (turned.content.shape[:2] == (height, width)) or width == height
+
+
+def test_fractional_boxes_are_mirrored_about_the_picture_not_the_canvas():
+    view = View(np.zeros((50, 100, 3), np.uint8), np.asarray([[1.25, 2.5, 10.5, 20.75]], np.float32), (512, 512))
+    turned = turn(view, AugmentConfig(horizontal_flip=1, vertical_flip=1), np.random.default_rng(0))
+    assert turned.boxes.tolist() == [[89.5, 29.25, 98.75, 47.5]]
+
+
+def test_no_objects():
+    view = View(np.zeros((50, 100, 3), np.uint8), np.zeros((0, 4), np.float32), (512, 512))
+    turned = turn(view, AugmentConfig(horizontal_flip=1, rotate90=1), np.random.default_rng(0))
+    assert turned.boxes.shape == (0, 4)
+
+
+def test_every_turn_happens_and_switching_one_on_changes_no_other():
+    content = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    view = View(content, np.zeros((0, 4), np.float32), (2, 2))
+
+    def seen(config):
+        return [turn(view, config, np.random.default_rng(seed)).content.tobytes() for seed in range(64)]
+
+    flips, everything = seen(AugmentConfig()), seen(AugmentConfig(vertical_flip=0.5, rotate90=0.5, brightness=0.3))
+    assert len(set(flips)) == 2
+    assert len(set(everything)) == 8
+    plain = seen(AugmentConfig(horizontal_flip=0))
+    vertical = seen(AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5))
+    untouched = [a == b for a, b in zip(flips, plain, strict=True)]
+    assert all(v != p for v, p, u in zip(vertical, plain, untouched, strict=True) if not u)
+
+
+def noisy_canvas():
+    content = np.random.default_rng(0).integers(60, 190, (20, 30, 3), dtype=np.uint8)
+    return planes(content, (40, 32))
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_colours_change_the_picture_and_not_the_padding(name):
+    config = AugmentConfig.model_validate({name: 0.4})
+    before = noisy_canvas()
+    after = recolour(noisy_canvas(), (30, 20), config, np.random.default_rng(1))
+    assert not np.array_equal(after[:, :20, :30], before[:, :20, :30])
+    padding = np.concatenate([after[:, 20:].reshape(3, -1), after[:, :20, 30:].reshape(3, -1)], axis=1)
+    assert (padding.T == BORDER_RGB).all()
+    again = recolour(noisy_canvas(), (30, 20), config, np.random.default_rng(1))
+    assert np.array_equal(after, again)
+
+
+def test_contrast_is_about_the_mean_of_the_picture_alone():
+    grey = planes(np.full((20, 30, 3), 80, np.uint8), (40, 32))
+    after = recolour(grey, (30, 20), AugmentConfig(contrast=0.9), np.random.default_rng(5))
+    assert (np.abs(after[:, :20, :30].astype(int) - 80) <= 1).all()
+
+
+def test_colours_are_left_alone_by_default():
+    canvas = noisy_canvas()
+    assert recolour(canvas, (30, 20), AugmentConfig(), np.random.default_rng(0)) is canvas
+
+
+@pytest.mark.parametrize(("name", "value"), itertools.product(["horizontal_flip", "rotate90"], [-0.1, 1.1]))
+def test_probabilities_are_checked(name, value):
+    with pytest.raises(ValidationError):
+        AugmentConfig.model_validate({name: value})
