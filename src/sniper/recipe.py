@@ -31,13 +31,19 @@ from sniper.training.loop import TrainConfig
 class DataConfig(Config):
     """The datasets. Forms (COCO JSON, YOLO, Pascal VOC) are found by themselves from the path."""
 
-    train: str | None = Field(None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC folder")
+    train: str | None = Field(
+        None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC folder"
+    )
     train_split: str | None = Field(None, description="split of the training dataset, where it holds several (train)")
     evaluate: str | None = Field(None, description="dataset to evaluate on; none: no evaluation while training")
-    evaluate_split: str | None = Field(None, description="split of the evaluation dataset, where it holds several (val)")
+    evaluate_split: str | None = Field(
+        None, description="split of the evaluation dataset, where it holds several (val)"
+    )
     format: Literal["coco", "yolo", "voc"] | None = Field(None, description="form of the datasets; none: found")
     image_root: str | None = Field(None, description="folder that file names are relative to; none: found")
-    classes: tuple[str, ...] | None = Field(None, description="classes to use, in order; none: those of the training data")
+    classes: tuple[str, ...] | None = Field(
+        None, description="classes to use, in order; none: those of the training data"
+    )
 
 
 class SamplerConfig(Config):
@@ -115,7 +121,9 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or 'wrong encoding'})") from error
+        raise RecipeError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or 'wrong encoding'})"
+        ) from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):
@@ -180,6 +188,10 @@ def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     """Settings models that occur in a type."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return [annotation]
     return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]

@@ -1,19 +1,20 @@
-"""The alternatives that chips are compared with: uniform tiles, and whole images.
+"""The alternatives that chips are compared with: uniform tiles, and whole images, at every level of a pyramid.
 
 Both come as chip tables, so the same loader and training loop run them. See ``docs/method.md``, "Chips".
 """
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.boxes import sqrt_area
 from sniper.chips.compiled import compiled, read_only
-from sniper.chips.grid import axis_count, axis_origin, zoomed_sizes
+from sniper.chips.grid import Zooms, axis_count, axis_origin
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
-from sniper.scales import Level
+from sniper.scales import Pyramid
 
 
 @compiled
@@ -25,11 +26,11 @@ def _axis_share(low: float, high: float, origin: int, window: int) -> float:
 @compiled
 def _tile_objects(
     boxes: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int32],
     tile_offsets: NDArray[np.int64],
-    factor: float,
+    scales: NDArray[np.float64],
     tile_px: int,
     stride: int,
     min_visible: float,
@@ -39,9 +40,10 @@ def _tile_objects(
     """Add one to ``next_slot`` of a tile for each of its objects; where ``rows`` has room, store them there."""
     for image in range(len(sizes)):
         width, height = sizes[image]
+        factor = scales[image]
         nx, ny = axis_count(width, tile_px, stride), axis_count(height, tile_px, stride)
         for row in range(offsets[image], offsets[image + 1]):
-            if crowd[row]:
+            if not usable[row]:
                 continue
             x1, y1 = boxes[row, 0] * factor, boxes[row, 1] * factor
             x2, y2 = boxes[row, 2] * factor, boxes[row, 3] * factor
@@ -61,108 +63,114 @@ def _tile_objects(
                         next_slot[tile] += 1
 
 
-def uniform_tiles(
-    table: AnnotationTable,
-    *,
-    factor: float = 1.0,
-    tile_px: int = 512,
-    overlap: float = 0.2,
-    min_visible: float = 0.5,
-) -> ChipTable:
-    """Every tile of every image, row by row, those without objects included.
+class _LevelTiles(NamedTuple):
+    """Tiles of one level, ordered by image. K tiles, M objects."""
 
-    Tiles lie ``int(tile_px * (1 - overlap))`` px apart; the last of an axis ends at the border. An object is valid in
-    every tile that shows at least ``min_visible`` of its area, and ignored in the others; crowd regions never are.
+    image_index: NDArray[np.int32]
+    origin_xy: NDArray[np.int32]  # network px
+    size_wh: NDArray[np.int32]  # network px
+    objects: NDArray[np.int64]  # (K,) number of valid objects
+    object_rows: NDArray[np.int64]  # (M,)
+
+
+def uniform_tiles(
+    table: AnnotationTable, pyramid: Pyramid, *, overlap: float = 0.2, min_visible: float = 0.5
+) -> ChipTable:
+    """Every tile of every image at every level, row by row, those without objects included.
+
+    Tiles are as large as chips and lie ``int(chip_px * (1 - overlap))`` px apart; the last of an axis ends at the
+    border. An object in the level's training range is valid in every tile that shows at least ``min_visible`` of
+    its area, and ignored in the others; crowd regions never are.
 
     Args:
-        factor: zoom before tiling, network px per original px.
-        tile_px: side of a tile, network px.
         overlap: share of a tile that it has in common with the next, 0 <= overlap < 1.
         min_visible: share of an object's area, 0 < min_visible <= 1.
 
     Raises:
         RecipeError: ``overlap`` or ``min_visible`` out of range.
     """
+    tile_px = pyramid.chip_px
     stride = int(tile_px * (1 - overlap))
     if overlap < 0 or stride < 1:
         raise RecipeError(f"overlap of uniform tiles must be in [0, 1) and leave a step of a pixel, not {overlap}")
     if not 0 < min_visible <= 1:
         raise RecipeError(f"min_visible of uniform tiles must be in (0, 1], not {min_visible}")
-    sizes = zoomed_sizes(table.sizes_wh, np.full(len(table), factor))
-    columns, lines = (1 + -(-np.maximum(sizes - tile_px, 0) // stride)).astype(np.int64).T
-    tiles = columns * lines
-    ends = np.cumsum(tiles)
-    image = np.repeat(np.arange(len(table), dtype=np.int32), tiles)
-    number = np.arange(len(image)) - np.repeat(ends - tiles, tiles)
-    index = np.stack([number % columns[image], number // columns[image]], axis=1)
-    origin = np.minimum(index * stride, np.maximum(sizes[image] - tile_px, 0)).astype(np.int32)
-
-    layout = (
-        read_only(table.boxes_xyxy),
-        read_only(table.crowd),
-        read_only(table.offsets),
-        sizes,
-        ends - tiles,
-        float(factor),
-        tile_px,
-        stride,
-        min_visible,
-    )
-    counts = np.zeros(len(image), np.int64)
-    _tile_objects(*layout, counts, np.zeros(0, np.int64))
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    rows = np.empty(offsets[-1], np.int64)
-    if len(rows):
-        _tile_objects(*layout, offsets[:-1].copy(), rows)
-    return _tiles(
-        image,
-        np.full(len(image), float(factor)),
-        origin,
-        np.full((len(image), 2), tile_px, np.int32),
-        np.minimum(sizes[image] - origin, tile_px),
-        offsets,
-        rows,
-    )
+    zooms = Zooms.of(table.sizes_wh, pyramid)
+    usable = _in_range(table, zooms)
+    parts = []
+    for level in range(len(pyramid.levels)):
+        sizes = np.ascontiguousarray(zooms.sizes_wh[:, level])
+        columns, lines = (1 + -(-np.maximum(sizes - tile_px, 0) // stride)).astype(np.int64).T
+        tiles = columns * lines
+        starts = np.cumsum(tiles) - tiles
+        image = np.repeat(np.arange(len(table), dtype=np.int32), tiles)
+        number = np.arange(len(image)) - np.repeat(starts, tiles)
+        index = np.stack([number % columns[image], number // columns[image]], axis=1)
+        origin = np.minimum(index * stride, np.maximum(sizes[image] - tile_px, 0)).astype(np.int32)
+        layout = (
+            read_only(table.boxes_xyxy),
+            np.ascontiguousarray(usable[:, level]),
+            read_only(table.offsets),
+            sizes,
+            starts,
+            np.ascontiguousarray(zooms.scales[:, level]),
+            tile_px,
+            stride,
+            min_visible,
+        )
+        counts = np.zeros(len(image), np.int64)
+        _tile_objects(*layout, counts, np.zeros(0, np.int64))
+        rows = np.empty(counts.sum(), np.int64)
+        if len(rows):
+            _tile_objects(*layout, np.cumsum(counts) - counts, rows)
+        parts.append(_LevelTiles(image, origin, np.full((len(image), 2), tile_px, np.int32), counts, rows))
+    return _join(parts, zooms)
 
 
-def whole_images(table: AnnotationTable, *, short_px: int = 800, long_px: int = 1333) -> ChipTable:
-    """One canvas per image, resized to ``short_px`` on its short side unless the long one would exceed ``long_px``.
+def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
+    """One canvas per image and level, as large as the zoomed image.
 
-    Every object that is not a crowd region is valid.
+    Every object in the level's training range that is not a crowd region is valid.
     """
-    scale = Level.model_validate({"short_px": short_px, "long_px": long_px}).scale(table.sizes_wh)
-    sizes = zoomed_sizes(table.sizes_wh, scale)
-    rows = np.flatnonzero(~table.crowd)
-    return _tiles(
-        np.arange(len(table), dtype=np.int32),
-        scale,
-        np.zeros((len(table), 2), np.int32),
-        sizes,
-        sizes,
-        np.searchsorted(rows, table.offsets).astype(np.int64),
-        rows,
-    )
+    zooms = Zooms.of(table.sizes_wh, pyramid)
+    image = np.arange(len(table), dtype=np.int32)
+    parts = []
+    for level, usable in enumerate(_in_range(table, zooms).T):
+        rows = np.flatnonzero(usable)
+        counts = np.diff(np.searchsorted(rows, table.offsets)).astype(np.int64)
+        parts.append(_LevelTiles(image, np.zeros((len(image), 2), np.int32), zooms.sizes_wh[:, level], counts, rows))
+    return _join(parts, zooms)
 
 
-def _tiles(
-    image_index: NDArray[np.int32],
-    scale: NDArray[np.float64],
-    origin_xy: NDArray[np.int32],
-    size_wh: NDArray[np.int32],
-    content_wh: NDArray[np.int32],
-    object_offsets: NDArray[np.int64],
-    object_rows: NDArray[np.int64],
-) -> ChipTable:
-    count = len(image_index)
+def _in_range(table: AnnotationTable, zooms: Zooms) -> NDArray[np.bool_]:
+    """(N, L) whether an object is no crowd region and in a level's training range."""
+    sizes = sqrt_area(table.boxes_xyxy.astype(np.float64))[:, None]
+    return (sizes >= zooms.ranges_px[:, 0]) & (sizes < zooms.ranges_px[:, 1]) & ~table.crowd[:, None]
+
+
+def _join(parts: list[_LevelTiles], zooms: Zooms) -> ChipTable:
+    """One table, ordered by image and, within an image, by level."""
+    counts = [len(part.image_index) for part in parts]
+    image = np.concatenate([part.image_index for part in parts])
+    order = np.argsort(image, kind="stable")
+    level = np.repeat(np.arange(len(parts), dtype=np.int16), counts)[order]
+    image = image[order]
+    origin = np.concatenate([part.origin_xy for part in parts])[order]
+    size = np.concatenate([part.size_wh for part in parts])[order]
+    objects = np.concatenate([part.objects for part in parts])
+    first = (np.cumsum(objects) - objects)[order]
+    objects = objects[order]
+    offsets = np.concatenate(([0], np.cumsum(objects))).astype(np.int64)
+    rows = np.concatenate([part.object_rows for part in parts])
     return ChipTable(
-        image_index=image_index,
-        level=np.zeros(count, np.int16),
-        kind=np.full(count, ChipKind.TILE, np.int8),
-        scale=scale,
-        origin_xy=origin_xy,
-        size_wh=size_wh,
-        content_wh=content_wh.astype(np.int32),
-        range_px=np.tile(np.asarray([0, math.inf], np.float32), (count, 1)),
-        object_offsets=object_offsets,
-        object_rows=object_rows,
+        image_index=image,
+        level=level,
+        kind=np.full(len(image), ChipKind.TILE, np.int8),
+        scale=zooms.scales[image, level],
+        origin_xy=origin,
+        size_wh=size.astype(np.int32),
+        content_wh=np.minimum(zooms.sizes_wh[image, level] - origin, size).astype(np.int32),
+        range_px=zooms.ranges_px.astype(np.float32)[level],
+        object_offsets=offsets,
+        object_rows=rows[np.arange(len(rows)) + np.repeat(first - offsets[:-1], objects)].astype(np.int64),
     )

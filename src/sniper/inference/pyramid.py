@@ -27,7 +27,9 @@ class InferenceConfig(Config):
     """How images are looked at and their detections merged."""
 
     window_px: int = Field(1536, ge=128, description="zoomed images with a longer side are seen in windows, network px")
-    overlap: float = Field(0.2, ge=0, lt=0.9, description="least share of a window that neighbouring windows have in common")
+    overlap: float = Field(
+        0.2, ge=0, lt=0.9, description="least share of a window that neighbouring windows have in common"
+    )
     batch_pixels: int = Field(4 * 1024 * 1024, gt=0, description="canvas pixels in one batch; one canvas always fits")
     images_in_flight: int = Field(8, ge=1, description="images decoded and batched together")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
@@ -84,7 +86,9 @@ def _detect_group(
         for (window, overlap_px), result in zip(batch, detections, strict=True):
             boxes = result.boxes.float().cpu().numpy()
             whole = ~cut_by_border(boxes, window, sizes_wh[window.image], overlap_px=overlap_px)
-            found.add(window, boxes[whole], result.scores.float().cpu().numpy()[whole], result.labels.cpu().numpy()[whole])
+            found.add(
+                window, boxes[whole], result.scores.float().cpu().numpy()[whole], result.labels.cpu().numpy()[whole]
+            )
     yield from found.merged(group, sizes_wh, pyramid, config.merge)
 
 
@@ -105,9 +109,7 @@ def _all_windows(
                 yield window, overlap
 
 
-def _batches(
-    windows: Iterable[tuple[Window, int]], batch_pixels: int
-) -> Iterator[list[tuple[Window, int]]]:
+def _batches(windows: Iterable[tuple[Window, int]], batch_pixels: int) -> Iterator[list[tuple[Window, int]]]:
     """Windows of equal canvas, as many together as ``batch_pixels`` allows."""
     shapes: dict[tuple[int, int], list[tuple[Window, int]]] = defaultdict(list)
     for entry in windows:

@@ -13,7 +13,7 @@ from torch import nn
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco
-from sniper.files import write_text
+from sniper.files import write_bytes, write_text
 from sniper.inference.pyramid import InferenceConfig, PictureDetections, detect_images
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import BadImage, Skipped, table_pictures
@@ -112,7 +112,7 @@ def evaluate(
         tick: called with the number of images done, for progress.
     """
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
-    table = data if isinstance(data, AnnotationTable) else load_dataset(data, split=split, classes=model.class_names)
+    table = data if isinstance(data, AnnotationTable) else load_dataset(data, split, classes=model.class_names)
     done = evaluate_table(
         model.detector,
         table,
@@ -134,4 +134,4 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     done.detections.write_coco_results(folder / "predictions.json", table.class_ids)
     numbers = done.result.as_dict() | {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image}
     write_text(folder / "metrics.json", json.dumps(numbers, indent=1))
-    draw_pr_curves(done.result.pr_curves, path=folder / "pr_curves.png")
+    write_bytes(folder / "pr_curves.png", draw_pr_curves(done.result.pr_curves))

@@ -62,7 +62,8 @@ class Model:
     def pyramid(self) -> Pyramid:
         """Levels, ranges and chip size that it was trained with."""
         levels, chip_px = self.recipe.pyramid.levels, self.recipe.pyramid.chip_px
-        assert levels != "auto" and chip_px != "auto", "a checkpoint's recipe is resolved"
+        if levels == "auto" or chip_px == "auto":
+            raise CheckpointError("the recipe inside this checkpoint has no levels; it was not written by training")
         return Pyramid(levels=levels, chip_px=chip_px)
 
 
@@ -102,7 +103,9 @@ def checkpoint_file(checkpoint: Path | str) -> Path:
         for name in ("best.safetensors", "last-ema.safetensors", "last.safetensors"):
             if (path / name).is_file():
                 return path / name
-        raise CheckpointError(f"{path}: no best.safetensors or last.safetensors in this folder; give a run folder or a file")
+        raise CheckpointError(
+            f"{path}: no best.safetensors or last.safetensors in this folder; give a run folder or a file"
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give a .safetensors file or a run folder")
     return path

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sniper.data.images import read_image
-from sniper.errors import StorageError
 from sniper.files import replacing, write_text
 from sniper.inference.pyramid import Picture, PictureDetections, detect_images
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import BadImage, Skipped, expand, file_pictures, is_video, video_facts, video_pictures
 from sniper.report.draw import draw_detections
+from sniper.report.layout import save_picture
 
 Tick = Callable[[int], None]
 
@@ -95,7 +95,7 @@ def predict(
     for one in _detect(model, file_pictures(images, skipped, on_bad_image)):
         items.append(_prediction(model, images[one.key], None, one, min_score))
         if folder and draw:
-            _save_picture(folder / names[one.key], _drawn(read_image(images[one.key]), items[-1], draw_min_score))
+            save_picture(folder / names[one.key], _drawn(read_image(images[one.key]), items[-1], draw_min_score))
         if tick:
             tick(1)
     for path in filter(is_video, paths):
@@ -115,9 +115,7 @@ def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetecti
 
 
 def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float) -> NDArray[np.uint8]:
-    return draw_detections(
-        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score
-    )
+    return draw_detections(pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score)
 
 
 def _drawn_names(paths: list[Path]) -> list[str]:
@@ -128,14 +126,6 @@ def _drawn_names(paths: list[Path]) -> list[str]:
         seen = used[path.stem] = used.get(path.stem, 0) + 1
         names.append(f"{path.stem}.jpg" if seen == 1 else f"{path.stem}-{seen}.jpg")
     return names
-
-
-def _save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    done, coded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not done:
-        raise StorageError(f"{path}: a picture of {pixels.shape[1]} x {pixels.shape[0]} px cannot be written as JPEG")
-    with replacing(path) as partial:
-        partial.write_bytes(coded.tobytes())
 
 
 def _predict_video(

@@ -53,12 +53,14 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
             if not inside:
-                raise DataError(f"{path}: no images or videos in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise DataError(
+                    f"{path}: no images or videos in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})"
+                )
             found.update(dict.fromkeys(inside))
         elif path.is_file():
             found[path] = None
         else:
-            matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))  # noqa: PTH207: absolute globs
+            matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))  # noqa: PTH207  absolute globs too
             matches = [match for match in matches if match.is_file()]
             if not matches:
                 raise DataError(f"{source}: no such file, folder or match; give images, globs, folders or videos")
@@ -72,7 +74,11 @@ def is_video(path: Path) -> bool:
 
 
 def pictures_of(
-    read: Callable[[int], NDArray[np.uint8]], count: int, names: Callable[[int], str], skipped: Skipped, on_bad_image: BadImage
+    read: Callable[[int], NDArray[np.uint8]],
+    count: int,
+    names: Callable[[int], str],
+    skipped: Skipped,
+    on_bad_image: BadImage,
 ) -> Iterator[Picture]:
     """Pictures 0..count-1 in order, decoded in a thread a few ahead."""
     with ThreadPoolExecutor(1) as pool:
@@ -129,7 +135,9 @@ def video_facts(path: Path) -> Video:
     try:
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         if not capture.isOpened() or min(size) < 1:
-            raise DataError(f"{path}: cannot be opened as a video; expected a file that OpenCV reads, such as MP4 (H.264)")
+            raise DataError(
+                f"{path}: cannot be opened as a video; expected a file that OpenCV reads, such as MP4 (H.264)"
+            )
         return Video(path, size, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or 25.0)
     finally:
         capture.release()

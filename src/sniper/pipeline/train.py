@@ -6,22 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
+from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper import build_sniper
 from sniper.errors import DataError, RecipeError
+from sniper.files import write_bytes
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation
 from sniper.pipeline.model import resolve_pyramid
 from sniper.recipe import Recipe
-from sniper.report.chips import draw_chips
+from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
+from sniper.report.layout import save_picture
 from sniper.scales import Pyramid
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import on_main
@@ -58,7 +62,7 @@ class ChipSource:
         chips = self.chips(epoch)
         if len(chips) == 0:
             raise DataError(
-                f"{self.table.root}: no chips could be cut from this dataset: none of its {len(self.table.labels)} objects is "
+                f"{self.table.root}: no chips can be cut: none of the {self.table.num_objects} objects is "
                 "valid at any level; see 'sniper chips stats' or set pyramid.levels to auto"
             )
         return ChipLoader(
@@ -128,8 +132,8 @@ def train(
         run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
     else:
         run = RunFolder.open(resume)
-    source = ChipSource(train_table.share() if recipe.loader.shares_table else train_table, pyramid, recipe)
-    _preview(source, run.path)
+    source = ChipSource(train_table, pyramid, recipe)
+    on_main(lambda: _preview(source, run.path))
     evaluations: list[Evaluation] = []
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
@@ -153,14 +157,16 @@ def train(
         resume=resume is not None,
         metadata=metadata,
     )
-    _finish(run.path, evaluations, evaluation_table)
+    on_main(lambda: _finish(run.path, evaluations, evaluation_table))
     return TrainedRun(run.path, result, recipe, evaluations[0] if evaluations else None)
 
 
 def _load(recipe: Recipe, part: str, classes: tuple[str, ...] | None = None) -> AnnotationTable:
     path = getattr(recipe.data, part)
     if path is None:
-        raise RecipeError(f"data.{part} is not set: name a dataset, for example --set data.{part}=path/to/instances.json")
+        raise RecipeError(
+            f"data.{part} is not set: name a dataset, for example --set data.{part}=path/to/instances.json"
+        )
     return load_dataset(
         path,
         split=getattr(recipe.data, f"{part}_split"),
@@ -170,17 +176,29 @@ def _load(recipe: Recipe, part: str, classes: tuple[str, ...] | None = None) -> 
     )
 
 
+def draw_previews(source: ChipSource, rows: NDArray[np.integer], folder: Path, *, epoch: int = 0) -> list[Path]:
+    """Draw the chips of some images into ``folder``: all levels on the photo, and one panel a level."""
+    chips = source.chips(epoch)
+    written = []
+    for row in map(int, rows):
+        size = tuple(int(side) for side in source.table.sizes_wh[row])
+        pixels = read_image(source.table.image_path(row), size_wh=size, image_id=int(source.table.image_ids[row]))  # type: ignore[arg-type]
+        stem = Path(source.table.file_name(row)).stem
+        for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
+            written.append(folder / f"{stem}-{name}.jpg")
+            save_picture(written[-1], draw(pixels, source.table, row, chips))
+    return written
+
+
 def _preview(source: ChipSource, folder: Path) -> None:
-    """Chips of a few images, drawn: what the detector is about to be shown."""
-    chips = source.chips(0)
-    busiest = np.argsort(-np.bincount(chips.image_index, minlength=len(source.table)), kind="stable")[:PREVIEWS]
-    for number, row in enumerate(busiest):
-        draw_chips(source.table, int(row), chips, path=folder / "previews" / f"chips-{number + 1}.jpg")
+    """Chips of the busiest images, drawn: what the detector is about to be shown."""
+    counts = np.bincount(source.chips(0).image_index, minlength=len(source.table))
+    draw_previews(source, np.argsort(-counts, kind="stable")[:PREVIEWS], folder / "previews")
 
 
 def _finish(folder: Path, evaluations: list[Evaluation], table: AnnotationTable | None) -> None:
     metrics = folder / "metrics.csv"
     if metrics.is_file():
-        draw_training_curves(metrics, path=folder / "curves.png")
+        write_bytes(folder / "curves.png", draw_training_curves(metrics))
     if evaluations and table is not None:
         save_evaluation(evaluations[0], table, folder)

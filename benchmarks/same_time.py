@@ -1,0 +1,165 @@
+"""Chips against whole images and uniform tiles: the same detector, the same CPU time, tested the way it was trained.
+
+    python benchmarks/same_time.py DATA_ROOT --out benchmarks/results/same_time
+
+A cell is (data set, method, seed). Its number of steps is the budget divided by the CPU seconds of a step of
+that method, measured first; so the schedule is complete whatever else the machine does, and every cell costs
+the same. Finished cells are kept as JSON and not run again; the table is printed from what is there.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+from sniper.data.source import load_dataset
+from sniper.data.table import AnnotationTable
+from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
+from sniper.pipeline import train
+from sniper.pipeline.evaluate import evaluate_table
+from sniper.pipeline.model import load_model, resolve_pyramid
+from sniper.pipeline.train import ChipSource
+from sniper.recipe import Recipe
+
+METHODS: dict[str, dict[str, Any]] = {
+    "chips": {"sampler": {"method": "chips"}, "pyramid": {"levels": "auto"}},
+    "whole": {
+        "sampler": {"method": "whole"},
+        "pyramid": {"levels": [{"short_px": 800, "long_px": 1333}], "chip_px": 512},
+        "loader": {"batch_size": 2},
+    },
+    "tiles": {
+        "sampler": {"method": "tiles"},
+        "pyramid": {"levels": [{"factor": 1.0}], "chip_px": 512},
+        "inference": {"window_px": 512, "overlap": 0.2},
+    },
+}
+
+
+def base(seed: int) -> dict[str, Any]:
+    """What all methods share. A batch is 2 megapixels for each: eight chips or tiles, two whole images."""
+    return {
+        "model": {"weights": str(imagenet_mobilenet_v2())},
+        "loader": {"batch_size": 8, "workers": 0},
+        "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5},
+        "train": {
+            "optimizer": "adamw",
+            "learning_rate": 1.5e-3,
+            "weight_decay": 0.05,
+            "schedule": "cosine",
+            "warmup_steps": 20,
+            "clip_norm": 5.0,
+            "seed": seed,
+            "tensorboard": False,
+            "checkpoint_every_minutes": None,
+            "device": "cpu",
+        },
+    }
+
+
+def tables(name: str, root: Path) -> tuple[AnnotationTable, AnnotationTable]:
+    """Training and test tables of a data set."""
+    if name == "crowns":
+        data = demo_data()
+        train_table = load_dataset(data.train)
+        return train_table, load_dataset(data.heldout, classes=train_table.class_names)
+    if name == "cars":
+        folder = root / "aerial_cars_kit_ais"
+        train_table = load_dataset(folder / "annotations" / "train.json", image_root=folder)
+        return train_table, load_dataset(
+            folder / "annotations" / "test.json", image_root=folder, classes=train_table.class_names
+        )
+    train_table = load_dataset(root / "bccd", split="train")
+    return train_table, load_dataset(root / "bccd", split="test", classes=train_table.class_names)
+
+
+def recipe_for(method: str, seed: int, steps: int, overrides: dict[str, Any] | None = None) -> Recipe:
+    """The recipe of a cell."""
+    settings = base(seed)
+    for layer in (METHODS[method], overrides or {}):
+        for section, values in layer.items():
+            settings[section] = {**settings.get(section, {}), **values}
+    settings["train"]["steps"] = steps
+    return Recipe.parse(settings, method)
+
+
+def step_seconds(recipe: Recipe, table: AnnotationTable, warm: int = 2, measured: int = 6) -> float:
+    """CPU seconds of one training step: loading, forward, backward, update."""
+    from sniper.detectors.sniper import build_sniper
+
+    recipe, pyramid = resolve_pyramid(recipe, table)
+    detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
+    batches = iter(ChipSource(table, pyramid, recipe).epoch(0, 0, 0, 1))
+    for number, batch in enumerate(batches):
+        if number == warm:
+            started = time.process_time()
+        sum(detector.losses(batch.to("cpu", channels_last=True)).values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+        optimizer.zero_grad()
+        if number == warm + measured - 1:
+            break
+    return (time.process_time() - started) / max(number + 1 - warm, 1)
+
+
+def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: float) -> dict[str, Any]:
+    """Train and test one cell."""
+    train_table, test_table = tables(data, root)
+    per_step = step_seconds(recipe_for(method, seed, 1), train_table)
+    steps = max(20, round(budget / per_step))
+    recipe = recipe_for(method, seed, steps)
+    resolved, pyramid = resolve_pyramid(recipe, train_table)
+    wall, cpu = time.perf_counter(), time.process_time()
+    run = train(recipe, table=train_table, name=f"{data}-{method}-{seed}", root=out / "runs")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    model = load_model(run.checkpoint, device="cpu")
+    done = evaluate_table(model.detector, test_table, pyramid, resolved.inference, resolved.evaluation, device="cpu")
+    chips = ChipSource(train_table, pyramid, resolved).chips(0)
+    canvas = float(chips.size_wh.astype(float).prod(axis=1).mean())
+    return {
+        "data": data,
+        "method": method,
+        "seed": seed,
+        "steps": steps,
+        "chips": run.result.chips,
+        "train_megapixels": run.result.chips * canvas / 1e6,
+        "train_cpu_minutes": cpu / 60,
+        "train_wall_minutes": wall / 60,
+        "test_megapixels_per_image": done.pixels_per_image / 1e6,
+        "test_seconds_per_image": done.seconds / len(test_table),
+        "epochs": run.result.epochs,
+        "levels": [level.model_dump(mode="json", exclude_none=True) for level in pyramid.levels],
+        "metrics": done.result.as_dict(),
+    }
+
+
+def main() -> None:
+    """Run what is missing, then print everything as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, help="folder with aerial_cars_kit_ais and bccd")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/same_time"))
+    parser.add_argument("--data", nargs="*", default=["cars", "bccd", "crowns"])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training a cell")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for data in args.data:
+            for method in args.methods:
+                path = args.out / f"{data}-{method}-{seed}.json"
+                if not path.is_file():
+                    cell = run_cell(data, method, seed, args.root, args.out, 60 * args.minutes)
+                    path.write_text(json.dumps(cell, indent=1))
+                    print(json.dumps({k: v for k, v in cell.items() if k != "levels"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

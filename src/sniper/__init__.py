@@ -1,0 +1,27 @@
+"""Train and run object detectors on images whose objects differ hugely in size.
+
+import sniper
+
+run = sniper.train("mobilenetv2", overrides=["data.train=train.json", "data.evaluate=val.json"])
+print(sniper.evaluate(run.checkpoint, "val.json").result.ap)
+found = sniper.predict(run.checkpoint, "images/*.jpg", output="found")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sniper.data.source import load_dataset
+    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, train
+    from sniper.recipe import Recipe
+
+__all__ = ["Recipe", "chip_preview", "chip_stats", "evaluate", "load_dataset", "load_model", "predict", "train"]
+
+_HOMES = {"Recipe": "sniper.recipe", "load_dataset": "sniper.data.source"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: ``import sniper`` alone stays fast."""
+    if name not in __all__:
+        raise AttributeError(f"module 'sniper' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "sniper.pipeline")), name)

@@ -1,0 +1,285 @@
+"""The command line: verbs, thin over ``sniper.pipeline``.
+
+A ``SniperError`` becomes one sentence on standard error and exit code 2; Ctrl-C exits with 130.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sniper.errors import DataError, RecipeError, SniperError
+
+app = typer.Typer(
+    help="Train and run object detectors on images whose objects differ hugely in size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+chips_app = typer.Typer(help="Look at what training would look at.", no_args_is_help=True)
+app.add_typer(chips_app, name="chips")
+
+out = Console()
+err = Console(stderr=True)
+
+RecipeArgument = Annotated[str, typer.Argument(help="YAML file or name of a shipped recipe (see 'sniper models').")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.learning_rate=0.01")
+]
+DataArgument = Annotated[str, typer.Argument(help="COCO JSON, YOLO data.yaml or folder, or Pascal VOC folder.")]
+SplitOption = Annotated[str | None, typer.Option(help="Split of the dataset, where it holds several.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+BadImageOption = Annotated[str, typer.Option("--on-bad-image", help="stop, or skip: go on and list what was skipped.")]
+CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.")]
+
+
+@app.callback()
+def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_time=False, show_path=False, markup=False)],
+        force=True,
+    )
+    logging.getLogger("sniper").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="YAML file or shipped recipe; not with --resume.")] = None,
+    set_: SetOption = None,
+    data: Annotated[str | None, typer.Option(help="Training data; short for --set data.train=...")] = None,
+    val: Annotated[str | None, typer.Option(help="Evaluation data; short for --set data.evaluate=...")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
+    root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Train a detector on chips."""
+    from sniper.pipeline import train as run
+    from sniper.recipe import Recipe
+
+    if (recipe is None) == (resume is None):
+        raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
+    overrides = [*(set_ or [])]
+    overrides += [f"data.train={data}"] if data else []
+    overrides += [f"data.evaluate={val}"] if val else []
+    overrides += [f"loader.on_bad_image={_bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
+    source = str(resume / "recipe.yaml") if resume else recipe
+    done = run(Recipe.load(str(source), overrides), name=name, root=root, resume=resume)
+    if done.evaluation is not None:
+        _show_result(done.evaluation.result)
+    state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
+    out.print(
+        f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}", highlight=False
+    )
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    split: SplitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and curves.")
+    ] = None,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Measure a checkpoint on a dataset by the COCO protocol."""
+    from sniper.data.source import load_dataset
+    from sniper.pipeline import evaluate as run
+    from sniper.pipeline import load_model
+
+    model = load_model(checkpoint, device=device)
+    table = load_dataset(data, split=split, classes=model.class_names)
+    folder = output or _numbered(Path("runs/evaluate"), "evaluate")
+    with _progress("images", len(table)) as tick:
+        done = run(model, table, output=folder, on_bad_image=_bad_image(on_bad_image), tick=tick)  # type: ignore[arg-type]
+    _show_result(done.result)
+    _show_skipped(done.skipped)
+    out.print(f"{len(table) / done.seconds:.2f} images/s, results: {folder}", highlight=False)
+
+
+@app.command()
+def predict(
+    checkpoint: CheckpointArgument,
+    sources: Annotated[list[str], typer.Argument(help="Images, globs, folders and videos.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and pictures.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
+    draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
+    draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Detect in images, folders and videos."""
+    from sniper.pipeline import load_model
+    from sniper.pipeline import predict as run
+    from sniper.pipeline.sources import expand, is_video, video_facts
+
+    paths = expand(sources)
+    total = sum(video_facts(path).frames if is_video(path) else 1 for path in paths)
+    model = load_model(checkpoint, device=device)
+    folder = output or _numbered(Path("runs/predict"), "predict")
+    with _progress("images", total) as tick:
+        done = run(
+            model,
+            paths,
+            output=folder,
+            min_score=min_score,
+            draw_min_score=draw_min_score,
+            draw=draw,
+            on_bad_image=_bad_image(on_bad_image),  # type: ignore[arg-type]
+            tick=tick,
+        )
+    _show_skipped(done.skipped)
+    found = sum(len(item.scores) for item in done.items)
+    out.print(f"{found} detections in {len(done.items)} images, results: {folder}", highlight=False)
+
+
+@chips_app.command("stats")
+def chips_stats(
+    data: DataArgument,
+    recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are examined.")] = "mobilenetv2",
+    set_: SetOption = None,
+    split: SplitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for coverage.json and a histogram.")
+    ] = None,
+) -> None:
+    """Which objects are valid where, and what an epoch costs against the alternatives."""
+    from sniper.pipeline import chip_stats
+    from sniper.recipe import Recipe
+
+    report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, output=output)
+    for title, columns, rows in report.tables():
+        _show_table(title, columns, rows)
+    for warning in report.warnings():
+        err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+
+
+@chips_app.command("preview")
+def chips_preview(
+    data: DataArgument,
+    recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are drawn.")] = "mobilenetv2",
+    set_: SetOption = None,
+    split: SplitOption = None,
+    count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
+    epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/chips"),
+) -> None:
+    """Draw the chips of some images: one colour per level, valid and ignored objects told apart."""
+    from sniper.pipeline import chip_preview
+    from sniper.recipe import Recipe
+
+    written = chip_preview(Recipe.load(recipe, set_ or []), data, split=split, count=count, epoch=epoch, output=output)
+    out.print(f"{len(written)} pictures in {output}", highlight=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.05)] = 2.0,
+) -> None:
+    """Mine, train, evaluate and detect on packaged aerial photos, offline, and leave a report to look at."""
+    from sniper.demo.run import run_demo
+
+    page = run_demo(output, minutes=minutes, say=lambda text: out.print(text, highlight=False))
+    out.print(f"open {page}", highlight=False)
+
+
+@app.command()
+def models() -> None:
+    """List the shipped recipes and where backbones come from."""
+    from sniper.recipe import Recipe, shipped_recipes
+
+    rows = []
+    for name, path in shipped_recipes().items():
+        recipe = Recipe.load(path)
+        rows.append([name, recipe.model.backbone, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
+    _show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
+    out.print(
+        "Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.",
+        highlight=False,
+    )
+
+
+def _bad_image(value: str) -> str:
+    if value not in ("stop", "skip"):
+        raise DataError(f"--on-bad-image takes stop or skip, got {value!r}")
+    return value
+
+
+def _numbered(parent: Path, stem: str) -> Path:
+    """The first of ``stem``, ``stem2``, ``stem3``, ... that does not exist."""
+    number = 1
+    while (folder := parent / (stem if number == 1 else f"{stem}{number}")).exists():
+        number += 1
+    return folder
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=total or None, rate="")
+
+        def tick(done: int) -> None:
+            bar.advance(task, done)
+            speed = bar.tasks[task].speed
+            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield tick
+
+
+def _show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out.print(table)
+
+
+def _show_result(result: object) -> None:
+    for title, columns, rows in result.tables():  # type: ignore[attr-defined]
+        _show_table(title, columns, rows)
+
+
+def _show_skipped(skipped: list[tuple[str, str]]) -> None:
+    for name, reason in skipped:
+        err.print(f"skipped {name}: {reason}", markup=False, highlight=False)
+
+
+def main() -> None:
+    """Entry point of the ``sniper`` command."""
+    try:
+        app(standalone_mode=True)
+    except SniperError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

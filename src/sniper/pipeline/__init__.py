@@ -1,0 +1,21 @@
+"""Mine, train, evaluate, predict: the only place where the layers are wired together."""
+
+from sniper.pipeline.chips import chip_preview, chip_stats
+from sniper.pipeline.evaluate import Evaluation, evaluate
+from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.predict import Prediction, Predictions, predict
+from sniper.pipeline.train import TrainedRun, train
+
+__all__ = [
+    "Evaluation",
+    "Model",
+    "Prediction",
+    "Predictions",
+    "TrainedRun",
+    "chip_preview",
+    "chip_stats",
+    "evaluate",
+    "load_model",
+    "predict",
+    "train",
+]

@@ -1,0 +1,65 @@
+"""Look at what training would look at: the coverage report, and chips drawn on their images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from sniper.boxes import sqrt_area
+from sniper.chips.stats import Coverage, coverage
+from sniper.data.source import load_dataset
+from sniper.data.table import AnnotationTable
+from sniper.files import write_bytes, write_text
+from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.train import ChipSource, draw_previews
+from sniper.recipe import Recipe
+from sniper.report.curves import draw_size_histogram
+
+
+def chip_stats(
+    recipe: Recipe | str | Path,
+    data: Path | str | AnnotationTable,
+    *,
+    split: str | None = None,
+    output: Path | str | None = None,
+) -> Coverage:
+    """The coverage report of a dataset under a recipe.
+
+    ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid ranges.
+    """
+    recipe, table = _recipe(recipe), _table(data, split)
+    recipe, pyramid = resolve_pyramid(recipe, table)
+    report = coverage(table, pyramid, recipe.chips, seed=recipe.train.seed)
+    if output is not None:
+        folder = Path(output)
+        write_text(folder / "coverage.json", json.dumps(report.as_dict(), indent=1))
+        recipe.save(folder / "recipe.yaml")
+        ranges = [level.range_px for level in report.levels]
+        names = [f"zoom {level.zoom}" for level in report.levels]
+        sizes = sqrt_area(table.boxes_xyxy[~table.crowd])
+        write_bytes(folder / "sizes.png", draw_size_histogram(sizes, ranges, names=names))
+    return report
+
+
+def chip_preview(
+    recipe: Recipe | str | Path,
+    data: Path | str | AnnotationTable,
+    *,
+    output: Path | str,
+    split: str | None = None,
+    count: int = 8,
+    epoch: int = 0,
+) -> list[Path]:
+    """Draw the chips of ``count`` images, spread over the dataset; the written files."""
+    recipe, table = _recipe(recipe), _table(data, split)
+    recipe, pyramid = resolve_pyramid(recipe, table)
+    rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
+    return draw_previews(ChipSource(table, pyramid, recipe), rows, Path(output), epoch=epoch)
+
+
+def _recipe(recipe: Recipe | str | Path) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+
+
+def _table(data: Path | str | AnnotationTable, split: str | None) -> AnnotationTable:
+    return data if isinstance(data, AnnotationTable) else load_dataset(data, split)
