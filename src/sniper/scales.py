@@ -100,6 +100,7 @@ class PyramidConfig(Config):
 SPREAD = 5.0  # ratio of the largest to the smallest object size that one level should have to learn
 TRAIN_OVERLAP = 1.5  # neighbouring training ranges share this ratio of sizes, so that no size is at an edge twice
 INFER_OVERLAP = 2.0  # and a little more at inference, as the published ranges do: predicted sizes are noisy
+MOSTLY = 0.9  # share of a level's objects whose images must fit into a chip before the level shows whole images
 COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
 
 
@@ -116,8 +117,8 @@ def derive_pyramid(
     """Levels, ranges and chip size from the sizes of a dataset's objects.
 
     The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``SPREAD``;
-    each part becomes a level that zooms the part's geometric centre to ``object_px``. Where that shrinks
-    most images below one chip, the level shows whole images in one chip instead: no pixel is saved by going lower.
+    each part becomes a level that zooms the part's geometric centre to ``object_px``. Where that shrinks the images
+    of most of its objects below one chip, the level shows whole images in one chip: going lower saves no pixel.
     The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
     (long thin ones, or ones larger than a chip). ``docs/method.md``, "Automatic levels".
 
@@ -142,7 +143,9 @@ def derive_pyramid(
     factors = [float(f"{min(object_px / centre, max_zoom):.2g}") for centre in centres]
     if chip_px is None:
         chip = _chip_side(image_wh, factors[0])
-    levels = _with_ranges(_forms(factors, image_wh, chip), list(edges[1:-1]))
+    long_sides = np.asarray(image_wh)[object_image[usable]].max(axis=1)
+    part = np.clip(np.searchsorted(edges, sizes[usable], side="right") - 1, 0, parts - 1)
+    levels = _with_ranges(_forms(factors, [long_sides[part == k] for k in range(parts)], chip), list(edges[1:-1]))
     return _widened(
         Pyramid(levels=levels, chip_px=chip), np.asarray(object_wh)[usable], object_image[usable], image_wh, margin
     )
@@ -154,12 +157,14 @@ def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:
     return int(min(512, max(128, 32 * math.ceil(needed / 32))))
 
 
-def _forms(factors: list[float], image_wh: NDArray[np.integer], chip_px: int) -> list[Level]:
-    """A level for each factor; one 'whole image in a chip' level in place of all that shrink images below a chip."""
-    median_long = float(np.median(image_wh.max(axis=1)))
+def _forms(factors: list[float], long_sides: list[NDArray[np.integer]], chip_px: int) -> list[Level]:
+    """A level for each factor; one 'whole image in a chip' level in place of all that shrink images below a chip.
+
+    ``long_sides`` are, for each factor, those of the images of its objects (an image counts once per object).
+    """
     forms: list[Level] = []
-    for factor in factors:
-        if factor * median_long <= chip_px:
+    for factor, sides in zip(factors, long_sides, strict=True):
+        if len(sides) and np.mean(factor * sides <= chip_px) >= MOSTLY:
             forms.append(Level(long_px=chip_px))
             break
         forms.append(Level(factor=factor))
