@@ -82,6 +82,19 @@ def test_ties_are_broken_uniformly_over_all_candidates(kernel: str) -> None:
         picked[row, column] += 1
     assert np.count_nonzero(picked) == 6
     assert np.abs(picked[1:3, 2:5] - draws / 6).max() < 5 * np.sqrt(draws / 6)
+
+
+def test_boxes_apart_are_covered_in_random_order_by_the_kernel_for_many() -> None:
     apart = np.asarray([[[0, 1], [4, 6]], [[0, 0], [2, 3]]], np.int32)  # 2 candidates, and 6 elsewhere
-    first = [run(kernel, apart, (4, 7), key).groups[0][0] for key in range(draws)]
+    first = [run("many", apart, (4, 7), key).groups[0][0] for key in range(6000)]
     assert np.mean(first) == pytest.approx(6 / 8, abs=0.03)
+
+
+@pytest.mark.parametrize("kernel", ["few", "many"])
+def test_windows_of_boxes_apart_are_uniform_and_independent(kernel: str) -> None:
+    apart = np.asarray([[[0, 1], [4, 5], [0, 1]], [[0, 0], [0, 0], [3, 3]]], np.int32)
+    picked = np.zeros((2, 2, 2), int)
+    for key in range(4000):
+        cells = {(row, column // 4): column % 4 for column, row in run(kernel, apart, (4, 7), key).cells.tolist()}
+        picked[cells[0, 0], cells[0, 1], cells[3, 0]] += 1
+    assert np.abs(picked - 500).max() < 5 * np.sqrt(500)

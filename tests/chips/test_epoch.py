@@ -123,6 +123,13 @@ def test_the_chips_of_an_image_do_not_depend_on_the_others() -> None:
     assert np.array_equal(all_chips.level[picked], own.level)
 
 
+def test_a_table_shared_with_workers_gives_the_same_chips() -> None:
+    table = many(20)
+    shared = table.share()
+    assert not shared.boxes_xyxy.flags.writeable
+    assert same(mine(table, COCO, CONFIG, seed=1, epoch=2), mine(shared, COCO, CONFIG, seed=1, epoch=2))
+
+
 def test_epochs_and_seeds_differ() -> None:
     table = many(40)
     results = [mine(table, COCO, CONFIG, seed=s, epoch=e).origin_xy for s, e in ((0, 0), (0, 1), (1, 0), (1, 1))]

@@ -17,6 +17,9 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     Kernels are single-threaded and work on a block of images; plain Python threads run the blocks. That
     needs no threading layer of numba's, which neither survives a fork nor allows calls from several threads.
+
+    A kept kernel is made anew when its own file changes, but not when that of a kernel it calls does: touch the
+    callers' files after such a change, or set ``NUMBA_CACHE_DIR`` to a fresh folder.
     """
     kernel: Callable[P, R] = njit(cache=True, nogil=True, error_model="numpy")(function)
     return kernel

@@ -37,6 +37,17 @@ def _bit_count(x: np.uint64) -> int:
 
 
 @compiled
+def _list_bits(bits: np.uint64, order: NDArray[np.int32], done: int) -> int:
+    """Write the numbers of the set bits to ``order`` from ``done`` on; returns where they end."""
+    while bits != _NONE:
+        lowest = bits & (~bits + _ONE)
+        order[done] = _bit_count(lowest - _ONE)
+        done += 1
+        bits ^= lowest
+    return done
+
+
+@compiled
 def _runs(
     spans: NDArray[np.int32],
     n: int,
@@ -68,6 +79,72 @@ def _runs(
 
 
 @compiled
+def _pick_inside(key: np.uint64, number: int, x: int, y: int, nx: int, ny: int, cell: NDArray[np.int32]) -> None:
+    """A random candidate among ``nx`` columns from ``x`` and ``ny`` rows from ``y``."""
+    pick = draw_below(key, number, nx * ny)
+    cell[0], cell[1] = x + pick % nx, y + pick // nx
+
+
+@compiled
+def _cover_together(spans: NDArray[np.int32], n: int, key: np.uint64, cell: NDArray[np.int32]) -> bool:
+    """Whether one window holds all boxes; if so, a random one that does."""
+    x1, x2, y1, y2 = spans[0, 0, 0], spans[0, 0, 1], spans[1, 0, 0], spans[1, 0, 1]
+    for b in range(1, n):
+        x1, x2 = max(x1, spans[0, b, 0]), min(x2, spans[0, b, 1])
+        y1, y2 = max(y1, spans[1, b, 0]), min(y2, spans[1, b, 1])
+    if x1 > x2 or y1 > y2:
+        return False
+    _pick_inside(key, 0, x1, y1, x2 - x1 + 1, y2 - y1 + 1, cell)
+    return True
+
+
+@compiled
+def _most(
+    masks: NDArray[np.uint64], starts: NDArray[np.int64], columns: int, rows: int, left: np.uint64
+) -> tuple[int, int]:
+    """The most uncovered boxes that a candidate holds, and how many candidates hold as many."""
+    best, ties = 0, 0
+    for j in range(rows):
+        line = masks[1, j] & left
+        if _bit_count(line) >= max(best, 1):
+            height = starts[1, j + 1] - starts[1, j]
+            for i in range(columns):
+                count = _bit_count(masks[0, i] & line)
+                if count > best:
+                    best, ties = count, 0
+                if count == best:
+                    ties += height * (starts[0, i + 1] - starts[0, i])
+    return best, ties
+
+
+@compiled
+def _take(
+    masks: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    columns: int,
+    rows: int,
+    left: np.uint64,
+    best: int,
+    pick: int,
+    cell: NDArray[np.int32],
+) -> np.uint64:
+    """The ``pick``-th candidate that holds ``best`` uncovered boxes; returns those boxes."""
+    for j in range(rows):
+        line = masks[1, j] & left
+        if _bit_count(line) >= best:
+            height = starts[1, j + 1] - starts[1, j]
+            for i in range(columns):
+                held = masks[0, i] & line
+                if _bit_count(held) == best:
+                    width = starts[0, i + 1] - starts[0, i]
+                    if pick < width * height:
+                        cell[0], cell[1] = starts[0, i] + pick % width, starts[1, j] + pick // width
+                        return held
+                    pick -= width * height
+    return _NONE
+
+
+@compiled
 def cover_few(
     spans: NDArray[np.int32],
     n: int,
@@ -81,6 +158,9 @@ def cover_few(
 ) -> int:
     """Cover 1 to ``FEW`` boxes; returns the number of windows K.
 
+    Once no candidate holds two of the boxes left, each of them has its window to itself, wherever the others lie; these
+    are drawn box by box.
+
     Args:
         spans: (2, >= n, 2) first and last column, then first and last row, that hold each box; none empty.
         n: number of boxes.
@@ -91,49 +171,30 @@ def cover_few(
         order: out, (>= n,) the boxes, grouped by the window that covers them, ascending within it.
         covered: out, (>= K,) how many boxes each window covers that no earlier window did.
     """
-    columns = _runs(spans[0], n, events, masks[0], starts[0])
-    rows = _runs(spans[1], n, events, masks[1], starts[1])
+    if _cover_together(spans, n, key, cells[0]):
+        covered[0] = n
+        for b in range(n):
+            order[b] = b
+        return 1
     left = ~_NONE >> np.uint64(FEW - n)
     chips, done = 0, 0
-    while left != _NONE:
-        best, ties = 0, 0
-        for j in range(rows):
-            line = masks[1, j] & left
-            if _bit_count(line) < max(best, 1):
-                continue
-            height = starts[1, j + 1] - starts[1, j]
-            for i in range(columns):
-                count = _bit_count(masks[0, i] & line)
-                if count > best:
-                    best, ties = count, 0
-                if count == best:
-                    ties += height * (starts[0, i + 1] - starts[0, i])
-        pick = draw_below(key, chips, ties)
-        found = _NONE
-        for j in range(rows):
-            line = masks[1, j] & left
-            if _bit_count(line) < best:
-                continue
-            height = starts[1, j + 1] - starts[1, j]
-            for i in range(columns):
-                held = masks[0, i] & line
-                if _bit_count(held) == best:
-                    width = starts[0, i + 1] - starts[0, i]
-                    if pick < width * height:
-                        cells[chips, 0] = starts[0, i] + pick % width
-                        cells[chips, 1] = starts[1, j] + pick // width
-                        found = held
-                        break
-                    pick -= width * height
-            if found != _NONE:
+    if n > 2:
+        columns = _runs(spans[0], n, events, masks[0], starts[0])
+        rows = _runs(spans[1], n, events, masks[1], starts[1])
+        while left != _NONE:
+            best, ties = _most(masks, starts, columns, rows, left)
+            if best == 1:
                 break
-        left ^= found
-        while found != _NONE:
-            lowest = found & (~found + _ONE)
-            order[done] = _bit_count(lowest - _ONE)
-            done += 1
-            found ^= lowest
-        covered[chips] = best
+            found = _take(masks, starts, columns, rows, left, best, draw_below(key, chips, ties), cells[chips])
+            left ^= found
+            covered[chips] = best
+            chips += 1
+            done = _list_bits(found, order, done)
+    singles = _list_bits(left, order, done)
+    for k in range(done, singles):
+        x, y = spans[0, order[k]], spans[1, order[k]]
+        _pick_inside(key, chips, x[0], y[0], x[1] - x[0] + 1, y[1] - y[0] + 1, cells[chips])
+        covered[chips] = 1
         chips += 1
     return chips
 
