@@ -15,7 +15,9 @@ def test_base_anchors_are_the_original_ones(golden, rounding, name):
     for config in configs:
         inclusive = recorded[f"{config}/{name}"]
         scales, ratios = recorded[f"{config}/scales"], recorded[f"{config}/ratios"]
-        ours = base_anchors(int(recorded[f"{config}/stride"]), tuple(map(float, scales)), tuple(map(float, ratios)), rounding)
+        ours = base_anchors(
+            int(recorded[f"{config}/stride"]), tuple(map(float, scales)), tuple(map(float, ratios)), rounding
+        )
         np.testing.assert_array_equal(ours.numpy(), inclusive + np.array([0, 0, 1, 1]), err_msg=config)
 
 

@@ -12,8 +12,10 @@ PIXELS = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
 NAMES = ["torchvision/mobilenet_v2", "torchvision/resnet18", "timm/resnet18", "mobilenetv2_100"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "torchvision/efficientnet_b0", "torchvision/convnext_tiny"])
-@pytest.mark.parametrize("stride", [8, 16, 32])
+OTHERS = [("torchvision/mobilenet_v3_small", 8), ("torchvision/efficientnet_b0", 16), ("torchvision/convnext_tiny", 16)]
+
+
+@pytest.mark.parametrize(("name", "stride"), [*((name, stride) for name in NAMES for stride in (8, 16, 32)), *OTHERS])
 def test_map_has_the_stride(name, stride):
     backbone = build_backbone(name, stride=stride).eval()
     with torch.no_grad():
@@ -59,7 +61,7 @@ def test_frozen_parts_stay_still(name):
     optimizer.step()
     moved = [key for key, value in backbone.state_dict().items() if not torch.equal(value, before[key])]
     still = [key for key in before if key not in moved]
-    early = ("features.3" if "torchvision/m" in name else "blocks.1." if name in NAMES[3] else "layer1.")
+    early = "features.3" if "torchvision/m" in name else "blocks.1." if name in NAMES[3] else "layer1."
     assert any(early.removeprefix("features") in key for key in still)
     assert not any(key.startswith(("body.conv1.", "body.conv_stem.", "body.0.")) for key in moved)
     assert any("running_mean" in key for key in moved)

@@ -18,9 +18,7 @@ CHIP = 512
 def match(anchors, boxes, state, content_hw=(CHIP, CHIP), canvas_hw=(CHIP, CHIP), **settings_):
     boxes = torch.as_tensor(boxes, dtype=torch.float32).view(1, -1, 4)
     state = torch.as_tensor(state, dtype=torch.int64).view(1, -1)
-    found = match_anchors(
-        anchors, boxes, state, torch.tensor([content_hw]), canvas_hw, AnchorMatchConfig(**settings_)
-    )
+    found = match_anchors(anchors, boxes, state, torch.tensor([content_hw]), canvas_hw, AnchorMatchConfig(**settings_))
     return found.labels[0], found.objects[0]
 
 
@@ -84,7 +82,8 @@ def labels_by_hand(anchors, boxes, state, content_hw, config):
     usable = (anchors[:, :2] >= -config.border_px).all(1) & (anchors[:, 2:] <= CHIP + config.border_px).all(1)
     usable &= (anchors[:, 0] < content_hw[1]) & (anchors[:, 1] < content_hw[0]) & (anchors[:, 2:] > 0).all(1)
     iou = reference.iou(anchors, boxes)
-    inside = reference.covered_share(anchors, boxes)
+    visible = reference.area(reference.clip(anchors, content_hw[1], content_hw[0]))
+    inside = reference.intersection(anchors, boxes) / np.maximum(visible, 1e-9)[:, None]
     valid = iou[:, state == ObjectState.VALID] * usable[:, None]
     labels = np.where((valid < config.negative_iou).all(1), 0, -1)
     for column in valid.T:
@@ -105,7 +104,7 @@ box = st.tuples(st.integers(0, 480), st.integers(0, 480), st.integers(1, 300), s
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(box, st.sampled_from(list(ObjectState))), max_size=6), st.integers(1, CHIP))
 def test_same_as_by_hand(objects, content_width):
-    boxes = [b for b, _ in objects]
+    boxes = [(min(x1, content_width), y1, min(x2, content_width), y2) for (x1, y1, x2, y2), _ in objects]
     state = [int(s) for _, s in objects]
     anchors = Anchors(16, AnchorConfig(scales=(2, 4, 8), rounding="half_even"))((32, 32))
     labels, _ = match(anchors, boxes, state, content_hw=(CHIP, content_width))

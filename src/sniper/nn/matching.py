@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sniper.config import Config
-from sniper.nn import overlaps
+from sniper.nn import boxcoding, overlaps
 from sniper.structures import ObjectState
 
 # Overlaps that are held at once. 16 million float32 are 64 MB, and three such arrays live together.
@@ -28,7 +28,7 @@ class AnchorMatchConfig(Config):
         default=0.3, ge=0, le=1, description="IoU with an ignored object above which it is neither"
     )
     crowd_share: float = Field(
-        default=0.5, ge=0, le=1, description="share inside a crowd region above which it is neither"
+        default=0.5, ge=0, le=1, description="visible share inside a crowd region above which it is neither"
     )
     border_px: float = Field(
         default=32, ge=0, description="anchors that leave the canvas by more are not trained, network px"
@@ -60,8 +60,8 @@ def match_anchors(
     2. The best anchors of each valid object: positive, if they touch it at all. (The original also took all anchors
        that do not touch an object that no anchor touches.)
     3. IoU with a valid object of ``positive_iou`` or more: positive.
-    4. IoU with an ignored object above ``ignore_iou``, or more than ``crowd_share`` of the anchor inside a crowd
-       region: neither, even if positive so far.
+    4. IoU with an ignored object above ``ignore_iou``, or more than ``crowd_share`` of the anchor (of what it shows of
+       the picture) inside a crowd region: neither, even if positive so far.
     5. Anchors that leave the canvas by more than ``border_px``, or lie wholly over padding (in the original these are
        background): neither.
     """
@@ -69,6 +69,7 @@ def match_anchors(
     if boxes.shape[1] == 0:
         return AnchorMatch(usable.to(torch.int8) - 1, torch.zeros_like(usable, dtype=torch.int64))
     boxes, anchors = boxes.float(), anchors.float()
+    visible = overlaps.area(boxcoding.clip(anchors.expand(len(boxes), -1, 4), content_hw))  # (B, A)
     valid, ignored, crowd = ((state == kind).unsqueeze(-1) for kind in ObjectState if kind != ObjectState.EMPTY)
     parts = list(_parts(anchors.shape[0], boxes.shape[0] * boxes.shape[1]))
 
@@ -90,8 +91,7 @@ def match_anchors(
         positive = (best >= config.positive_iou) | (valid_iou == best_of_object).any(dim=1)
         label = torch.where(positive, 1, torch.where(best < config.negative_iou, 0, -1))
         near_ignored = ((iou > config.ignore_iou) & ignored).any(dim=1)
-        limit = overlaps.area(anchors[part]) * config.crowd_share
-        in_crowd = ((shared > limit) & crowd).any(dim=1)
+        in_crowd = ((shared > visible[:, None, part] * config.crowd_share) & crowd).any(dim=1)
         labels.append(label.masked_fill(near_ignored | in_crowd | ~usable[:, part], -1).to(torch.int8))
         objects.append(index)
     return AnchorMatch(torch.cat(labels, dim=1), torch.cat(objects, dim=1))

@@ -1,0 +1,310 @@
+"""The reference detector: it learns, it detects, and ignored objects neither teach nor disturb."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torchvision.ops import box_iou
+
+from sniper.detectors.protocol import Detector, Proposer
+from sniper.detectors.sniper import SniperConfig, build_sniper
+from sniper.nn.anchors import AnchorConfig
+from sniper.nn.matching import match_anchors
+from sniper.nn.proposals import ProposalConfig
+from sniper.nn.roi import RoiConfig
+from sniper.structures import Batch, Images, ObjectState
+
+VALID, IGNORED, CROWD, EMPTY = (int(ObjectState[name]) for name in ("VALID", "IGNORED", "CROWD", "EMPTY"))
+TINY = {
+    "backbone": "timm/test_resnet", "weights": None, "channels": 32, "rpn_channels": 32, "head_channels": 16,
+    "head_width": 64, "anchors": AnchorConfig(scales=(1, 2, 4)),
+}  # fmt: skip
+
+
+def tiny(num_classes=3, **settings):
+    torch.manual_seed(0)
+    return build_sniper(SniperConfig(**{**TINY, **settings}), num_classes)
+
+
+def batch_of(chips, side=192, content_hw=None, range_px=(0.0, math.inf)):
+    """A chip is a list of (box, label, state), drawn as bright rectangles whose colour is the class."""
+    longest = max(map(len, chips), default=0)
+    boxes = torch.zeros(len(chips), longest, 4)
+    labels, state = (torch.full((len(chips), longest), -1) for _ in range(2))
+    pixels = torch.rand(len(chips), 3, side, side, generator=torch.Generator().manual_seed(7)) * 0.2
+    for i, chip in enumerate(chips):
+        for j, (box, label, kind) in enumerate(chip):
+            boxes[i, j], labels[i, j], state[i, j] = torch.tensor(box, dtype=torch.float32), label, kind
+            x1, y1, x2, y2 = map(int, box)
+            pixels[i, label % 3, y1:y2, x1:x2] = 0.9
+    return Batch(
+        pixels=pixels,
+        content_hw=torch.tensor(content_hw or [[side, side]] * len(chips)),
+        scale=torch.ones(len(chips)),
+        boxes=boxes,
+        labels=labels,
+        state=state,
+        range_px=torch.tensor([range_px] * len(chips)),
+        chip_index=torch.arange(len(chips)),
+    )
+
+
+CHIPS = [
+    [((20, 30, 60, 80), 0, VALID), ((100, 90, 160, 150), 1, VALID), ((110, 20, 150, 50), 2, IGNORED)],
+    [((40, 40, 90, 120), 2, VALID), ((120, 120, 180, 180), 0, CROWD)],
+]
+
+
+def losses_and_gradients(detector, batch, seed=5):
+    detector.zero_grad()
+    losses = detector.losses(batch, torch.Generator().manual_seed(seed))
+    sum(losses.values()).backward()
+    gradients = {name: p.grad.clone() for name, p in detector.named_parameters() if p.grad is not None}
+    return {name: loss.item() for name, loss in losses.items()}, gradients
+
+
+def same(one, other):
+    return one[0] == other[0] and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+
+
+def changed(batch, chip, slot, **what):
+    """The batch with other values in one slot; the pixels stay."""
+    columns = {name: getattr(batch, name).clone() for name in what}
+    for name, value in what.items():
+        columns[name][chip, slot] = torch.as_tensor(value, dtype=columns[name].dtype)
+    return dataclasses.replace(batch, **columns)
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def test_is_a_detector_and_a_proposer():
+    assert isinstance(tiny(), Detector)
+    assert isinstance(tiny(), Proposer)
+
+
+@pytest.mark.parametrize("beyond", ["upsample", "dilate"])
+def test_learns_two_chips_and_finds_their_objects(beyond):
+    chips = [[entry for entry in chip if entry[2] == VALID] for chip in CHIPS]
+    batch = batch_of(chips)
+    detector = tiny(beyond=beyond).train()
+    optimizer = torch.optim.AdamW(detector.parameters(), 2e-3)
+    history = []
+    for _ in range(60):
+        total = sum(detector.losses(batch).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(total.item())
+    assert sum(history[-5:]) < sum(history[:5]) / 5
+    for found, chip in zip(detector.eval().detect(batch), chips, strict=True):
+        for box, label, _ in chip:
+            iou = box_iou(torch.tensor([box], dtype=torch.float32), found.boxes)[0]
+            hits = (iou > 0.5) & (found.labels == label)
+            assert hits.any()
+            assert found.scores[hits].max() > 0.5
+
+
+# --- ignored objects -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def learner():
+    """Proposals come from an untrained net, so the regions are many and land on everything."""
+    return tiny(proposals=ProposalConfig(keep=300)).train()
+
+
+@pytest.mark.parametrize(("chip", "slot"), [(0, 2), (1, 1)], ids=["ignored", "crowd"])
+def test_relabelling_an_ignored_object_changes_nothing(learner, chip, slot):
+    batch = batch_of(CHIPS)
+    assert same(
+        losses_and_gradients(learner, batch), losses_and_gradients(learner, changed(batch, chip, slot, labels=1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("chip", "slot", "moved"),
+    [(0, 2, (110, 20.125, 150, 50.125)), (1, 1, (120.25, 120, 180, 180.0))],
+    ids=["ignored", "crowd"],
+)
+def test_moving_an_ignored_object_changes_nothing(learner, chip, slot, moved):
+    """Moved so little that the same anchors and regions keep out of it; not one bit may differ."""
+    batch = batch_of(CHIPS)
+    other = changed(batch, chip, slot, boxes=moved)
+    anchors = learner.anchors((12, 12))
+    labels = [
+        match_anchors(anchors, b.boxes, b.state, b.content_hw, (192, 192), learner.config.anchor_match).labels
+        for b in (batch, other)
+    ]
+    assert torch.equal(*labels)
+    assert same(losses_and_gradients(learner, batch), losses_and_gradients(learner, other))
+
+
+@pytest.mark.parametrize(("chip", "slot"), [(0, 2), (1, 1)], ids=["ignored", "crowd"])
+@pytest.mark.parametrize("state", [EMPTY, VALID], ids=["dropped", "learned"])
+def test_dropping_or_learning_it_changes_the_losses(learner, chip, slot, state):
+    batch = batch_of(CHIPS)
+    before, after = (
+        losses_and_gradients(learner, batch),
+        losses_and_gradients(learner, changed(batch, chip, slot, state=state)),
+    )
+    assert before[0]["rpn_class"] != after[0]["rpn_class"]
+    assert before[0]["class"] != after[0]["class"]
+
+
+def test_no_gradient_where_all_is_crowd():
+    """All of the chip is crowd: nothing is background, nothing is learned."""
+    everything = [[((0, 0, 192, 192), 0, CROWD)]]
+    losses, gradients = losses_and_gradients(tiny().train(), batch_of(everything))
+    assert losses == {"rpn_class": 0, "rpn_box": 0, "class": 0, "box": 0}
+    assert all((gradient == 0).all() for gradient in gradients.values())
+
+
+def test_original_rule_learns_the_ignored_object():
+    detector = tiny(rois=RoiConfig(rule="original")).train()
+    batch = batch_of(CHIPS)
+    before, after = (
+        losses_and_gradients(detector, batch),
+        losses_and_gradients(detector, changed(batch, 0, 2, labels=0)),
+    )
+    assert before[0]["rpn_class"] == after[0]["rpn_class"]
+    assert before[0]["class"] != after[0]["class"]
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["ignore", "original"])
+@pytest.mark.parametrize(
+    "chips",
+    [
+        [[], []],
+        [[((0, 0, 0, 0), 0, EMPTY)], []],
+        [[((50, 50, 51, 51), 0, VALID)], []],
+        [[((20, 20, 90, 90), 2, IGNORED)]],
+    ],
+    ids=["no slots", "empty slots", "one pixel", "only ignored"],
+)
+def test_losses_are_finite_and_reach_every_parameter(rule, chips):
+    detector = tiny(rois=RoiConfig(rule=rule)).train()
+    losses, gradients = losses_and_gradients(detector, batch_of(chips))
+    assert all(math.isfinite(value) for value in losses.values())
+    assert gradients.keys() == dict(detector.named_parameters()).keys()
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    if not any(entry[2] == VALID for chip in chips for entry in chip):
+        assert losses["rpn_box"] == 0
+
+
+def test_no_proposal_in_range_is_fine():
+    losses, _ = losses_and_gradients(tiny().train(), batch_of([[]], range_px=(5000.0, 6000.0)))
+    assert losses["class"] == 0
+    assert losses["box"] == 0
+    assert losses["rpn_class"] > 0
+
+
+def test_losses_are_finite_in_half_precision():
+    detector = tiny().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = detector.losses(batch_of(CHIPS))
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in detector.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(found.boxes.isfinite().all() for found in detector.detect(batch_of(CHIPS)))
+
+
+def images(*pictures, canvas=None):
+    """Pictures (3, H, W) on one canvas."""
+    height, width = canvas or (max(p.shape[1] for p in pictures), max(p.shape[2] for p in pictures))
+    pixels = torch.full((len(pictures), 3, height, width), 0.5)
+    for row, picture in zip(pixels, pictures, strict=True):
+        row[:, : picture.shape[1], : picture.shape[2]] = picture
+    return Images(pixels, torch.tensor([p.shape[1:] for p in pictures]), torch.ones(len(pictures)))
+
+
+@pytest.fixture
+def finder():
+    """Untrained, but with weights large enough that scores and boxes differ from place to place."""
+    detector = tiny(score_threshold=0.0, detections_per_canvas=10_000).eval()
+    with torch.no_grad():
+        for layer in (detector.rpn.objectness, detector.rpn.deltas, detector.head.classes, detector.head.deltas):
+            layer.weight.mul_(30)
+    return detector
+
+
+def test_batch_equals_single(finder):
+    torch.manual_seed(3)
+    pictures = [torch.rand(3, 100, 150), torch.rand(3, 64, 64), torch.rand(3, 160, 90)]
+    canvas = (160, 160)
+    for method in (finder.detect, finder.propose):
+        together = method(images(*pictures, canvas=canvas))
+        for picture, found in zip(pictures, together, strict=True):
+            alone = method(images(picture, canvas=canvas))[0]
+            assert len(alone) == len(found) > 0
+            torch.testing.assert_close(found.scores, alone.scores, atol=1e-5, rtol=1e-4)
+            # Nearly equal scores may change places: the boxes are compared as a set.
+            distance = (found.boxes[:, None] - alone.boxes).abs().amax(-1) + 1000 * (
+                found.labels[:, None] != alone.labels
+            )
+            assert distance.amin(0).max() < 0.01
+            assert distance.amin(1).max() < 0.01
+
+
+def test_what_lies_in_the_padding_does_not_matter(finder):
+    picture = torch.rand(3, 70, 90)
+    grey, loud = images(picture, canvas=(128, 128)), images(picture, canvas=(128, 128))
+    loud.pixels[:, :, 70:] = 1.0
+    loud.pixels[:, :, :, 90:] = 0.0
+    one, other = finder.detect(grey)[0], finder.detect(loud)[0]
+    assert torch.equal(one.boxes, other.boxes)
+    assert torch.equal(one.scores, other.scores)
+
+
+def test_detections_lie_in_the_picture_best_first(finder):
+    finder.config = finder.config.model_copy(update={"detections_per_canvas": 50, "score_threshold": 0.2})
+    both = finder.detect(images(torch.rand(3, 90, 70), torch.rand(3, 40, 160)))
+    for found, (height, width) in zip(both, [(90, 70), (40, 160)], strict=True):
+        assert 0 < len(found) <= 50
+        assert (found.scores > 0.2).all()
+        assert (found.scores.diff() <= 0).all()
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([width, height, width, height])).all()
+        assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+        assert set(found.labels.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2)])
+def test_the_smallest_images(finder, size):
+    picture = torch.rand(3, *size)
+    assert len(finder.detect(images(picture))) == 1
+    assert len(finder.propose(images(picture))) == 1
+    assert len(finder.detect(images(picture, canvas=(64, 320)))) == 1
+
+
+def test_detecting_leaves_the_statistics_alone():
+    detector = tiny().train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    detector.detect(batch_of(CHIPS))
+    assert detector.training
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+
+
+def test_uint8_pixels_are_the_same_as_floats(finder):
+    whole = images(torch.rand(3, 64, 64))
+    whole.pixels = (whole.pixels * 255).to(torch.uint8)
+    one, other = finder.detect(whole)[0], finder.detect(whole.to("cpu"))[0]
+    torch.testing.assert_close(one.boxes, other.boxes)
+
+
+def test_config():
+    assert SniperConfig(weights=None).leading_frozen == 0
+    assert SniperConfig().leading_frozen == 2
+    with pytest.raises(ValidationError, match="freeze random weights"):
+        SniperConfig(weights=None, frozen_stages=1)
+    with pytest.raises(ValidationError, match="concatenated maps"):
+        SniperConfig(rpn_input="first")
+    first = tiny(rpn_input="first", channels=None, beyond="dilate")
+    assert first.rpn.conv.in_channels == first.backbone.map_channels[0] < first.backbone.channels
+    losses_and_gradients(first.train(), batch_of(CHIPS))
