@@ -2,7 +2,7 @@
 
 The centre of chip pixel ``(u, v)`` shows the original position ``((x0 + u + 0.5) / s, (y0 + v + 0.5) / s)``
 for a chip with origin ``(x0, y0)`` in the image zoomed by ``s``, so that ``box * s - origin`` frames in the chip
-exactly what ``box`` frames in the original. See ``docs/method.md``, "Pixels of a chip".
+exactly what ``box`` frames in the original. See ``docs/method.md``, "The loader".
 """
 
 import math

@@ -1,6 +1,6 @@
 """The chip loader: a seeded, sharded, resumable stream of batches that decodes each image once.
 
-See ``docs/method.md``, "The chip loader".
+See ``docs/method.md``, "The loader".
 """
 
 import logging
