@@ -1,0 +1,84 @@
+"""What the README shows works as it stands there."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sniper
+from sniper.detectors.protocol import Detector
+from sniper.structures import Images
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def code_behind(marker: str) -> str:
+    found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w+\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert found, f"README.md has no block behind '{marker}'"
+    return found[1]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Three photos of noise with bright squares, as COCO JSON."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(3):
+        pixels = rng.integers(0, 80, (120, 160, 3), dtype=np.uint8)
+        for _ in range(3):
+            x, y = rng.integers(0, 120), rng.integers(0, 80)
+            pixels[y : y + 30, x : x + 30] = 240
+            box = [int(x), int(y), 30, 30]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": box,
+                    "area": 900,
+                    "iscrowd": 0,
+                }
+            )
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 160, "height": 120})
+    path = tmp_path / "train.json"
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]})
+    )
+    return path
+
+
+def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path) -> None:
+    names: dict[str, type] = {}
+    exec(code_behind("example: own detector"), names)
+    torch.manual_seed(0)
+    detector = names["RetinaNet"](classes=1)
+    assert isinstance(detector, Detector)
+    before = [p.detach().clone() for p in detector.parameters() if p.requires_grad]
+
+    run = sniper.train(
+        "mobilenetv2",
+        overrides=[f"data.train={dataset}", "train.epochs=null", "train.steps=2", "loader.batch_size=2"]
+        + ["pyramid.chip_px=128", "train.tensorboard=false", "train.device=cpu"],
+        detector=detector,
+        root=tmp_path / "runs",
+    )
+    assert run.result.finished
+    assert run.result.step == 2
+    assert any(not torch.equal(old, new) for old, new in zip(before, detector.parameters(), strict=False))
+
+    found = detector.eval().detect(
+        Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
+    )
+    assert len(found) == 2
+    again = sniper.load_model(run.checkpoint, detector=names["RetinaNet"](classes=1), device="cpu")
+    assert again.class_names == ("square",)
+
+
+def test_newcomer_blocks_are_there() -> None:
+    assert code_behind("newcomer: demo").split() == ["pip", "install", ".", "sniper", "demo"]
+    assert code_behind("newcomer: test").splitlines() == ['pip install -e ".[dev]"', "pytest"]
