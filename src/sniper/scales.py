@@ -5,6 +5,7 @@ See ``docs/method.md``, "Levels and valid ranges".
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -23,6 +24,9 @@ class Level(Config):
     factor: float | None = Field(None, gt=0, description="network px per original px, the same for every image")
     short_px: int | None = Field(None, gt=0, description="resize so that the short side has this many px ...")
     long_px: int | None = Field(None, gt=0, description="... unless the long side would exceed this many px")
+    most_zoom: float | None = Field(
+        None, gt=0, description="with sides: small images are zoomed no further than this, network px per original px"
+    )
     train_range_px: Range = Field(
         (0.0, None), description="valid objects in training, sqrt(area) in original px, low <= size < high; null = open"
     )
@@ -35,6 +39,8 @@ class Level(Config):
         sides = self.short_px is not None or self.long_px is not None
         if (self.factor is not None) == sides:
             raise ValueError("a level takes either factor, or short_px and/or long_px")
+        if self.most_zoom is not None and not sides:
+            raise ValueError("most_zoom goes with short_px or long_px; a factor needs no bound")
         for name in ("train_range_px", "infer_range_px"):
             low, high = getattr(self, name)
             if high is not None and high <= low:
@@ -49,7 +55,10 @@ class Level(Config):
         sizes = np.asarray(sizes_wh, dtype=np.float64).reshape(-1, 2)
         if self.factor is not None:
             return np.full(len(sizes), self.factor)
-        short, long = sizes.min(axis=1), sizes.max(axis=1)
+        scale = self._by_sides(sizes.min(axis=1), sizes.max(axis=1))
+        return scale if self.most_zoom is None else np.minimum(scale, self.most_zoom)
+
+    def _by_sides(self, short: NDArray[np.float64], long: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.short_px is None:
             assert self.long_px is not None
             return self.long_px / long
@@ -101,6 +110,9 @@ SPREAD = 5.0  # ratio of the largest to the smallest object size that one level 
 TRAIN_OVERLAP = 1.5  # neighbouring training ranges share this ratio of sizes, so that no size is at an edge twice
 INFER_OVERLAP = 2.0  # and a little more at inference, as the published ranges do: predicted sizes are noisy
 MOSTLY = 0.9  # share of a level's objects whose images must fit into a chip before the level shows whole images
+MARGIN = 59 / 512  # part of a chip that an object must leave free to be sure to fit: the grid's coarsest stride
+MIN_SIDE_PX = 2.0  # an object with a shorter side than this, original px, is never valid
+SPECK_PX = 2.0  # nor do objects smaller than this, sqrt(area) in original px, have a say in the levels
 COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
 
 
@@ -112,7 +124,8 @@ def derive_pyramid(
     object_px: float,
     chip_px: int | None = None,
     max_zoom: float = 4.0,
-    margin: float = 0.12,
+    margin: float = MARGIN,
+    min_side_px: float = MIN_SIDE_PX,
 ) -> Pyramid:
     """Levels, ranges and chip size from the sizes of a dataset's objects.
 
@@ -120,7 +133,9 @@ def derive_pyramid(
     each part becomes a level that zooms the part's geometric centre to ``object_px``. Where that shrinks the images
     of most of its objects below one chip, the level shows whole images in one chip: going lower saves no pixel.
     The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
-    (long thin ones, or ones larger than a chip). ``docs/method.md``, "Automatic levels".
+    (long thin ones, or ones larger than a chip). No image is zoomed further than by ``max_zoom``, nor further at a
+    coarser level than at a finer one. Objects that no level could learn (crowds are the caller's to leave out, slivers
+    and specks below ``min_side_px`` are left out here) have no say. ``docs/method.md``, "Automatic levels".
 
     Args:
         object_wh: (N, 2) sizes of the objects, original px.
@@ -130,25 +145,33 @@ def derive_pyramid(
         chip_px: side of a chip, network px; None chooses it.
         max_zoom: the finest zoom allowed.
         margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
+        min_side_px: objects with a shorter side, original px, are never valid.
     """
-    sizes = np.sqrt(np.asarray(object_wh, dtype=np.float64).prod(axis=1))
-    usable = sizes >= 2
+    wh, images = np.asarray(object_wh, dtype=np.float64), np.asarray(image_wh)
+    usable = (wh.prod(axis=1) >= SPECK_PX**2) & (wh.min(axis=1) >= min_side_px)
+    wh, image = wh[usable], np.asarray(object_image)[usable]
     chip = chip_px or 512
-    if not usable.any():
-        return Pyramid(levels=(Level(long_px=chip),), chip_px=chip)
-    low, high = np.quantile(sizes[usable], [0.02, 0.98])
+    if not len(wh):
+        return Pyramid(levels=(_whole(chip, max_zoom),), chip_px=chip)
+    sizes = np.sqrt(wh.prod(axis=1))
+    low, high = np.quantile(sizes, [0.02, 0.98])
     parts = max(1, math.ceil(math.log(high / low) / math.log(SPREAD) - 1e-9))
     edges = np.geomspace(low, high, parts + 1)
     centres = np.sqrt(edges[:-1] * edges[1:])
-    factors = [float(f"{min(object_px / centre, max_zoom):.2g}") for centre in centres]
+    factors = [min(float(f"{object_px / centre:.2g}"), max_zoom) for centre in centres]
     if chip_px is None:
-        chip = _chip_side(image_wh, factors[0])
-    long_sides = np.asarray(image_wh)[object_image[usable]].max(axis=1)
-    part = np.clip(np.searchsorted(edges, sizes[usable], side="right") - 1, 0, parts - 1)
-    levels = _with_ranges(_forms(factors, [long_sides[part == k] for k in range(parts)], chip), list(edges[1:-1]))
-    return _widened(
-        Pyramid(levels=levels, chip_px=chip), np.asarray(object_wh)[usable], object_image[usable], image_wh, margin
-    )
+        chip = _chip_side(images, factors[0])
+    long_sides = images[image].max(axis=1)
+    part = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, parts - 1)
+    forms = _forms(factors, [long_sides[part == k] for k in range(parts)], chip, max_zoom)
+    start = Pyramid(levels=_with_ranges(forms, list(edges[1:-1])), chip_px=chip)
+
+    def valid(levels: Sequence[Level]) -> NDArray[np.bool_]:
+        trial = Pyramid(levels=tuple(levels), chip_px=chip)
+        each = valid_levels(trial, wh, image, images, margin=margin, min_side_px=min_side_px)
+        return np.logical_or.reduce(each, axis=1)
+
+    return _widened(start, sizes, valid)
 
 
 def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:
@@ -157,7 +180,7 @@ def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:
     return int(min(512, max(128, 32 * math.ceil(needed / 32))))
 
 
-def _forms(factors: list[float], long_sides: list[NDArray[np.integer]], chip_px: int) -> list[Level]:
+def _forms(factors: list[float], long_sides: list[NDArray[np.integer]], chip_px: int, max_zoom: float) -> list[Level]:
     """A level for each factor; one 'whole image in a chip' level in place of all that shrink images below a chip.
 
     ``long_sides`` are, for each factor, those of the images of its objects (an image counts once per object).
@@ -165,10 +188,15 @@ def _forms(factors: list[float], long_sides: list[NDArray[np.integer]], chip_px:
     forms: list[Level] = []
     for factor, sides in zip(factors, long_sides, strict=True):
         if len(sides) and np.mean(factor * sides <= chip_px) >= MOSTLY:
-            forms.append(Level(long_px=chip_px))
+            forms.append(_whole(chip_px, forms[-1].factor or max_zoom if forms else max_zoom))
             break
         forms.append(Level(factor=factor))
     return forms
+
+
+def _whole(chip_px: int, most_zoom: float) -> Level:
+    """The level that shows whole images in a chip; small ones are not blown up to fill it, nor beyond finer levels."""
+    return Level(long_px=chip_px, most_zoom=most_zoom)
 
 
 def _with_ranges(forms: list[Level], edges: list[float]) -> tuple[Level, ...]:
@@ -188,32 +216,23 @@ def _with_ranges(forms: list[Level], edges: list[float]) -> tuple[Level, ...]:
 
 
 def _widened(
-    pyramid: Pyramid,
-    object_wh: NDArray[np.floating],
-    object_image: NDArray[np.integer],
-    image_wh: NDArray[np.integer],
-    margin: float,
+    pyramid: Pyramid, sizes: NDArray[np.float64], valid: Callable[[Sequence[Level]], NDArray[np.bool_]]
 ) -> Pyramid:
     """The pyramid with its coarse end changed until ``COVERED`` of the objects are valid at some level."""
     levels = list(pyramid.levels)
-
-    def covered(candidate: list[Level]) -> float:
-        trial = Pyramid(levels=tuple(candidate), chip_px=pyramid.chip_px)
-        return float(valid_levels(trial, object_wh, object_image, image_wh, margin=margin).any(axis=1).mean())
-
-    if covered(levels) < COVERED and levels[-1].factor is not None:
-        sizes = np.sqrt(object_wh.prod(axis=1))
-        fits = valid_levels(pyramid, object_wh, object_image, image_wh, margin=margin).any(axis=1)
+    if levels[-1].factor is not None and (fits := valid(levels)).mean() < COVERED:
         edge = float(f"{max(np.quantile(sizes[~fits], 0.05) / math.sqrt(TRAIN_OVERLAP), 1.0):.3g}")
-        whole = Level(
-            long_px=pyramid.chip_px, train_range_px=(edge, None), infer_range_px=(float(f"{edge / 1.2:.3g}"), None)
-        )
-        levels.append(whole)
-    while covered(levels) < COVERED and levels[-1].train_range_px[0] > 1:
+        whole = _whole(pyramid.chip_px, levels[-1].factor)
+        levels.append(_from(whole, edge, float(f"{edge / 1.2:.3g}")))
+    while valid(levels).mean() < COVERED and levels[-1].train_range_px[0] > 1:
         low = float(f"{levels[-1].train_range_px[0] * 0.7:.3g}")
-        infer_low = min(levels[-1].infer_range_px[0], float(f"{low / 1.2:.3g}"))
-        levels[-1] = levels[-1].model_copy(update={"train_range_px": (low, None), "infer_range_px": (infer_low, None)})
+        levels[-1] = _from(levels[-1], low, min(levels[-1].infer_range_px[0], float(f"{low / 1.2:.3g}")))
     return Pyramid(levels=tuple(levels), chip_px=pyramid.chip_px)
+
+
+def _from(level: Level, train_low: float, infer_low: float) -> Level:
+    """The level for all objects from these sizes on."""
+    return level.model_copy(update={"train_range_px": (train_low, None), "infer_range_px": (infer_low, None)})
 
 
 def valid_levels(
@@ -222,20 +241,20 @@ def valid_levels(
     object_image: NDArray[np.integer],
     image_wh: NDArray[np.integer],
     *,
-    margin: float = 0.12,
-    min_side_px: float = 2.0,
+    margin: float = MARGIN,
+    min_side_px: float = MIN_SIDE_PX,
 ) -> NDArray[np.bool_]:
     """(N, L) whether each object is valid at each level: in its training range, not tiny, and sure to fit in a chip.
 
-    An object fits where, along each axis, its zoomed side leaves ``margin`` of the chip free, or the whole
-    zoomed image is no longer than a chip.
+    An object fits where, along each axis, its zoomed side leaves ``margin`` of the chip (in whole px) free, or the
+    whole zoomed image is no longer than a chip. Mining goes by the same rule (``chips.positive``).
     """
     wh = np.asarray(object_wh, dtype=np.float64)
     scales = pyramid.scales(image_wh)[object_image]  # (N, L)
-    room = pyramid.chip_px * (1 - margin)
+    room = (pyramid.chip_px - round(margin * pyramid.chip_px)) / scales
     zoomed_image = np.ceil(np.asarray(image_wh, dtype=np.float64)[object_image][:, None, :] * scales[..., None] - 1e-6)
-    fits = ((wh[:, None, :] * scales[..., None] <= room) | (zoomed_image <= pyramid.chip_px)).all(axis=2)
-    sizes = np.sqrt(wh.prod(axis=1))[:, None]
-    ranges = pyramid.train_ranges_px()
-    in_range = (sizes >= ranges[None, :, 0]) & (sizes < ranges[None, :, 1])
+    fits = ((wh[:, None, :] <= room[..., None]) | (zoomed_image <= pyramid.chip_px)).all(axis=2)
+    areas = wh.prod(axis=1)[:, None]
+    ranges = pyramid.train_ranges_px() ** 2
+    in_range = (areas >= ranges[None, :, 0]) & (areas < ranges[None, :, 1])
     return fits & in_range & (wh.min(axis=1) >= min_side_px)[:, None]

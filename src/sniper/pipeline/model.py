@@ -15,6 +15,7 @@ from sniper.recipe import Recipe
 from sniper.scales import Pyramid, derive_pyramid
 from sniper.training.checkpoint import load_detector_weights, load_weights
 
+ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
 COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
 
 
@@ -30,22 +31,31 @@ def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyr
     wanted = recipe.pyramid
     chip_px = None if wanted.chip_px == "auto" else wanted.chip_px
     if wanted.levels == "auto":
-        learned = ~table.crowd
-        boxes = table.boxes_xyxy[learned]
-        image = np.repeat(np.arange(len(table)), np.diff(table.offsets))[learned]
-        object_px = COMFORTABLE_CELLS * recipe.model.stride if wanted.object_px == "auto" else wanted.object_px
-        pyramid = derive_pyramid(
-            boxes[:, 2:] - boxes[:, :2],
-            image,
-            table.sizes_wh,
-            object_px=float(object_px),
-            chip_px=chip_px,
-            max_zoom=wanted.max_zoom,
-        )
+        pyramid = _derived(recipe, table, chip_px)
+        if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
+            pyramid = _derived(recipe, table, pyramid.chip_px)  # a stride in px is another share of this chip
     else:
-        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or 512)
+        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
     written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
     return recipe.model_copy(update={"pyramid": written}), pyramid
+
+
+def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyramid:
+    """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
+    wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
+    learned = ~table.crowd
+    boxes = table.boxes_xyxy[learned].astype(np.float64)
+    object_px = COMFORTABLE_CELLS * recipe.model.stride if wanted.object_px == "auto" else wanted.object_px
+    return derive_pyramid(
+        boxes[:, 2:] - boxes[:, :2],
+        table.image_rows_of_objects()[learned],
+        table.sizes_wh,
+        object_px=float(object_px),
+        chip_px=chip_px,
+        max_zoom=wanted.max_zoom,
+        margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
+        min_side_px=rule.min_side_px,
+    )
 
 
 @dataclass(frozen=True, slots=True)
