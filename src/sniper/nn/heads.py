@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import roi_align
 
 from sniper.nn import boxcoding
 from sniper.nn.initial import initialise
+from sniper.nn.pooling import cut_regions
 from sniper.nn.roi import RegionTargets
 
 
@@ -43,8 +43,7 @@ class RegionHead(nn.Module):
     def forward(self, features: Tensor, image: Tensor, boxes: Tensor) -> RegionOutput:
         """Look at (K, 4) ``boxes`` (network px) of the images ``image`` (K,) on (B, F, H, W) ``features``."""
         reduced = functional.relu(self.reduce(features), inplace=True).float()
-        regions = torch.cat((image.to(reduced.dtype).unsqueeze(1), boxes.to(reduced.dtype)), dim=1)
-        pooled = roi_align(reduced, regions, self.pooled, 1 / self.stride, sampling_ratio=2, aligned=True)
+        pooled = cut_regions(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=self.pooled)
         hidden = functional.relu(self.first(pooled.flatten(1)), inplace=True)
         hidden = functional.relu(self.second(hidden), inplace=True)
         return RegionOutput(self.classes(hidden).float(), self.deltas(hidden).float())
