@@ -109,6 +109,25 @@ def test_classes_choose_and_order(shared_data):
         load_dataset(shared_data / "coco_subset", "val", classes=["persons"])
 
 
+def test_classes_that_a_set_lacks_can_be_allowed(shared_data, caplog):
+    """A detector's classes on a set that lacks one: no objects, an id of its own, the others as they were."""
+    whole = load_dataset(shared_data / "coco_subset", "val")
+    chosen = load_dataset(
+        shared_data / "coco_subset", "val", classes=["unicorn", "dog", "griffin"], missing_classes="allow"
+    ).check()
+    assert chosen.class_names == ("unicorn", "dog", "griffin")
+    assert chosen.class_ids[1] == 18
+    assert len(set(chosen.class_ids.tolist()) | set(whole.class_ids.tolist())) == len(whole.class_ids) + 2
+    assert set(chosen.labels.tolist()) == {1}
+    left = whole.num_objects - chosen.num_objects
+    assert f"{left} of {whole.num_objects} objects are of classes that the detector was not trained on" in caplog.text
+    with pytest.raises(DataError, match="twice"):
+        whole.with_classes(["dog", "dog"], missing="allow")
+    nothing = whole.with_classes(["griffin"], missing="allow").check()
+    assert nothing.num_objects == 0
+    assert len(nothing) == len(whole)
+
+
 def test_a_foreign_format_is_a_few_lines(shared_data, caplog):
     """WIDER FACE as kept here: up to 1,968 faces an image, some boxes empty."""
     entries = json.loads((shared_data / "annotations_only" / "wider_face_train_boxes.json").read_text())["data"]

@@ -1,5 +1,6 @@
 """Any supported dataset from a path: its form is found by looking."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from sniper.data.voc import read_voc
 from sniper.data.yolo import IMAGE_SUFFIXES, read_yolo
 from sniper.errors import DataError
 
+logger = logging.getLogger("sniper")
+
 Format = Literal["coco", "yolo", "voc"]
 
 
@@ -21,6 +24,7 @@ def load_dataset(
     format: Format | None = None,
     image_root: Path | str | None = None,
     classes: Sequence[str] | None = None,
+    missing_classes: Literal["error", "allow"] = "error",
     skip_bad_images: bool = False,
 ) -> AnnotationTable:
     """Read a dataset in COCO, YOLO or Pascal VOC form; the form is found from the path unless ``format`` says it.
@@ -28,7 +32,8 @@ def load_dataset(
     ``path`` is a COCO JSON file, a folder with ``annotations/*.json`` (or the file itself, also inside split folders),
     a ``data.yaml``, a folder of a YOLO set, or a folder with ``Annotations``. ``split`` names a part (train, val,
     ...). ``image_root`` is the folder of the images, if not the usual one. ``classes`` keeps only these classes, in
-    this order; a YOLO folder without a names file takes its names from it.
+    this order; a YOLO folder without a names file takes its names from it. With ``missing_classes="allow"``, classes
+    that the dataset does not have are classes without objects, as a trained detector's may be in a test set.
     ``skip_bad_images`` leaves out, with a warning, images whose size must be read from a file that cannot be (YOLO; the
     other forms state sizes and no image is opened here).
 
@@ -51,8 +56,25 @@ def load_dataset(
     else:
         table = read_yolo(place, split, image_root=image_root, names=classes, skip_bad_images=skip_bad_images)
     if classes is not None and tuple(classes) != table.class_names:
-        table = table.with_classes(classes)
+        whole, table = table, table.with_classes(classes, missing=missing_classes)
+        _tell_of_others(place, whole, table, missing_classes)
     return table
+
+
+def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable, missing: str) -> None:
+    """One line where objects are left out for classes that nobody chose by hand."""
+    if missing == "error":
+        return
+    others = [name for name in whole.class_names if name not in chosen.class_names]
+    left_out = whole.num_objects - chosen.num_objects
+    if left_out:
+        logger.warning(
+            "%s: %d of %d objects are of classes that the detector was not trained on (%s) and are left out",
+            place,
+            left_out,
+            whole.num_objects,
+            ", ".join(others[:20]),
+        )
 
 
 def _form(place: Path, split: str | None) -> Format:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,25 +100,31 @@ class AnnotationTable:
         )
         return images._with_objects(objects, offsets)
 
-    def with_classes(self, names: Sequence[str]) -> Self:
+    def with_classes(self, names: Sequence[str], *, missing: Literal["error", "allow"] = "error") -> Self:
         """Only objects of the named classes, labelled by their place in ``names``.
+
+        A class that the dataset does not have is an error, or with ``missing="allow"`` a class without objects, whose
+        id is one that the dataset does not use: a detector knows classes that a test set may lack.
 
         Raises:
             DataError: a name is given twice, or the dataset does not have it.
         """
         if len(set(names)) != len(names):
             raise DataError(f"classes {list(names)} names a class twice; give every class once")
-        new_label = np.full(len(self.class_names) + 1, -1, np.int32)
-        for label, name in enumerate(names):
-            if name not in self.class_names:
-                raise DataError(
-                    f"class {name!r} is not in the dataset at {self.root}; {_nearest(name, self.class_names)}"
-                )
-            new_label[self.class_names.index(name)] = label
+        known = {name: label for label, name in reversed(list(enumerate(self.class_names)))}
+        absent = [name for name in names if name not in known]
+        if absent and missing == "error":
+            raise DataError(
+                f"class {absent[0]!r} is not in the dataset at {self.root}; {_nearest(absent[0], self.class_names)}"
+            )
+        new_label = np.full(len(known) + 1, -1, np.int32)
+        old_label = np.array([known.get(name, -1) for name in names], np.int64)
+        new_label[old_label[old_label >= 0]] = np.flatnonzero(old_label >= 0)
         kept = np.flatnonzero(new_label[self.labels] >= 0)
         counts = np.bincount(self.image_rows_of_objects()[kept], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        ids = self.class_ids[[self.class_names.index(name) for name in names]]
+        unused = self.class_ids.max(initial=0) + 1 + np.arange(len(names))
+        ids = np.where(old_label >= 0, np.append(self.class_ids, 0)[old_label], unused)
         fewer = self._with_objects(kept, offsets)
         return replace(fewer, labels=new_label[fewer.labels], class_names=tuple(names), class_ids=ids)
 
