@@ -5,15 +5,17 @@ sentence and writes the resolved recipe that is kept with every run and inside e
 """
 
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from sniper.chips.epoch import ChipConfig
 from sniper.config import Config
@@ -30,6 +32,8 @@ from sniper.training.loop import TrainConfig
 
 class DataConfig(Config):
     """The datasets. Forms (COCO JSON, YOLO, Pascal VOC) are found by themselves from the path."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # YAML reads a folder or class called 2024 as a number
 
     train: str | None = Field(
         None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC folder"
@@ -81,8 +85,8 @@ class Recipe(Config):
             RecipeError: no such recipe, not YAML, an unknown key (the nearest is named) or a wrong value.
         """
         settings = _read_yaml(source)
-        for override in overrides:
-            _set(settings, override)
+        changed = [_set(settings, override) for override in overrides]
+        _one_length(settings, changed)
         return cls.parse(settings, str(source))
 
     @classmethod
@@ -91,7 +95,7 @@ class Recipe(Config):
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            raise RecipeError(f"{place}: {_sentence(cls, error)}") from error
+            raise RecipeError(f"{place}: {_sentence(cls, settings, error)}") from error
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every setting written out."""
@@ -117,7 +121,9 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
         known = ", ".join(shipped)
         raise RecipeError(f"no recipe {source}: expected a YAML file or one of the shipped recipes ({known})")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = _yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror or error}; give a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -131,50 +137,126 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _set(settings: dict[str, Any], override: str) -> None:
-    """Apply one ``a.b=c``; the value is read as YAML."""
+class _Loader(yaml.SafeLoader):
+    """YAML, except that 1e-4 is a number, as a person means it and YAML 1.2 says; 1.1 wants a point and a sign."""
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _set(settings: dict[str, Any], override: str) -> str:
+    """Apply one ``a.b=c``, the value read as YAML; entries of lists are numbered from 0. Returns the key."""
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    key = key.strip()
+    *parents, last = key.split(".")
+    if not equals or not all([*parents, last]):
         raise RecipeError(f"--set {override}: expected KEY=VALUE, for example train.learning_rate=0.01")
     try:
-        value = yaml.safe_load(text)
+        value = _yaml(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
-    if isinstance(value, str):
-        value = _number(value)
-    *parents, last = key.strip().split(".")
-    place = settings
+        raise RecipeError(f"--set {override}: {text!r} is not a YAML value; quote it") from error
+    place: Any = settings
     for parent in parents:
-        inner = place.get(parent)
-        if not isinstance(inner, dict):
+        inner = place[_entry(place, parent, override)] if isinstance(place, list) else place.get(parent)
+        if not isinstance(inner, dict | list):
             inner = {}
-        place[parent] = inner
+            place[_entry(place, parent, override)] = inner
         place = inner
-    place[last] = value
+    place[_entry(place, last, override)] = value
+    return key
 
 
-def _number(text: str) -> float | str:
-    """YAML 1.1 reads 1e-4 as a string; a person means the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _entry(place: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+    """The key, or the number of a list's entry, that one part of a dotted name means."""
+    if isinstance(place, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(place):
+        raise RecipeError(f"--set {override}: there is no entry {part!r} in a list of {len(place)}, numbered from 0")
+    return int(part)
 
 
-def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+_LENGTHS = ("epochs", "steps", "minutes")
+
+
+def _one_length(settings: dict[str, Any], changed: list[str]) -> None:
+    """A length of training that is set by hand takes the place of the recipe's own."""
+    train = settings.get("train")
+    if isinstance(train, dict) and any(f"train.{length}" in changed for length in _LENGTHS):
+        for length in _LENGTHS:
+            if f"train.{length}" not in changed:
+                train.pop(length, None)
+
+
+def _sentence(model: type[BaseModel], settings: Mapping[str, Any], error: ValidationError) -> str:
     """The first problem of a validation as one sentence."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    dotted = ".".join(location)
+    problems = [(_place(settings, problem), problem) for problem in error.errors()]
+    # A value that may be one thing or another is refused by each: the deepest place tells what was meant.
+    start = problems[0][0]
+    deepest = max((place for place, _ in problems if place[: len(start)] == start), key=len)
+    alternatives = [problem for place, problem in problems if place == deepest]
+    first, dotted = alternatives[0], ".".join(deepest)
     if first["type"] == "extra_forbidden":
-        siblings = _keys_at(model, location[:-1])
-        near = difflib.get_close_matches(location[-1], siblings, n=1, cutoff=0.5)
-        prefix = ".".join(location[:-1])
-        full = f"{prefix}.{near[0]}" if near and prefix else (near[0] if near else "")
-        hint = f"did you mean {full}?" if full else f"known here: {', '.join(siblings)}"
-        return f"{dotted} is not a setting; {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{dotted}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+        return f"{dotted} is not a setting; {_hint(model, deepest)}"
+    if first["type"] == "value_error":
+        return f"{dotted}: {first['msg'].removeprefix('Value error, ')}"
+    wishes = " or ".join(_wish(problem["msg"]) for problem in alternatives)
+    got = repr(first["input"])
+    return f"{dotted}: expected {wishes}, got {got if len(got) <= 80 else got[:77] + '...'}"
+
+
+def _wish(message: str) -> str:
+    """What pydantic would have liked to see, in words that are not about Python."""
+    for pattern, words in (
+        (r"^Input should be (greater|less)", r"a number \1"),
+        (r"^Input should be ", ""),
+        (r"^Tuple should have (.*) after validation.*", r"a list of \1"),
+        (r", unable to .*", ""),
+        (r"a valid dictionary or instance of \w+", "settings (key: value)"),
+        (r"a valid tuple", "a list"),
+        (r"a valid ", "a "),
+        (r"\ba integer", "an integer"),
+    ):
+        message = re.sub(pattern, words, message)
+    return message
+
+
+def _place(settings: Any, problem: ErrorDetails) -> list[str]:
+    """Where a problem is in the settings, without the names that pydantic gives to the branches of a union."""
+    place = []
+    for part in problem["loc"]:
+        in_list = isinstance(settings, list | tuple) and isinstance(part, int) and part < len(settings)
+        if in_list or (isinstance(settings, Mapping) and part in settings):
+            settings = settings[part]
+            place.append(str(part))
+    return place
+
+
+def _hint(model: type[BaseModel], place: list[str]) -> str:
+    """What an unknown setting may have been meant to be."""
+    siblings = _keys_at(model, place[:-1])
+    close = difflib.get_close_matches(place[-1], siblings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {'.'.join([*place[:-1], close[0]])}?"
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in _dotted_keys(model)}
+    close = difflib.get_close_matches(place[-1], everywhere, n=1, cutoff=0.75)
+    return f"did you mean {everywhere[close[0]]}?" if close else f"known here: {', '.join(siblings)}"
+
+
+def _dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every setting by its full name, outer ones last."""
+    for name, field in model.model_fields.items():
+        if not typing.get_origin(field.annotation):
+            for inner in _models_in(field.annotation):
+                yield from _dotted_keys(inner, f"{prefix}{name}.")
+    yield from (prefix + name for name in model.model_fields)
 
 
 def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:

@@ -96,11 +96,13 @@ class Pyramid(Config):
 class PyramidConfig(Config):
     """How the pyramid is chosen: given level by level, or derived from the dataset."""
 
-    levels: Literal["auto"] | tuple[Level, ...] = Field("auto", description="'auto', or the levels, finest first")
-    chip_px: int | Literal["auto"] = Field(
+    levels: Literal["auto"] | Annotated[tuple[Level, ...], Field(min_length=1)] = Field(
+        "auto", description="'auto', or the levels, finest first"
+    )
+    chip_px: Annotated[int, Field(ge=64)] | Literal["auto"] = Field(
         "auto", description="side of a chip, network px; auto: 512, less where all zoomed images are smaller"
     )
-    object_px: float | Literal["auto"] = Field(
+    object_px: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto", description="size the detector sees best, sqrt(area) in network px; auto: 4 feature cells"
     )
     max_zoom: float = Field(4.0, gt=0, description="the finest level that auto may choose, network px per original px")
