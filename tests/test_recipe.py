@@ -1,0 +1,192 @@
+"""Recipes: from YAML and the command line, and what is said when they are wrong."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sniper.data.building import ObjectRows, build_table
+from sniper.data.table import AnnotationTable
+from sniper.errors import RecipeError
+from sniper.pipeline import train
+from sniper.pipeline.model import resolve_pyramid
+from sniper.recipe import Recipe, shipped_recipes
+
+SHIPPED = ("demo", "mobilenetv2", "resnet50", "resnet101")
+
+
+def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
+    found = shipped_recipes()
+    assert set(SHIPPED) <= set(found)
+    for name, path in found.items():
+        recipe = Recipe.load(name)
+        assert recipe == Recipe.load(path)
+        assert recipe.description.strip()
+        assert path.read_text().startswith("# sniper "), "opens with the command"
+        assert recipe.pyramid.levels == "auto"
+
+
+def _two_images(folder: Path) -> AnnotationTable:
+    random = np.random.default_rng(0)
+    boxes = np.array([[10, 10, 40, 30], [60, 50, 100, 90], [20, 30, 50, 60]], np.float64)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(random.integers(0, 255, (100, 120, 3), dtype=np.uint8)).save(folder / name)
+    return build_table(
+        ObjectRows(np.array([0, 0, 1]), boxes, np.array([0, 1, 0], np.int32)),
+        source="two images",
+        root=folder,
+        file_names=["a.png", "b.png"],
+        image_ids=None,
+        sizes_wh=np.array([[120, 100], [120, 100]]),
+        class_names=["x", "y"],
+    )
+
+
+def _one_step(name: str, *smaller: str) -> list[str]:
+    fewer = ["train.steps=1", "train.device=cpu", "train.precision=fp32", "train.tensorboard=false"]
+    return [*fewer, "model.weights=null", "pyramid.chip_px=128", "loader.batch_size=2", *smaller]
+
+
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("demo", []),
+        ("mobilenetv2", []),
+        ("resnet50", ["model.rpn_channels=32", "model.head_channels=16", "model.head_width=64"]),
+        # The same settings on the small sister: a ResNet-101 step takes seconds and a gigabyte.
+        ("resnet101", ["model.backbone=timm/resnet18", "model.head_width=64"]),
+    ],
+)
+def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: list[str]) -> None:
+    torch.set_num_threads(1)
+    done = train(name, overrides=_one_step(name, *smaller), table=_two_images(tmp_path), root=tmp_path / "runs")
+    assert done.result.finished
+    assert done.result.step == 1
+    assert done.checkpoint.is_file()
+
+
+def test_yaml_and_settings_on_top(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {learning_rate: 1e-3, epochs: 2}\ndata: {train: 2024, classes: [1, car]}\n")
+    recipe = Recipe.load(
+        file,
+        [
+            "train.learning_rate=1e-4",
+            "train.step_at=[0.5, 9e-1]",
+            "train.clip_norm=5",
+            "train.ema=null",
+            "model.anchors.scales=[1, 2.5]",
+            "inference.merge.method=hard",
+            " pyramid.levels = [{factor: 2, train_range_px: [0, 50]}, {long_px: 256, train_range_px: [30, null]}]",
+            "pyramid.levels.1.long_px=512",
+            "description='a: b'",
+            "data.evaluate='a # b'",
+        ],
+    )
+    assert recipe.train.learning_rate == 1e-4
+    assert recipe.train.step_at == (0.5, 0.9)
+    assert (recipe.train.clip_norm, recipe.train.ema, recipe.train.epochs) == (5.0, None, 2)
+    assert recipe.model.anchors.scales == (1.0, 2.5)
+    assert recipe.inference.merge.method == "hard"
+    assert [level.long_px for level in recipe.pyramid.levels] == [None, 512]
+    assert recipe.pyramid.levels[1].train_range_px == (30, None)
+    assert (recipe.data.train, recipe.data.classes) == ("2024", ("1", "car"))
+    assert (recipe.description, recipe.data.evaluate) == ("a: b", "a # b")
+
+
+def test_a_length_set_by_hand_replaces_the_recipes_own(tmp_path: Path) -> None:
+    assert Recipe.load("mobilenetv2").train.epochs == 12
+    minutes = Recipe.load("mobilenetv2", ["train.minutes=1.5"]).train
+    assert (minutes.epochs, minutes.steps, minutes.minutes) == (None, None, 1.5)
+    resolved = tmp_path / "recipe.yaml"
+    Recipe.load("mobilenetv2").save(resolved)
+    assert Recipe.load(resolved, ["train.steps=3"]).train.epochs is None
+    with pytest.raises(RecipeError, match="expected one length"):
+        Recipe.load("mobilenetv2", ["train.steps=3", "train.minutes=1"])
+
+
+def test_what_is_written_is_what_was(tmp_path: Path) -> None:
+    for name in SHIPPED:
+        recipe = Recipe.load(name, ["train.learning_rate=1e-5", "pyramid.levels=[{factor: 3}, {long_px: 512}]"])
+        recipe.save(tmp_path / "a.yaml")
+        assert Recipe.load(tmp_path / "a.yaml") == recipe
+        assert Recipe.parse(recipe.model_dump(mode="json")) == recipe
+        assert "\n  learning_rate: 1.0e-05\n" in recipe.to_yaml()
+    resolved, _ = resolve_pyramid(Recipe(), _two_images(tmp_path))
+    resolved.save(tmp_path / "b.yaml")
+    assert Recipe.load(tmp_path / "b.yaml") == resolved
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert Recipe.load(tmp_path / "empty.yaml") == Recipe()
+
+
+WRONG = {
+    "train: {learning_rat: 1}": "train.learning_rat is not a setting; did you mean train.learning_rate?",
+    "learning_rate: 1": "learning_rate is not a setting; did you mean train.learning_rate?",
+    "trian: {}": "trian is not a setting; did you mean train?",
+    "train: {qqq: 1}": "train.qqq is not a setting; known here: accumulate, best_metric,",
+    "inference: {merge: {sigm: 1}}": "did you mean inference.merge.sigma?",
+    "pyramid: {levels: [{facotr: 2}]}": "did you mean pyramid.levels.0.factor?",
+    "pyramid: {levels: [{factor: x}]}": "pyramid.levels.0.factor: expected a number, got 'x'",
+    "pyramid: {levels: [{factor: 2, long_px: 3}]}": "pyramid.levels.0: a level takes either factor, or",
+    "pyramid: {levels: 3}": "pyramid.levels: expected 'auto' or a list, got 3",
+    "pyramid: {levels: []}": "pyramid.levels: expected 'auto' or a list of at least 1 item, got []",
+    "pyramid: {chip_px: big}": "pyramid.chip_px: expected an integer or 'auto', got 'big'",
+    "pyramid: {chip_px: 5}": "pyramid.chip_px: expected a number greater than or equal to 64 or 'auto', got 5",
+    "loader: {workers: many}": "loader.workers: expected an integer or 'auto', got 'many'",
+    "model: {stride: 12}": "model.stride: expected 8, 16 or 32, got 12",
+    "model:": "model: expected settings (key: value), got None",
+    "train: [1]": "train: expected settings (key: value), got [1]",
+    "train: {learning_rate: fast}": "train.learning_rate: expected a number, got 'fast'",
+    "train: {learning_rate: -1}": "train.learning_rate: expected a number greater than 0, got -1",
+    "train: {learning_rate: .nan}": "train.learning_rate: expected a number greater than 0, got nan",
+    "train: {epochs: 1, steps: 3}": "train: expected one length, epochs or steps or minutes, got epochs and steps",
+    "chips: {stride_px: [60, 50]}": "chips: stride_px: the least 60 must not exceed the largest 50",
+    "1: 2": "1: ",
+    "- a": "expected settings as 'key: value' at the top, got list",
+    "a: b: c": ", line 1: not valid YAML (mapping values are not allowed here)",
+    "a: 1\nb: [1, 2\nc: 3": ", line 3: not valid YAML",
+    "a: !!python/object:os.system {}": ", line 1: not valid YAML",
+    "a: \x07": "not valid YAML",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_recipes_are_one_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=re.escape(WRONG[text])) as caught:
+        Recipe.load(file)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rat=1", "did you mean train.learning_rate?"),
+        ("train.learning_rate", "expected KEY=VALUE"),
+        ("=1", "expected KEY=VALUE"),
+        ("train.=1", "expected KEY=VALUE"),
+        ("train={", "'{' is not a YAML value"),
+        ("train.epochs.x=1", "train.epochs: expected a number, got {'x': 1}"),
+        ("train.step_at.3=1", "there is no entry '3' in a list of 1"),
+        ("train.step_at.x=1", "there is no entry 'x' in a list of 1"),
+    ],
+)
+def test_wrong_settings_on_top_are_one_sentence(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+        Recipe.load("resnet50", [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no recipe mobilenet: .*\(demo, mobilenetv2, resnet101, resnet50\)"):
+        Recipe.load("mobilenet")
+    (tmp_path / "a.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(RecipeError, match=r"a\.yaml: not valid YAML \(wrong encoding\)"):
+        Recipe.load(tmp_path / "a.yaml")
+    with pytest.raises(RecipeError, match="no recipe"):
+        Recipe.load(tmp_path)
