@@ -54,6 +54,17 @@ def test_tied_empty_and_scalar_weights(tmp_path: Path) -> None:
     assert load_detector_weights(model, tmp_path / "w.safetensors").step == 0
 
 
+@pytest.mark.parametrize("header_bytes", [0x380, 0x4B50])
+def test_headers_whose_length_looks_like_a_pickle(tmp_path: Path, header_bytes: int) -> None:
+    """A safetensors file begins with the length of its header, here the first bytes of a pickle or of a zip file."""
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.zeros(1)}, CheckpointMeta(class_names=("",)))
+    shortest = int.from_bytes(path.read_bytes()[:8], "little")
+    save_weights(path, {"a": torch.zeros(1)}, CheckpointMeta(class_names=("x" * (header_bytes - shortest),)))
+    assert path.read_bytes()[:2] in (b"\x80\x03", b"PK")
+    assert load_weights(path).weights.keys() == {"a"}
+
+
 def test_not_a_number_stays_so(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", {}, CheckpointMeta(metrics={"AP": float("nan")}))
     metric = load_weights(tmp_path / "w.safetensors").meta.metrics["AP"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import RandomEpoch, RandomSource, TinyDetector, make_batch, mean_score
+from torch._dynamo.utils import counters
 
 from sniper.errors import CheckpointError, DataError, RecipeError, SniperError
 from sniper.structures import Batch
@@ -295,10 +296,13 @@ def test_metadata_goes_into_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_losses(tmp_path: Path) -> None:
+def test_compiled_networks(tmp_path: Path) -> None:
     plain, _ = start(tmp_path / "plain", TrainConfig(**QUICK, steps=3))
+    counters.clear()
     try:
-        compiled, _ = start(tmp_path / "compiled", TrainConfig(**QUICK, steps=3, compile=True))
+        compiled, _ = start(tmp_path / "compiled", TrainConfig(**QUICK, steps=3, compile=True), evaluate=mean_score)
     except torch._inductor.exc.InductorError as error:
         pytest.skip(f"no compiler here: {str(error).splitlines()[0]}")
+    assert counters["stats"]["unique_graphs"] == 2, "body and head"
     torch.testing.assert_close(plain.head.bias, compiled.head.bias, atol=0.05, rtol=0.1)
+    assert all(part._compiled_call_impl is None for part in compiled.children())

@@ -77,7 +77,7 @@ def load_weights(path: Path | str) -> Checkpoint:
         CheckpointError: the file is missing, empty, cut short, a pickle, or not written by sniper.
     """
     path = Path(path)
-    _refuse_foreign(path)
+    _require_content(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = (file.metadata() or {}).get(_HEADER)
@@ -89,6 +89,11 @@ def load_weights(path: Path | str) -> Checkpoint:
             meta = CheckpointMeta.model_validate_json(header)
             return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
     except SafetensorError as error:
+        if _is_pickle(path):
+            raise CheckpointError(
+                f"{path} is a PyTorch pickle, which can run code and is never loaded here; "
+                "pass last.safetensors or best.safetensors of a run"
+            ) from error
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({_line(error)}); use another copy") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -165,15 +170,11 @@ def _require_content(path: Path) -> None:
         raise CheckpointError(f"{path} is empty; use another copy")
 
 
-def _refuse_foreign(path: Path) -> None:
-    _require_content(path)
+def _is_pickle(path: Path) -> bool:
+    """For files that are no safetensors only: those begin with a length, which may look like anything."""
     with path.open("rb") as file:
         start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a PyTorch pickle, which can run code and is never loaded here; "
-            "pass last.safetensors or best.safetensors of a run"
-        )
+    return start == b"PK\x03\x04" or start[:1] == b"\x80"
 
 
 def _refuse_mismatch(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

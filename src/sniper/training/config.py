@@ -65,7 +65,7 @@ class TrainConfig(Config):
         description="decay per step of a running average of the weights, which is then evaluated",
     )
     channels_last: bool = Field(default=True, description="keep images and convolution weights in NHWC order")
-    compile: bool = Field(default=False, description="torch.compile the detector's losses")
+    compile: bool = Field(default=False, description="torch.compile the networks that the detector is made of")
     device: Literal["auto", "cpu"] = Field(default="auto", description="the best device there is, or the CPU")
     unused_parameters: bool = Field(
         default=False, description="several processes only: some weights get no gradient in some steps (slower)"

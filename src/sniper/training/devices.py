@@ -1,12 +1,14 @@
 """Devices, precision and processes, through accelerate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from torch import nn
 
 from sniper.errors import RecipeError
 from sniper.training.config import TrainConfig
@@ -26,7 +28,6 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         cpu=config.device == "cpu" or _only_cpu(),
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision],
         gradient_accumulation_steps=config.accumulate,
-        dynamo_backend="inductor" if config.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.unused_parameters)],
     )
     if config.precision == "fp16" and accelerator.device.type == "cpu":
@@ -46,6 +47,22 @@ def on_main(make: Callable[[], Value]) -> Value:
     if state.num_processes > 1:
         broadcast_object_list(box)
     return box[0]  # type: ignore[return-value]
+
+
+@contextmanager
+def compiled_parts(detector: nn.Module, wanted: bool) -> Iterator[None]:
+    """While entered, the networks that ``detector`` is made of run compiled.
+
+    They are the parts where time goes and shapes stand still; losses and targets around them do not compile well.
+    """
+    parts = list(detector.children()) if wanted else []
+    for part in parts:
+        part.compile()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None  # what compile() set; torch has no way back of its own
 
 
 def agree(accelerator: Accelerator, minutes: float, stop: bool) -> tuple[float, bool]:

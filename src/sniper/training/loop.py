@@ -19,7 +19,7 @@ from sniper.errors import DataError
 from sniper.structures import Batch
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.config import TrainConfig
-from sniper.training.devices import agree, build_accelerator
+from sniper.training.devices import agree, build_accelerator, compiled_parts
 from sniper.training.interrupt import StopRequest
 from sniper.training.keeper import Keeper
 from sniper.training.meter import DivergedError, Meter
@@ -117,7 +117,7 @@ def train(
 
     # Closing the batches ends the loader's workers, also when an error ends the loop.
     batches = closing(_windows(source, at, config.accumulate, accelerator))
-    with journal, display, StopRequest() as asked, batches as windows:
+    with journal, display, compiled_parts(detector, config.compile), StopRequest() as asked, batches as windows:
         if resume:
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         clock_start = time.monotonic() - 60 * at.minutes
@@ -185,7 +185,7 @@ def train(
 
 
 class _LossesOf(nn.Module):
-    """``detector.losses`` as ``forward``, where autocast, gradient exchange and compilation attach."""
+    """``detector.losses`` as ``forward``, where autocast and gradient exchange attach."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -245,7 +245,8 @@ def _seed(seed: int, rank: int, epoch: int, batch: int) -> None:
 
 def _evaluate(evaluate: Evaluate, detector: nn.Module, accelerator: Accelerator) -> dict[str, float]:
     detector.eval()
-    with torch.no_grad():
+    # Images of many shapes: compiling for each would take longer than running them.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         metrics = {name: float(value) for name, value in evaluate(detector).items()}
     box = [metrics]
     if accelerator.num_processes > 1:
