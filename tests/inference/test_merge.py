@@ -181,6 +181,16 @@ def test_hard_equals_torchvision() -> None:
     assert merged.keep.tolist() == expected.tolist()
 
 
+def test_of_equal_scores_the_lower_row_goes_first() -> None:
+    """Also after the blocks have been packed anew, which reorders places."""
+    rng = np.random.default_rng(17)
+    boxes, scores = random_boxes(rng, 900, False), rng.integers(1, 4, 900) / 4
+    for method in ("soft_linear", "hard"):  # exact weights
+        config = MergeConfig(method=method, iou_threshold=0.6)
+        keep, _ = plain_soft_nms(boxes, scores, config)
+        assert nms(boxes, scores, np.zeros(900, dtype=int), config).keep.tolist() == keep
+
+
 def test_classes_do_not_meet() -> None:
     rng = np.random.default_rng(7)
     boxes, scores, labels = random_boxes(rng, 500, True), rng.random(500, dtype=np.float32), rng.integers(0, 5, 500)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sniper.config import Config
-from sniper.inference.suppress import HARD, SOFT_GAUSSIAN, SOFT_LINEAR, counting_order, suppress_groups
+from sniper.inference.ordering import counting_order
+from sniper.inference.suppress import HARD, SOFT_GAUSSIAN, SOFT_LINEAR, suppress_groups
 
 logger = logging.getLogger("sniper")
 

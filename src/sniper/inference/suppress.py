@@ -1,8 +1,9 @@
 """Compiled suppression of overlapping boxes: soft-NMS (arXiv 1704.04503) and hard NMS, exact, many groups at once.
 
 Boxes of a group (one class of one image) are ordered by size and place and cut into blocks of a few boxes that
-lie near each other. A pick lowers scores only in the blocks whose bounding box it touches, and each block remembers
-its best score, so the next pick needs one look per block. Every picked or dead box leaves its block for good.
+lie near each other. A pick lowers scores only in the blocks whose bounding box it touches, a whole block at a time
+in vector registers, and each block remembers its best score, so the next pick needs one look per block. Picked and
+dead boxes score -1; each time a third of the boxes has been picked, the rest is packed into fewer blocks.
 
 The kernels release the interpreter lock and share nothing, so groups run on plain threads: any number of threads
 gives the same result, and forked loader workers inherit no thread pool.
@@ -17,199 +18,196 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.chips.compiled import compiled
+from sniper.inference.ordering import by_size_and_place
 
 SOFT_GAUSSIAN, SOFT_LINEAR, HARD = 0, 1, 2
 
 BLOCK = 16  # boxes per block: two AVX registers of float32 per coordinate; 8 is slower, 32 no faster
 _SERIAL_ROWS = 2_000  # fewer boxes than this are not worth a thread
-_X1, _Y1, _X2, _Y2, _AREA, _SCORE, _SHARED = range(7)
+_X1, _Y1, _X2, _Y2, _AREA = range(5)
+_ZERO, _ONE, _LEAST_EXPONENT = np.float32(0), np.float32(1), np.float32(-126)
+# 2^x on [-1, 0] to 3e-9, by interpolation at Chebyshev's points
+_POWERS = tuple(
+    np.float32(c)
+    for c in (0.9999999986, 0.6931470452, 0.2402243312, 0.05549093212, 0.009579859973, 0.001275540136, 0.0001093289241)
+)
 
 
 @compiled
-def counting_order(order: NDArray[np.int64], keys: NDArray[np.integer], n_keys: int) -> NDArray[np.int64]:
-    """``order`` sorted by ``keys[order]`` (0 <= key < n_keys), equal keys staying in the order given."""
-    starts = np.zeros(n_keys + 1, np.int64)
-    for row in order:
-        starts[keys[row] + 1] += 1
-    for key in range(n_keys):
-        starts[key + 1] += starts[key]
-    out = np.empty_like(order)
-    for row in order:
-        out[starts[keys[row]]] = row
-        starts[keys[row]] += 1
-    return out
+def _power_of_two(x):  # type: ignore[no-untyped-def]
+    """2^x for x in [-1, 0]."""
+    c0, c1, c2, c3, c4, c5, c6 = _POWERS
+    return c0 + x * (c1 + x * (c2 + x * (c3 + x * (c4 + x * (c5 + x * c6)))))
 
 
 @compiled
-def _spread(value: np.int64) -> np.int64:
-    """The 16 low bits with a zero between each two."""
-    value = (value | (value << 8)) & 0x00FF00FF
-    value = (value | (value << 4)) & 0x0F0F0F0F
-    value = (value | (value << 2)) & 0x33333333
-    return (value | (value << 1)) & 0x55555555
-
-
-@compiled
-def _by_size_and_place(boxes: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``rows`` such that neighbours are of like size and near each other; inside a block, ascending."""
-    n = len(rows)
-    low_x, low_y, extent = boxes[rows[0], 0], boxes[rows[0], 1], 1e-6
-    for row in rows:
-        low_x, low_y = min(low_x, boxes[row, 0]), min(low_y, boxes[row, 1])
-    for row in rows:
-        extent = max(extent, boxes[row, 2] - low_x, boxes[row, 3] - low_y)
-    cells = 16383.0 / extent
-    keys = np.empty(n, np.int64)
-    for i in range(n):
-        row = rows[i]
-        x1, y1, x2, y2 = boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3]
-        octave = np.int64(0)
-        side = max(x2 - x1, y2 - y1) * 1024 / extent  # below a thousandth of the extent, size no longer matters
-        while side > 1:
-            octave += 1
-            side *= 0.25
-        x = np.int64(max(0.5 * (x1 + x2) - low_x, 0.0) * cells)
-        y = np.int64(max(0.5 * (y1 + y2) - low_y, 0.0) * cells)
-        keys[i] = (octave << 32) | (_spread(y) << 1) | _spread(x)
-    placed = rows[np.argsort(keys)]
-    for start in range(0, n, BLOCK):
-        placed[start : start + BLOCK].sort()
-    return placed
-
-
-@compiled
-def _fill_blocks(boxes, scores, placed, data, rows, counts, bounds):  # type: ignore[no-untyped-def]
-    """Copy the boxes into blocks; empty places hold a box that touches nothing."""
-    data[:, _X1 : _Y1 + 1] = np.inf
-    data[:, _X2 : _Y2 + 1] = -np.inf
-    data[:, _AREA:] = 0
-    bounds[:, :2] = np.inf
-    bounds[:, 2:] = -np.inf
+def _fill_blocks(boxes, scores, placed, geometry, values, rows, bounds):  # type: ignore[no-untyped-def]
+    """Copy boxes into blocks; the number of blocks. Empty places touch nothing and are dead."""
+    n_blocks = (len(placed) + BLOCK - 1) // BLOCK
+    geometry[:n_blocks, :_X2] = np.inf
+    geometry[:n_blocks, _X2:_AREA] = -np.inf
+    geometry[:n_blocks, _AREA] = 0
+    values[:n_blocks] = -1
+    bounds[:, :n_blocks] = geometry[:n_blocks, :_AREA, 0].T
     for i in range(len(placed)):
         block, place, row = i // BLOCK, i % BLOCK, placed[i]
         x1, y1, x2, y2 = boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3]
-        data[block, _X1, place], data[block, _Y1, place] = x1, y1
-        data[block, _X2, place], data[block, _Y2, place] = x2, y2
-        data[block, _AREA, place] = max(x2 - x1, 0) * max(y2 - y1, 0)
-        data[block, _SCORE, place] = scores[row]
+        geometry[block, _X1, place], geometry[block, _Y1, place] = x1, y1
+        geometry[block, _X2, place], geometry[block, _Y2, place] = x2, y2
+        geometry[block, _AREA, place] = max(x2 - x1, 0) * max(y2 - y1, 0)
+        values[block, place] = scores[i]
         rows[block, place] = row
-        counts[block] = place + 1
-        bounds[block, 0], bounds[block, 1] = min(bounds[block, 0], x1), min(bounds[block, 1], y1)
-        bounds[block, 2], bounds[block, 3] = max(bounds[block, 2], x2), max(bounds[block, 3], y2)
+        bounds[0, block], bounds[1, block] = min(bounds[0, block], x1), min(bounds[1, block], y1)
+        bounds[2, block], bounds[3, block] = max(bounds[2, block], x2), max(bounds[3, block], y2)
+    return n_blocks
 
 
 @compiled
-def _decayed(score, shared, union, rule, sigma, iou_threshold, score_threshold):  # type: ignore[no-untyped-def]
-    """The score of a box after an overlapping pick; negative once the box is gone."""
-    overlap = np.float64(shared) / np.float64(union)
-    if rule == 0:
-        score = np.float32(score * np.exp(-overlap * overlap / sigma))
-    elif overlap > iou_threshold:
-        if rule == 2:
-            return np.float32(-1)
-        score = np.float32(score * (1 - overlap))
-    return score if score >= score_threshold else np.float32(-1)
+def _overlap(geometry, block, j, pick):  # type: ignore[no-untyped-def]
+    """IoU of a pick with one place. Without branches, so that the loops below run in vector registers."""
+    x1, y1, x2, y2, own, zero, tiny = pick
+    left, right = max(geometry[block, _X1, j], x1), min(geometry[block, _X2, j], x2)
+    top, bottom = max(geometry[block, _Y1, j], y1), min(geometry[block, _Y2, j], y2)
+    shared = max(right - left, zero) * max(bottom - top, zero)
+    return np.float32(shared / max(geometry[block, _AREA, j] + own - shared, tiny))
 
 
 @compiled
-def _best_of(block_data, count):  # type: ignore[no-untyped-def]
-    """Place of the best score of a block, the first of equals (the lowest row); -1 in an empty block."""
-    best, place = np.float32(-1), -1
-    for j in range(count):
-        if block_data[_SCORE, j] > best:
-            best, place = np.float32(block_data[_SCORE, j]), j
+def _lower_gaussian(geometry, scores, block, pick, rate, threshold):  # type: ignore[no-untyped-def]
+    """Scores of a block times 2^(rate * IoU^2); below the threshold they become -1."""
+    for j in range(BLOCK):
+        overlap = _overlap(geometry, block, j, pick)
+        exponent = max(rate * overlap * overlap, _LEAST_EXPONENT)
+        whole = np.int32(exponent)
+        scale = np.int32((whole + 127) << 23).view(np.float32)  # 2^whole, by the bits of a float32
+        score = scores[block, j] * (scale * _power_of_two(exponent - np.float32(whole)))
+        scores[block, j] = -_ONE if (score < threshold) & (overlap > _ZERO) else score
+
+
+@compiled
+def _lower_linear(geometry, scores, block, pick, limit, threshold):  # type: ignore[no-untyped-def]
+    """Scores of a block times (1 - IoU) where IoU > limit; below the threshold they become -1."""
+    for j in range(BLOCK):
+        overlap = _overlap(geometry, block, j, pick)
+        score = scores[block, j] * (_ONE - overlap if overlap > limit else _ONE)
+        scores[block, j] = -_ONE if (score < threshold) & (overlap > _ZERO) else score
+
+
+@compiled
+def _drop_hard(geometry, scores, block, pick, limit, threshold):  # type: ignore[no-untyped-def]
+    """Scores of a block become -1 where IoU > limit, and where any overlap meets a score below the threshold."""
+    for j in range(BLOCK):
+        overlap = _overlap(geometry, block, j, pick)
+        score = scores[block, j]
+        dies = (overlap > limit) | ((score < threshold) & (overlap > _ZERO))
+        scores[block, j] = -_ONE if dies else score
+
+
+@compiled
+def _best_bits(bits, block):  # type: ignore[no-untyped-def]
+    """The bits of a block's best score. Bits of floats >= 0 order like the floats; those of dead boxes are negative."""
+    best = np.int32(-1)
+    for j in range(BLOCK):
+        best = max(best, bits[block, j])
+    return best
+
+
+@compiled
+def _place_of(bits, rows, block, score_bits):  # type: ignore[no-untyped-def]
+    """The place of a block with that score; of several, the one with the lowest row."""
+    place = -1
+    for j in range(BLOCK):
+        if bits[block, j] == score_bits and (place < 0 or rows[block, j] < rows[block, place]):
+            place = j
     return place
 
 
 @compiled
-def _touch_block(block_data, rows, count, pick, picked_place, rule, sigma, iou_threshold, score_threshold):  # type: ignore[no-untyped-def]
-    """Lower the scores that the pick overlaps and take out what is gone; the new count, or -1 for no change."""
-    x1, y1, x2, y2, own = pick
-    hits = 0
-    for j in range(BLOCK):
-        left, right = max(block_data[_X1, j], x1), min(block_data[_X2, j], x2)
-        top, bottom = max(block_data[_Y1, j], y1), min(block_data[_Y2, j], y2)
-        shared = max(right - left, 0) * max(bottom - top, 0)
-        block_data[_SHARED, j] = shared
-        hits += shared > 0
-    if hits == 0 and picked_place < 0:
-        return -1
-    kept = 0
-    for j in range(count):
-        score = np.float32(block_data[_SCORE, j])
-        shared = block_data[_SHARED, j]
-        if j == picked_place:
-            continue
-        if shared > 0:
-            union = block_data[_AREA, j] + own - shared
-            score = _decayed(score, shared, union, rule, sigma, iou_threshold, score_threshold)
-            if score < 0:
-                continue
-        if kept != j:
-            for column in range(_SCORE):
-                block_data[column, kept] = block_data[column, j]
-            rows[kept] = rows[j]
-        block_data[_SCORE, kept] = score
-        kept += 1
-    for j in range(kept, count):
-        block_data[_X1, j] = np.inf
-        block_data[_X2, j] = -np.inf
-    return kept
+def _best_block(best_of, n_blocks, bits, rows):  # type: ignore[no-untyped-def]
+    """The block with the best score; of several, the one with the lowest row. -1 if all are dead."""
+    best = np.int32(-1)
+    for block in range(n_blocks):
+        best = max(best, best_of[block])
+    chosen = -1
+    if best >= 0:
+        for block in range(n_blocks):
+            if best_of[block] == best and (
+                chosen < 0
+                or rows[block, _place_of(bits, rows, block, best)] < rows[chosen, _place_of(bits, rows, chosen, best)]
+            ):
+                chosen = block
+    return chosen
+
+
+@compiled
+def _alive(values, bits, rows, n_blocks, placed, scores):  # type: ignore[no-untyped-def]
+    """Rows and scores of the boxes still in the running, as ``_fill_blocks`` takes them; how many."""
+    n = 0
+    for block in range(n_blocks):
+        for j in range(BLOCK):
+            if bits[block, j] >= 0:
+                placed[n], scores[n] = rows[block, j], values[block, j]
+                n += 1
+    return n
 
 
 @compiled
 def _suppress_group(  # type: ignore[no-untyped-def]
-    boxes, scores, group_rows, rule, sigma, iou_threshold, score_threshold, most, out_rows, out_scores
+    boxes, all_scores, group_rows, rule, sigma, iou_threshold, score_threshold, most, out_rows, out_scores
 ):
     """Write the picks of one group, best first, at the head of the two outputs."""
-    n_blocks = (len(group_rows) + BLOCK - 1) // BLOCK
-    data = np.empty((n_blocks, 7, BLOCK), boxes.dtype)
-    rows = np.empty((n_blocks, BLOCK), np.int64)
-    counts = np.zeros(n_blocks, np.int64)
-    bounds = np.empty((n_blocks, 4), boxes.dtype)
-    _fill_blocks(boxes, scores, _by_size_and_place(boxes, group_rows), data, rows, counts, bounds)
-    place_of, score_of = np.empty(n_blocks, np.int64), np.empty(n_blocks, np.float32)
-    best = 0
-    for block in range(n_blocks):
-        place_of[block] = _best_of(data[block], counts[block])
-        score_of[block] = data[block, _SCORE, place_of[block]]
-        if score_of[block] > score_of[best] or (
-            score_of[block] == score_of[best] and rows[block, place_of[block]] < rows[best, place_of[best]]
-        ):
-            best = block
-    for n_picks in range(min(most, len(group_rows))):
-        place = place_of[best]
-        out_rows[n_picks], out_scores[n_picks] = rows[best, place], score_of[best]
-        x1, y1 = data[best, _X1, place], data[best, _Y1, place]
-        x2, y2 = data[best, _X2, place], data[best, _Y2, place]
-        pick = (x1, y1, x2, y2, data[best, _AREA, place])
-        following, following_score = -1, np.float32(-1)
+    most = min(most, len(group_rows))
+    capacity = (len(group_rows) + BLOCK - 1) // BLOCK
+    geometry = np.empty((capacity, 5, BLOCK), boxes.dtype)
+    values = np.empty((capacity, BLOCK), np.float32)
+    bits = values.view(np.int32)
+    rows = np.empty((capacity, BLOCK), np.int64)
+    bounds = np.empty((4, capacity), boxes.dtype)
+    best_of = np.empty(capacity, np.int32)
+    touched = np.empty(capacity, np.int64)
+    placed = by_size_and_place(boxes, group_rows)
+    scores = all_scores[placed] + _ZERO  # -0.0 becomes 0.0
+    zero, tiny = boxes.dtype.type(0), boxes.dtype.type(1e-30)
+    rate, limit = np.float32(max(-1.4426950408889634 / sigma, -1e30)), np.float32(iou_threshold)
+    threshold = np.float32(score_threshold)
+    alive = len(placed)
+    picks = 0
+    while picks < most and alive > 0:
+        n_blocks = _fill_blocks(boxes, scores, placed[:alive], geometry, values, rows, bounds)
         for block in range(n_blocks):
-            mine = block == best
-            if mine or (
-                bounds[block, 0] < x2 and bounds[block, 2] > x1 and bounds[block, 1] < y2 and bounds[block, 3] > y1
-            ):
-                count = _touch_block(
-                    data[block], rows[block], counts[block], pick, place if mine else -1,
-                    rule, sigma, iou_threshold, score_threshold,
-                )  # fmt: skip
-                if count >= 0:
-                    counts[block] = count
-                    place_of[block] = _best_of(data[block], count)
-                    if count > 0:
-                        score_of[block] = data[block, _SCORE, place_of[block]]
-                    else:
-                        score_of[block] = -1
-                        bounds[block, 0] = np.inf
-            if score_of[block] > following_score or (
-                score_of[block] == following_score
-                and following >= 0
-                and rows[block, place_of[block]] < rows[following, place_of[following]]
-            ):
-                following, following_score = block, score_of[block]
-        if following < 0:
-            return
-        best = following
+            best_of[block] = _best_bits(bits, block)
+        until = min(most, picks + max(alive // 3, BLOCK))
+        while picks < until:
+            best = _best_block(best_of, n_blocks, bits, rows)
+            if best < 0:
+                return
+            place = _place_of(bits, rows, best, best_of[best])
+            out_rows[picks], out_scores[picks] = rows[best, place], values[best, place]
+            picks += 1
+            values[best, place] = -1
+            x1, y1 = geometry[best, _X1, place], geometry[best, _Y1, place]
+            x2, y2 = geometry[best, _X2, place], geometry[best, _Y2, place]
+            pick = (x1, y1, x2, y2, geometry[best, _AREA, place], zero, tiny)
+            n_touched = 0
+            for block in range(n_blocks):
+                near = (
+                    (bounds[0, block] < x2)
+                    & (bounds[2, block] > x1)
+                    & (bounds[1, block] < y2)
+                    & (bounds[3, block] > y1)
+                )
+                touched[n_touched] = block
+                n_touched += near & (best_of[block] >= 0) | (block == best)
+            for i in range(n_touched):
+                block = touched[i]
+                if rule == SOFT_GAUSSIAN:
+                    _lower_gaussian(geometry, values, block, pick, rate, threshold)
+                elif rule == SOFT_LINEAR:
+                    _lower_linear(geometry, values, block, pick, limit, threshold)
+                else:
+                    _drop_hard(geometry, values, block, pick, limit, threshold)
+                best_of[block] = _best_bits(bits, block)
+        alive = _alive(values, bits, rows, n_blocks, placed, scores)
 
 
 @compiled
@@ -245,19 +243,8 @@ def suppress_groups(
     """
     out_rows = np.full(len(order), -1, dtype=np.int64)
     out_scores = np.empty(len(order), dtype=np.float32)
-    fixed: tuple[Any, ...] = (
-        starts,
-        order,
-        boxes_xyxy,
-        scores,
-        rule,
-        sigma,
-        iou_threshold,
-        score_threshold,
-        most,
-        out_rows,
-        out_scores,
-    )
+    settings = rule, sigma, iou_threshold, score_threshold, most
+    fixed: tuple[Any, ...] = starts, order, boxes_xyxy, scores, *settings, out_rows, out_scores
     n_groups, n_threads = len(starts) - 1, numba.get_num_threads()
     if len(order) < _SERIAL_ROWS or n_threads == 1 or n_groups == 1:
         _suppress_run(0, n_groups, *fixed)
