@@ -154,12 +154,13 @@ class _Found:
         self, group: list[Picture], sizes_wh: list[tuple[int, int]], pyramid: Pyramid, config: MergeConfig
     ) -> Iterator[PictureDetections]:
         """One merged result an image."""
-        counts = [len(scores) for _, scores, _ in self.columns]
-        image = np.repeat([window.image for window in self.windows], counts)
-        level = np.repeat([window.level for window in self.windows], counts).astype(np.int16)
-        order = np.argsort(image, kind="stable")
-        image, level = image[order], level[order]
-        boxes, scores, labels = (np.concatenate(column)[order] for column in zip(*self.columns, strict=True))
+        # By image, level and place, and not as batches came: equal scores must not depend on the batching.
+        order = sorted(range(len(self.windows)), key=self.windows.__getitem__)
+        windows, columns = [self.windows[k] for k in order], [self.columns[k] for k in order]
+        counts = [len(scores) for _, scores, _ in columns]
+        image = np.repeat([window.image for window in windows], counts)
+        level = np.repeat([window.level for window in windows], counts).astype(np.int16)
+        boxes, scores, labels = (np.concatenate(column) for column in zip(*columns, strict=True))
         limits = np.tile(np.asarray(sizes_wh, dtype=np.float64), (1, 2))[image]
         boxes = np.clip(boxes, 0, limits).astype(np.float32)
         offsets = np.searchsorted(image, np.arange(len(group) + 1))
