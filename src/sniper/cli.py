@@ -3,12 +3,13 @@
 A ``SniperError`` becomes one sentence on standard error and exit code 2; Ctrl-C exits with 130.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -67,21 +68,23 @@ def train(
 ) -> None:
     """Train a detector on chips."""
     from sniper.pipeline import train as run
-    from sniper.recipe import Recipe
 
     if (recipe is None) == (resume is None):
         raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
     overrides = [*(set_ or [])]
-    overrides += [f"data.train={data}"] if data else []
-    overrides += [f"data.evaluate={val}"] if val else []
+    # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
+    overrides += [f"data.train={json.dumps(data, ensure_ascii=False)}"] if data else []
+    overrides += [f"data.evaluate={json.dumps(val, ensure_ascii=False)}"] if val else []
     overrides += [f"loader.on_bad_image={_bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
-    source = str(resume / "recipe.yaml") if resume else recipe
-    done = run(Recipe.load(str(source), overrides), name=name, root=root, resume=resume)
+    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume)
     if done.evaluation is not None:
         _show_result(done.evaluation.result)
+    _show_skipped(done.skipped)
     state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
     out.print(
-        f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}", highlight=False
+        f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -97,18 +100,19 @@ def evaluate(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Measure a checkpoint on a dataset by the COCO protocol."""
-    from sniper.data.source import load_dataset
     from sniper.pipeline import evaluate as run
     from sniper.pipeline import load_model
+    from sniper.pipeline.evaluate import table_for
 
+    bad = _bad_image(on_bad_image)
     model = load_model(checkpoint, device=device)
-    table = load_dataset(data, split=split, classes=model.class_names)
+    table = table_for(model.class_names, data, split, on_bad_image=bad)
     folder = output or _numbered(Path("runs/evaluate"), "evaluate")
     with _progress("images", len(table)) as tick:
-        done = run(model, table, output=folder, on_bad_image=_bad_image(on_bad_image), tick=tick)  # type: ignore[arg-type]
+        done = run(model, table, output=folder, on_bad_image=bad, tick=tick)
     _show_result(done.result)
     _show_skipped(done.skipped)
-    out.print(f"{len(table) / done.seconds:.2f} images/s, results: {folder}", highlight=False)
+    out.print(f"{done.result.images / done.seconds:.2f} images/s, results: {folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -129,9 +133,16 @@ def predict(
     from sniper.pipeline import predict as run
     from sniper.pipeline.sources import expand, is_video, video_facts
 
+    bad = _bad_image(on_bad_image)
     paths = expand(sources)
-    total = sum(video_facts(path).frames if is_video(path) else 1 for path in paths)
     model = load_model(checkpoint, device=device)
+    total = 0
+    for path in paths:
+        try:
+            total += video_facts(path).frames if is_video(path) else 1
+        except DataError:
+            if bad == "stop":
+                raise
     folder = output or _numbered(Path("runs/predict"), "predict")
     with _progress("images", total) as tick:
         done = run(
@@ -141,12 +152,12 @@ def predict(
             min_score=min_score,
             draw_min_score=draw_min_score,
             draw=draw,
-            on_bad_image=_bad_image(on_bad_image),  # type: ignore[arg-type]
+            on_bad_image=bad,
             tick=tick,
         )
     _show_skipped(done.skipped)
     found = sum(len(item.scores) for item in done.items)
-    out.print(f"{found} detections in {len(done.items)} images, results: {folder}", highlight=False)
+    out.print(f"{found} detections in {len(done.items)} images, results: {folder}", highlight=False, soft_wrap=True)
 
 
 @chips_app.command("stats")
@@ -216,10 +227,12 @@ def models() -> None:
     )
 
 
-def _bad_image(value: str) -> str:
-    if value not in ("stop", "skip"):
-        raise DataError(f"--on-bad-image takes stop or skip, got {value!r}")
-    return value
+def _bad_image(value: str) -> Literal["stop", "skip"]:
+    if value == "stop":
+        return "stop"
+    if value == "skip":
+        return "skip"
+    raise RecipeError(f"--on-bad-image takes stop or skip, got {value!r}")
 
 
 def _numbered(parent: Path, stem: str) -> Path:
@@ -265,8 +278,10 @@ def _show_result(result: object) -> None:
 
 
 def _show_skipped(skipped: list[tuple[str, str]]) -> None:
-    for name, reason in skipped:
-        err.print(f"skipped {name}: {reason}", markup=False, highlight=False)
+    if skipped:
+        err.print(f"skipped {len(skipped)} files that cannot be read:", markup=False, highlight=False)
+    for _, reason in skipped:  # which names the file
+        err.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -45,9 +45,11 @@ class Coverage:
     chip_px: int
     levels: tuple[LevelStats, ...]
     valid_in: tuple[float, float, float]  # share of the objects valid at no level, at one, at several
-    missed: NDArray[np.float64]  # sqrt(area) of objects of 2 px and more that are valid nowhere, original px
+    missed: NDArray[np.float64]  # sqrt(area) of objects of 2 px and more that are valid nowhere, thin ones first
     chips: dict[str, int]  # by kind, first epoch
     pixels: dict[str, float]  # per epoch, by way of looking at the dataset
+    thin: int  # of the missed, those with a shorter side below ``min_side_px``
+    min_side_px: float  # original px
 
     @property
     def covered(self) -> float:
@@ -106,11 +108,18 @@ class Coverage:
     def warnings(self) -> list[str]:
         """One sentence for each thing that should be changed, with the change."""
         found = []
-        if self._countable and 1 - self.covered > TOO_MANY_MISSED:
-            low, high = np.quantile(self.missed, [0.05, 0.95])
+        thin = self.thin / max(self._countable, 1)
+        unfit = 1 - self.covered - thin
+        if unfit > TOO_MANY_MISSED:
+            low, high = np.quantile(self.missed[self.thin :], [0.05, 0.95])
             found.append(
-                f"{1 - self.covered:.1%} of the objects (sizes {low:.0f} to {high:.0f} px) are valid at no level and will never "
-                "be learned: set pyramid.levels to auto, or widen train_range_px of the level that zooms them to 30-250 px"
+                f"{unfit:.1%} of the objects (sizes {low:.0f} to {high:.0f} px) are valid at no level and never "
+                "learned: set pyramid.levels to auto, or widen train_range_px of the level that zooms them to 30-250 px"
+            )
+        if thin > TOO_MANY_MISSED:
+            found.append(
+                f"{thin:.1%} of the objects have a side below {self.min_side_px:g} px and are never learned: lower "
+                "chips.min_side_px, if they are no mistakes"
             )
         return found
 
@@ -120,8 +129,11 @@ def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, se
     zooms = Zooms.of(table.sizes_wh, pyramid)
     learnable = ~table.crowd
     valid = valid_objects(table, zooms, config.size_rule(pyramid.chip_px))[learnable]
-    sizes = sqrt_area(table.boxes_xyxy[learnable].astype(np.float64))
+    boxes = table.boxes_xyxy[learnable].astype(np.float64)
+    sizes = sqrt_area(boxes)
+    thin = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) < config.min_side_px
     count = valid.sum(axis=1)
+    missed = (count == 0) & (sizes >= SMALLEST_PX)
     objects = len(count)
     chips = mine(table, pyramid, config, seed=seed, epoch=0)
     positive = chips.kind == ChipKind.POSITIVE
@@ -140,9 +152,11 @@ def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, se
             )
         ),
         valid_in=tuple(float(part.sum() / max(objects, 1)) for part in (count == 0, count == 1, count > 1)),  # type: ignore[arg-type]
-        missed=sizes[(count == 0) & (sizes >= SMALLEST_PX)],
+        missed=np.concatenate([sizes[missed & thin], sizes[missed & ~thin]]),
         chips={kind.name.lower(): int((chips.kind == kind).sum()) for kind in ChipKind if (chips.kind == kind).any()},
         pixels=_pixels(table, pyramid, zooms, chips),
+        thin=int((missed & thin).sum()),
+        min_side_px=config.min_side_px,
     )
 
 

@@ -1,5 +1,6 @@
 """``sniper demo``: the whole of it on packaged aerial photos, offline, in a few minutes, with a page to look at."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,13 +52,13 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> P
         StorageError: ``output`` holds something already, or cannot be written.
     """
     folder = Path(output)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{folder} exists and is not empty; choose another folder with --output, or remove it")
     started = time.perf_counter()
     data = demo_data()
     table = load_dataset(data.train)
     heldout = load_dataset(data.heldout, classes=table.class_names)
-    settings = [f"model.weights={imagenet_mobilenet_v2()}", f"train.minutes={minutes}"]
+    settings = [f"model.weights={json.dumps(str(imagenet_mobilenet_v2()))}", f"train.minutes={minutes}"]
     recipe, pyramid = resolve_pyramid(Recipe.load("demo", settings), table)
     source = ChipSource(table, pyramid, recipe)
     stats = coverage(table, pyramid, recipe.chips, seed=recipe.train.seed)
@@ -81,8 +82,8 @@ def _page(told: _Told) -> Report:
     own = stats.pixels["chips"]
     report = Report(
         "Tree crowns, from chips",
-        lead="What sniper did on this machine in the last minutes: it looked at four aerial photos, chose what to learn from, "
-        "trained a detector and tried it on a photo taken 13 km away.",
+        lead="What sniper did on this machine in the last minutes: it looked at aerial photos, chose what to learn "
+        "from, trained a detector and tried it on a photo taken 13 km away.",
     )
     report.numbers(
         [
@@ -108,8 +109,8 @@ def _chips(report: Report, told: _Told) -> Report:
     levels = told.stats.levels
     report.heading("What training looks at")
     report.paragraph(
-        "Each level zooms the photo and learns the crowns that are then of a good size. Chips cover these crowns and leave the "
-        "meadow out; they are drawn anew every epoch."
+        "Each level zooms the photo and learns the crowns that are then of a good size. Chips cover these crowns and "
+        "leave the meadow out; they are drawn anew every epoch."
     )
     report.figure(
         "chips.jpg",

@@ -25,7 +25,8 @@ def chip_stats(
 ) -> Coverage:
     """The coverage report of a dataset under a recipe.
 
-    ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid ranges.
+    ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid
+    ranges.
     """
     recipe, table = _recipe(recipe), _table(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sniper.data.source import load_dataset
+from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.errors import DataError
 from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco
 from sniper.files import write_bytes, write_text
 from sniper.inference.pyramid import InferenceConfig, PictureDetections, detect_images
@@ -44,21 +45,27 @@ def detect_table(
     on_bad_image: BadImage = "stop",
     tick: Tick | None = None,
 ) -> tuple[DetectionTable, float, list[tuple[str, str]]]:
-    """Detections of a dataset's images, canvas pixels an image, and the files skipped."""
+    """Detections of a dataset's images, canvas pixels an image, and the files skipped, which are not in the result.
+
+    Raises:
+        DataError: an image cannot be read and ``on_bad_image`` is ``stop``, or none can.
+    """
     skipped = Skipped()
     found: list[PictureDetections] = []
     for one in detect_images(detector, table_pictures(table, skipped, on_bad_image), pyramid, config, device=device):  # type: ignore[arg-type]
         found.append(one)
         if tick:
             tick(1)
+    if not found:
+        raise DataError(f"none of {len(table)} images can be read; the first: {skipped.files[0][1]}")
     counts = [len(one.scores) for one in found]
     columns = DetectionTable.from_arrays(
-        image_row=np.repeat([one.key for one in found], counts).astype(np.int64),
+        image_row=np.repeat(np.arange(len(found)), counts),
         boxes_xyxy=_joined([one.boxes_xyxy for one in found], (0, 4), np.float32),
         scores=_joined([one.scores for one in found], (0,), np.float32),
         labels=_joined([one.labels for one in found], (0,), np.int32),
         levels=_joined([one.levels for one in found], (0,), np.int16),
-        image_ids=table.image_ids,
+        image_ids=table.image_ids[[one.key for one in found]],
     )
     pixels = sum(one.pixels_processed for one in found) / max(len(found), 1)
     return columns, pixels, skipped.files
@@ -112,7 +119,7 @@ def evaluate(
         tick: called with the number of images done, for progress.
     """
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
-    table = data if isinstance(data, AnnotationTable) else load_dataset(data, split, classes=model.class_names)
+    table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     done = evaluate_table(
         model.detector,
         table,
@@ -126,6 +133,29 @@ def evaluate(
     if output is not None:
         save_evaluation(done, table, output)
     return done
+
+
+def table_for(
+    class_names: tuple[str, ...],
+    data: Path | str | AnnotationTable,
+    split: str | None = None,
+    *,
+    on_bad_image: BadImage = "stop",
+    format: Format | None = None,
+    image_root: str | None = None,
+) -> AnnotationTable:
+    """A dataset as a detector of these classes sees it: its labels; classes the data lack have no objects."""
+    if isinstance(data, AnnotationTable):
+        return data if data.class_names == class_names else data.with_classes(class_names, missing="allow")
+    return load_dataset(
+        data,
+        split,
+        format=format,
+        image_root=image_root,
+        classes=class_names,
+        missing_classes="allow",
+        skip_bad_images=on_bad_image == "skip",
+    )
 
 
 def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str) -> None:

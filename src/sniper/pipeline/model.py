@@ -10,20 +10,29 @@ from torch import nn
 from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper import build_sniper
-from sniper.errors import CheckpointError
+from sniper.errors import CheckpointError, RecipeError
 from sniper.recipe import Recipe
 from sniper.scales import Pyramid, derive_pyramid
-from sniper.training.checkpoint import load_detector_weights, load_weights
+from sniper.training.checkpoint import load_into, load_weights
 
 ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
 COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes the first GPU, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of that name; ``auto`` takes the first GPU, else the CPU.
+
+    Raises:
+        RecipeError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RecipeError(f"device {name!r} cannot be used here; choose auto, cpu, or cuda:0 with a GPU") from error
+    return device
 
 
 def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyramid]:
@@ -72,8 +81,8 @@ class Model:
     def pyramid(self) -> Pyramid:
         """Levels, ranges and chip size that it was trained with."""
         levels, chip_px = self.recipe.pyramid.levels, self.recipe.pyramid.chip_px
-        if levels == "auto" or chip_px == "auto":
-            raise CheckpointError("the recipe inside this checkpoint has no levels; it was not written by training")
+        assert levels != "auto"
+        assert chip_px != "auto"
         return Pyramid(levels=levels, chip_px=chip_px)
 
 
@@ -90,18 +99,18 @@ def load_model(
 
     Raises:
         CheckpointError: missing, damaged, not written by sniper, or for another detector.
+        RecipeError: there is no such device, or ``detector`` is none.
     """
-    path = checkpoint_file(checkpoint)
-    meta = load_weights(path).meta
+    place, path = pick_device(device), checkpoint_file(checkpoint)
+    weights, meta = load_weights(path)
     settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
+    if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
+        raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
     if detector is None:
-        # Its weights are about to be loaded: do not look for the ones it started from.
-        blank = settings.model.model_copy(update={"weights": None})
-        detector = build_sniper(blank, len(meta.class_names))
-    if not isinstance(detector, Detector):
-        raise CheckpointError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
-    load_detector_weights(detector, path)
-    place = pick_device(device)
+        detector = build_sniper(settings.model, len(meta.class_names), pretrained=False)
+    elif not isinstance(detector, Detector):
+        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
+    load_into(detector, weights, path)
     detector = detector.to(place).eval()
     return Model(detector, settings, tuple(meta.class_names), tuple(meta.class_ids), place)
 

@@ -1,7 +1,7 @@
 """Detect in images, folders and videos; write results as JSON and as pictures."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sniper.data.images import read_image
+from sniper.errors import DataError, StorageError
 from sniper.files import replacing, write_text
 from sniper.inference.pyramid import Picture, PictureDetections, detect_images
 from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.sources import BadImage, Skipped, expand, file_pictures, is_video, video_facts, video_pictures
+from sniper.pipeline.sources import (
+    BadImage,
+    Skipped,
+    Video,
+    distinct_stems,
+    expand,
+    file_pictures,
+    is_video,
+    video_facts,
+    video_pictures,
+)
 from sniper.report.draw import draw_detections
 from sniper.report.layout import save_picture
 
@@ -81,25 +92,35 @@ def predict(
         draw: whether to draw at all.
         detector: your own detector, for a checkpoint of it.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
-        on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
+        on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         tick: called with the number of images or frames done.
+
+    Raises:
+        DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.
+        StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
     """
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
     paths = expand([sources] if isinstance(sources, str | Path) else sources)
     folder = Path(output) if output is not None else None
+    drawn = _drawn_files(paths, folder) if folder and draw else {}
     skipped = Skipped()
     items: list[Prediction] = []
 
     images = [path for path in paths if not is_video(path)]
-    names = _drawn_names(images)
     for one in _detect(model, file_pictures(images, skipped, on_bad_image)):
-        items.append(_prediction(model, images[one.key], None, one, min_score))
-        if folder and draw:
-            save_picture(folder / names[one.key], _drawn(read_image(images[one.key]), items[-1], draw_min_score))
+        path = images[one.key]
+        items.append(_prediction(model, path, None, one, min_score))
+        if drawn:
+            save_picture(drawn[path], _drawn(read_image(path), items[-1], draw_min_score))
         if tick:
             tick(1)
     for path in filter(is_video, paths):
-        items.extend(_predict_video(model, path, folder if draw else None, min_score, draw_min_score, tick))
+        try:
+            facts = video_facts(path)
+        except DataError as error:
+            skipped.handle(str(path), error, on_bad_image)
+        else:
+            items.extend(_predict_video(model, facts, drawn.get(path), min_score, draw_min_score, tick))
     if folder:
         write_text(folder / "predictions.json", json.dumps([item.as_dict() for item in items], indent=1))
     return Predictions(items, skipped.files)
@@ -118,47 +139,51 @@ def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float) -> NDA
     return draw_detections(pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score)
 
 
-def _drawn_names(paths: list[Path]) -> list[str]:
-    """File names for the drawn images: the image's own, numbered where folders repeat a name."""
-    used: dict[str, int] = {}
-    names = []
-    for path in paths:
-        seen = used[path.stem] = used.get(path.stem, 0) + 1
-        names.append(f"{path.stem}.jpg" if seen == 1 else f"{path.stem}-{seen}.jpg")
-    return names
+def _drawn_files(paths: list[Path], folder: Path) -> dict[Path, Path]:
+    """Where each image and video is drawn; never onto one of them."""
+    stems = dict(zip(paths, distinct_stems(paths), strict=True))
+    files = {path: folder / f"{stem}{'.mp4' if is_video(path) else '.jpg'}" for path, stem in stems.items()}
+    sources = {path.resolve() for path in paths}
+    for path, file in files.items():
+        if file.resolve() in sources:
+            raise StorageError(
+                f"the drawing of {path} would replace the source {file}; choose another folder, or do not draw"
+            )
+    return files
 
 
 def _predict_video(
-    model: Model, path: Path, folder: Path | None, min_score: float, draw_min_score: float, tick: Tick | None
+    model: Model, video: Video, output: Path | None, min_score: float, draw_min_score: float, tick: Tick | None
 ) -> list[Prediction]:
-    """Every frame of a video; the drawn video beside the results."""
-    facts = video_facts(path)
-    frames: dict[int, NDArray[np.uint8]] = {}
+    """Every frame of a video; drawn into the file ``output``, if any."""
+    frames: dict[int, NDArray[np.uint8]] = {}  # read, and not yet drawn
 
     def kept() -> Iterable[Picture]:
-        for picture in video_pictures(facts):
-            if folder:
+        for picture in video_pictures(video):
+            if output:
                 frames[picture.key] = picture.pixels
             yield picture
 
-    items: list[Prediction] = []
-    if not folder:
+    def found() -> Iterator[Prediction]:
         for one in _detect(model, kept()):
-            items.append(_prediction(model, path, one.key, one, min_score))
+            yield _prediction(model, video.path, one.key, one, min_score)
             if tick:
                 tick(1)
-        return items
-    with replacing(folder / f"{path.stem}.mp4") as partial:
+
+    if output is None:
+        return list(found())
+    items = []
+    with replacing(output) as partial:
         # OpenCV chooses the container by the suffix, which the temporary name does not have.
-        written = partial.with_suffix(".mp4")
-        writer = cv2.VideoWriter(str(written), cv2.VideoWriter.fourcc(*"mp4v"), facts.fps, facts.size_wh)
+        written = partial.with_suffix(output.suffix)
+        writer = cv2.VideoWriter(str(written), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size_wh)
         try:
-            for one in _detect(model, kept()):
-                items.append(_prediction(model, path, one.key, one, min_score))
-                drawn = _drawn(frames.pop(one.key), items[-1], draw_min_score)
+            if not writer.isOpened():
+                raise StorageError(f"cannot write {output}: OpenCV has no MPEG-4 writer here, or the disk is full")
+            for number, item in enumerate(found()):
+                drawn = _drawn(frames.pop(number), item, draw_min_score)
                 writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
-                if tick:
-                    tick(1)
+                items.append(item)
             writer.release()
             written.replace(partial)
         finally:

@@ -68,6 +68,20 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
+def distinct_stems(paths: Iterable[Path]) -> list[str]:
+    """A name for what is made of each file: its own without the suffix, numbered where folders repeat one."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, number = path.stem, 1
+        while name.lower() in taken:  # some file systems take a.jpg and A.jpg for one
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
 def is_video(path: Path) -> bool:
     """Whether a path is read as a video, by its suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
@@ -121,7 +135,7 @@ class Video:
 
     path: Path
     size_wh: tuple[int, int]
-    frames: int
+    frames: int  # as the file says; not always true
     fps: float
 
 
@@ -133,12 +147,14 @@ def video_facts(path: Path) -> Video:
     """
     capture = cv2.VideoCapture(str(path))
     try:
-        size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if not capture.isOpened() or min(size) < 1:
+        # Sizes from the first frame: what the header says may be turned, or there may be no frame at all.
+        readable, frame = capture.read() if capture.isOpened() else (False, None)
+        if not readable or frame is None:
             raise DataError(
                 f"{path}: cannot be opened as a video; expected a file that OpenCV reads, such as MP4 (H.264)"
             )
-        return Video(path, size, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or 25.0)
+        frames, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        return Video(path, (frame.shape[1], frame.shape[0]), max(int(frames), 1), fps if fps > 0 else 25.0)
     finally:
         capture.release()
 

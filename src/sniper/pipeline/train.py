@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper import build_sniper
 from sniper.errors import DataError, RecipeError
-from sniper.files import write_bytes
+from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
-from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
+from sniper.pipeline.model import checkpoint_file, resolve_pyramid
+from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
@@ -45,6 +46,8 @@ class ChipSource:
     table: AnnotationTable
     pyramid: Pyramid
     recipe: Recipe
+    _loaders: list[ChipLoader] = field(default_factory=list, repr=False, compare=False)  # the latest
+    _skipped: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def chips(self, epoch: int) -> ChipTable:
         """What training looks at in an epoch."""
@@ -65,6 +68,17 @@ class ChipSource:
                 f"{self.table.root}: no chips can be cut: none of the {self.table.num_objects} objects is "
                 "valid at any level; see 'sniper chips stats' or set pyramid.levels to auto"
             )
+        self.skipped()
+        self._loaders[:] = [self._loader(chips, epoch, first_batch, rank, world_size)]
+        return self._loaders[0]
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that could not be read so far, with the reason of each."""
+        for loader in self._loaders:
+            self._skipped.update(loader.skipped)
+        return list(self._skipped.items())
+
+    def _loader(self, chips: ChipTable, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
         return ChipLoader(
             self.table,
             chips,
@@ -86,16 +100,16 @@ class TrainedRun:
     result: TrainResult
     recipe: Recipe  # resolved
     evaluation: Evaluation | None  # the last one
+    skipped: list[tuple[str, str]]  # files that could not be read, with the reason, for ``on_bad_image: skip``
 
     @property
     def checkpoint(self) -> Path:
-        """The weights to use: ``best``, else ``last``."""
-        best = self.folder / "best.safetensors"
-        return best if best.is_file() else self.folder / "last.safetensors"
+        """The weights to use: ``best``, else the average, else ``last``."""
+        return checkpoint_file(self.folder)
 
 
 def train(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None = None,
     *,
     overrides: Iterable[str] = (),
     detector: nn.Module | None = None,
@@ -108,38 +122,57 @@ def train(
     """Train a detector on chips.
 
     Args:
-        recipe: a recipe, or a YAML file or shipped name of one.
-        overrides: ``a.b=c`` settings on top of a file or name.
+        recipe: a recipe, or a YAML file or shipped name of one; none: with ``resume``, the one of that run.
+        overrides: ``a.b=c`` settings on top of a file, a name or a run's recipe.
         detector: your own detector (see ``detectors.protocol``); none: the reference detector of ``recipe.model``.
         table: the training data, if already loaded; none: ``recipe.data.train``.
-        evaluation_table: the evaluation data, if already loaded; none: ``recipe.data.evaluate``, if any.
+        evaluation_table: the evaluation data, if already loaded; none: ``recipe.data.evaluate``, if any. Classes that
+            only one of the two has do not matter: those of the training data count.
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
-        resume: a run folder to go on with; its own recipe is used, and ``recipe`` may only lengthen it.
+        resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
+
+    Raises:
+        RecipeError: a setting, or no dataset, or neither a recipe nor a run.
+        DataError: a dataset or an image that cannot be used.
+        CheckpointError: ``resume`` is no run folder, or its state is damaged or another detector's.
+        StorageError: the run folder cannot be written.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe, overrides)
-    train_table = table if table is not None else _load(recipe, "train")
-    if evaluation_table is None and recipe.data.evaluate is not None:
-        evaluation_table = _load(recipe, "evaluate", train_table.class_names)
+    former = RunFolder.open(resume) if resume is not None else None
+    recipe = _recipe(recipe, overrides, former)
+    on_bad_image: BadImage = recipe.loader.on_bad_image
+    train_table = table if table is not None else _train_table(recipe)
+    if evaluation_table is not None:
+        evaluation_table = table_for(train_table.class_names, evaluation_table)
+    elif recipe.data.evaluate is not None:
+        evaluation_table = _evaluation_table(recipe, train_table.class_names)
     recipe, pyramid = resolve_pyramid(recipe, train_table)
     if detector is None:
         detector = build_sniper(recipe.model, len(train_table.class_names))
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
 
-    if resume is None:
-        run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
-    else:
-        run = RunFolder.open(resume)
     source = ChipSource(train_table, pyramid, recipe)
-    on_main(lambda: _preview(source, run.path))
+    if former is None:
+        run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
+        on_main(lambda: _preview(source, run.path))
+    else:
+        run = former
+        on_main(lambda: _tell_changes(run, recipe))
     evaluations: list[Evaluation] = []
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         assert evaluation_table is not None
         device = next(trained.parameters()).device
-        done = evaluate_table(trained, evaluation_table, pyramid, recipe.inference, recipe.evaluation, device=device)
+        done = evaluate_table(
+            trained,
+            evaluation_table,
+            pyramid,
+            recipe.inference,
+            recipe.evaluation,
+            device=device,
+            on_bad_image=on_bad_image,
+        )
         evaluations[:] = [done]
         return done.result.as_dict()
 
@@ -157,43 +190,83 @@ def train(
         resume=resume is not None,
         metadata=metadata,
     )
+    # Not before: a recipe that the state does not fit must not spoil the folder.
+    on_main(lambda: write_text(run.recipe, recipe.to_yaml()) if former else None)
     on_main(lambda: _finish(run.path, evaluations, evaluation_table))
-    return TrainedRun(run.path, result, recipe, evaluations[0] if evaluations else None)
+    skipped = source.skipped() + [file for done in evaluations for file in done.skipped]
+    return TrainedRun(run.path, result, recipe, evaluations[0] if evaluations else None, list(dict.fromkeys(skipped)))
 
 
-def _load(recipe: Recipe, part: str, classes: tuple[str, ...] | None = None) -> AnnotationTable:
-    path = getattr(recipe.data, part)
-    if path is None:
-        raise RecipeError(
-            f"data.{part} is not set: name a dataset, for example --set data.{part}=path/to/instances.json"
-        )
+def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], former: RunFolder | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe is None and former is None:
+        raise RecipeError("training needs a recipe, or a run to resume; 'sniper models' lists the shipped recipes")
+    return Recipe.load(recipe if recipe is not None else former.recipe, overrides)  # type: ignore[union-attr]
+
+
+def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
+    """One line where a run goes on with other chips or another model. The loop tells about its own settings."""
+    before = Recipe.load(run.recipe)
+    parts = ("pyramid", "chips", "sampler", "loader", "augment", "model")
+    changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
+    if changed:
+        log.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
+
+
+def _train_table(recipe: Recipe) -> AnnotationTable:
+    data = recipe.data
+    if data.train is None:
+        raise RecipeError("data.train is not set: name a dataset, for example --data path/to/instances.json")
     return load_dataset(
-        path,
-        split=getattr(recipe.data, f"{part}_split"),
-        format=recipe.data.format,
-        image_root=recipe.data.image_root,
-        classes=classes or recipe.data.classes,
+        data.train,
+        data.train_split,
+        format=data.format,
+        image_root=data.image_root,
+        classes=data.classes,
+        skip_bad_images=recipe.loader.on_bad_image == "skip",
     )
 
 
-def draw_previews(source: ChipSource, rows: NDArray[np.integer], folder: Path, *, epoch: int = 0) -> list[Path]:
+def _evaluation_table(recipe: Recipe, class_names: tuple[str, ...]) -> AnnotationTable:
+    data = recipe.data
+    assert data.evaluate is not None
+    return table_for(
+        class_names,
+        data.evaluate,
+        data.evaluate_split,
+        on_bad_image=recipe.loader.on_bad_image,
+        format=data.format,
+        image_root=data.image_root,
+    )
+
+
+def draw_previews(
+    source: ChipSource, rows: NDArray[np.integer], folder: Path, *, epoch: int = 0, on_bad_image: BadImage = "stop"
+) -> list[Path]:
     """Draw the chips of some images into ``folder``: all levels on the photo, and one panel a level."""
-    chips = source.chips(epoch)
-    written = []
-    for row in map(int, rows):
-        size = tuple(int(side) for side in source.table.sizes_wh[row])
-        pixels = read_image(source.table.image_path(row), size_wh=size, image_id=int(source.table.image_ids[row]))  # type: ignore[arg-type]
-        stem = Path(source.table.file_name(row)).stem
+    chips, table = source.chips(epoch), source.table
+    written, skipped = [], Skipped()
+    stems = distinct_stems(Path(table.file_name(row)) for row in map(int, rows))
+    for row, stem in zip(map(int, rows), stems, strict=True):
+        width, height = table.sizes_wh[row].tolist()
+        path = table.image_path(row)
+        try:
+            pixels = read_image(path, size_wh=(width, height), image_id=int(table.image_ids[row]))
+        except DataError as error:
+            skipped.handle(str(path), error, on_bad_image)
+            continue
         for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
             written.append(folder / f"{stem}-{name}.jpg")
-            save_picture(written[-1], draw(pixels, source.table, row, chips))
+            save_picture(written[-1], draw(pixels, table, row, chips))
     return written
 
 
 def _preview(source: ChipSource, folder: Path) -> None:
     """Chips of the busiest images, drawn: what the detector is about to be shown."""
     counts = np.bincount(source.chips(0).image_index, minlength=len(source.table))
-    draw_previews(source, np.argsort(-counts, kind="stable")[:PREVIEWS], folder / "previews")
+    busiest = np.argsort(-counts, kind="stable")[:PREVIEWS]
+    draw_previews(source, busiest, folder / "previews", on_bad_image=source.recipe.loader.on_bad_image)
 
 
 def _finish(folder: Path, evaluations: list[Evaluation], table: AnnotationTable | None) -> None:
