@@ -31,6 +31,22 @@ def _spread(value: np.int64) -> np.int64:
 
 
 @compiled
+def _sort(keys: NDArray[np.int64]) -> None:
+    """Shell's sort, in place; numba takes many seconds to compile NumPy's."""
+    gap = 1
+    while gap < len(keys):
+        gap = gap * 9 // 4 + 1
+    while gap > 1:
+        gap = max(gap * 4 // 9, 1)
+        for i in range(gap, len(keys)):
+            key, j = keys[i], i
+            while j >= gap and keys[j - gap] > key:
+                keys[j] = keys[j - gap]
+                j -= gap
+            keys[j] = key
+
+
+@compiled
 def by_size_and_place(boxes: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """``rows`` such that neighbours are of like size and near each other: by size, then along a Z-shaped curve."""
     n = len(rows)
@@ -39,8 +55,8 @@ def by_size_and_place(boxes: NDArray[np.floating], rows: NDArray[np.int64]) -> N
         low_x, low_y = min(low_x, boxes[row, 0]), min(low_y, boxes[row, 1])
     for row in rows:
         extent = max(extent, boxes[row, 2] - low_x, boxes[row, 3] - low_y)
-    cells = 16383.0 / extent
-    keys = np.empty(n, np.int64)
+    cells = 16383.0 / extent  # 14 bits a side
+    keys = np.empty(n, np.int64)  # from the top: size, curve (28 bits), position (31 bits)
     for i in range(n):
         row = rows[i]
         x1, y1, x2, y2 = boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3]
@@ -51,5 +67,9 @@ def by_size_and_place(boxes: NDArray[np.floating], rows: NDArray[np.int64]) -> N
             side *= 0.25
         x = np.int64(max(0.5 * (x1 + x2) - low_x, 0.0) * cells)
         y = np.int64(max(0.5 * (y1 + y2) - low_y, 0.0) * cells)
-        keys[i] = (size << 32) | (_spread(y) << 1) | _spread(x)
-    return rows[np.argsort(keys)]
+        keys[i] = (size << 59) | (_spread(y) << 32) | (_spread(x) << 31) | i
+    _sort(keys)
+    placed = np.empty(n, np.int64)
+    for i in range(n):
+        placed[i] = rows[keys[i] & 0x7FFFFFFF]
+    return placed

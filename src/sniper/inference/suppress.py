@@ -6,7 +6,8 @@ in vector registers, and each block remembers its best score, so the next pick n
 dead boxes score -1; each time a third of the boxes has been picked, the rest is packed into fewer blocks.
 
 The kernels release the interpreter lock and share nothing, so groups run on plain threads: any number of threads
-gives the same result, and forked loader workers inherit no thread pool.
+gives the same result, and forked loader workers inherit no thread pool. They spell out loops where NumPy's slices and
+sorts would do, for those take numba many seconds to compile.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -41,15 +42,16 @@ def _power_of_two(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fill_blocks(boxes, scores, placed, geometry, values, rows, bounds):  # type: ignore[no-untyped-def]
-    """Copy boxes into blocks; the number of blocks. Empty places touch nothing and are dead."""
-    n_blocks = (len(placed) + BLOCK - 1) // BLOCK
-    geometry[:n_blocks, :_X2] = np.inf
-    geometry[:n_blocks, _X2:_AREA] = -np.inf
-    geometry[:n_blocks, _AREA] = 0
-    values[:n_blocks] = -1
-    bounds[:, :n_blocks] = geometry[:n_blocks, :_AREA, 0].T
-    for i in range(len(placed)):
+def _fill_blocks(boxes, scores, placed, n, geometry, values, rows, bounds):  # type: ignore[no-untyped-def]
+    """Copy the first ``n`` boxes into blocks; the number of blocks. Empty places touch nothing and are dead."""
+    n_blocks = (n + BLOCK - 1) // BLOCK
+    for block in range(n_blocks):
+        bounds[0, block], bounds[1, block], bounds[2, block], bounds[3, block] = np.inf, np.inf, -np.inf, -np.inf
+        for j in range(BLOCK):
+            geometry[block, _X1, j], geometry[block, _Y1, j] = np.inf, np.inf
+            geometry[block, _X2, j], geometry[block, _Y2, j] = -np.inf, -np.inf
+            geometry[block, _AREA, j], values[block, j] = 0, -1
+    for i in range(n):
         block, place, row = i // BLOCK, i % BLOCK, placed[i]
         x1, y1, x2, y2 = boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3]
         geometry[block, _X1, place], geometry[block, _Y1, place] = x1, y1
@@ -166,14 +168,16 @@ def _suppress_group(  # type: ignore[no-untyped-def]
     best_of = np.empty(capacity, np.int32)
     touched = np.empty(capacity, np.int64)
     placed = by_size_and_place(boxes, group_rows)
-    scores = all_scores[placed] + _ZERO  # -0.0 becomes 0.0
+    scores = np.empty(len(placed), np.float32)
+    for i in range(len(placed)):
+        scores[i] = all_scores[placed[i]] + _ZERO  # -0.0 becomes 0.0
     zero, tiny = boxes.dtype.type(0), boxes.dtype.type(1e-30)
     rate, limit = np.float32(max(-1.4426950408889634 / sigma, -1e30)), np.float32(iou_threshold)
     threshold = np.float32(score_threshold)
     alive = len(placed)
     picks = 0
     while picks < most and alive > 0:
-        n_blocks = _fill_blocks(boxes, scores, placed[:alive], geometry, values, rows, bounds)
+        n_blocks = _fill_blocks(boxes, scores, placed, alive, geometry, values, rows, bounds)
         for block in range(n_blocks):
             best_of[block] = _best_bits(bits, block)
         until = min(most, picks + max(alive // 3, BLOCK))
