@@ -120,7 +120,7 @@ def test_parts_give_the_same_labels(monkeypatch):
     state = torch.randint(-1, 3, (3, 20))
     content = torch.tensor([[512, 512], [300, 512], [40, 7]])
     whole = match_anchors(anchors, boxes, state, content, (CHIP, CHIP), AnchorMatchConfig())
-    monkeypatch.setattr(matching, "MAX_PAIRS", 60 * 100)
+    monkeypatch.setattr(matching, "MAX_PAIRS", (6000, 6000))
     parts = match_anchors(anchors, boxes, state, content, (CHIP, CHIP), AnchorMatchConfig())
     assert torch.equal(whole.labels, parts.labels)
     assert torch.equal(whole.objects, parts.objects)
@@ -148,6 +148,11 @@ def test_no_objects_is_all_background_within_the_border(slots):
     near = (anchors[:, :2] >= -32).all(1) & (anchors[:, 2:] <= CHIP + 32).all(1)
     assert torch.equal(labels == 0, near)
     assert torch.equal(labels == -1, ~near)
+
+
+def test_no_anchor_fits_the_canvas():
+    labels, _ = match(torch.tensor([[-90.0, -90, 100, 100]]), [[0, 0, 9, 9]], [ObjectState.VALID], (10, 10), (10, 10))
+    assert labels.tolist() == [-1]
 
 
 def test_padding_has_no_label():

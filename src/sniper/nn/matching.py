@@ -1,6 +1,5 @@
 """Which anchors learn an object, which are background, and which neither (``docs/method.md``, "Ignored objects")."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,8 +10,8 @@ from sniper.config import Config
 from sniper.nn import boxcoding, overlaps
 from sniper.structures import ObjectState
 
-# Overlaps that are held at once. 16 million float32 are 64 MB, and three such arrays live together.
-MAX_PAIRS = 16_000_000
+# Overlaps that are held at once: on a GPU (64 MB an array), on a CPU (what stays in its caches: twice as fast).
+MAX_PAIRS = (16_000_000, 1_000_000)
 
 
 class AnchorMatchConfig(Config):
@@ -65,47 +64,65 @@ def match_anchors(
     5. Anchors that leave the canvas by more than ``border_px``, or lie wholly over padding (in the original these are
        background): neither.
     """
-    usable = _inside(anchors, content_hw, canvas_hw, config.border_px)  # (B, A)
-    if boxes.shape[1] == 0:
-        return AnchorMatch(usable.to(torch.int8) - 1, torch.zeros_like(usable, dtype=torch.int64))
-    boxes, anchors = boxes.float(), anchors.float()
-    visible = overlaps.area(boxcoding.clip(anchors.expand(len(boxes), -1, 4), content_hw))  # (B, A)
+    labels = torch.full((len(boxes), len(anchors)), -1, dtype=torch.int8, device=anchors.device)
+    objects = torch.zeros(labels.shape, dtype=torch.int64, device=anchors.device)
+    near = _near(anchors, canvas_hw, config.border_px)
+    anchors = anchors[near].float()
+    shown = _over_picture(anchors, content_hw)
+    if boxes.shape[1] == 0 or len(anchors) == 0:
+        labels[:, near] = shown.to(torch.int8) - 1
+        return AnchorMatch(labels, objects)
+    found = _match(anchors, shown, boxes.float(), state, content_hw, config)
+    labels[:, near] = found.labels.masked_fill(~shown, -1).to(torch.int8)
+    objects[:, near] = found.objects
+    return AnchorMatch(labels, objects)
+
+
+def _match(
+    anchors: Tensor, shown: Tensor, boxes: Tensor, state: Tensor, content_hw: Tensor, config: AnchorMatchConfig
+) -> AnchorMatch:
+    """Rules 1 to 4 for (A, 4) anchors, ``shown`` (B, A) where over the picture; in parts, to bound the memory."""
     valid, ignored, crowd = ((state == kind).unsqueeze(-1) for kind in ObjectState if kind != ObjectState.EMPTY)
-    parts = list(_parts(anchors.shape[0], boxes.shape[0] * boxes.shape[1]))
-
-    def pairs(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    visible = overlaps.area(boxcoding.clip(anchors.expand(len(boxes), -1, 4), content_hw)).unsqueeze(1)  # (B, 1, A)
+    best, objects, left_out = [], [], []  # (B, A) each, part by part
+    tops, reached = [], []  # best overlap of each object in each part (B, N), and the anchors that have it
+    for part in _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"]):
         shared = overlaps.intersection(boxes, anchors[None, part])
+        in_crowd = (shared > visible[:, :, part] * config.crowd_share) & crowd
         iou = overlaps.iou(boxes, anchors[None, part], shared)
-        return iou.masked_fill(~(valid & usable[:, None, part]), -1), iou, shared
+        left_out.append((((iou > config.ignore_iou) & ignored) | in_crowd).any(dim=1))
+        iou.masked_fill_(~(valid & shown[:, None, part]), -1)
+        highest = iou.max(dim=1)
+        best.append(highest.values)
+        objects.append(highest.indices)
+        top = iou.amax(dim=2)
+        tops.append(top)
+        image, row, anchor = torch.where((iou == top.unsqueeze(-1)) & (top > 0).unsqueeze(-1))
+        reached.append(torch.stack((image, row, anchor + part.start)))
 
-    kept = [pairs(parts[0])] if len(parts) == 1 else None
-    best_of_object = torch.stack([(kept[0] if kept else pairs(part))[0].amax(dim=2) for part in parts]).amax(
-        dim=0
-    )  # (B, N)
-    best_of_object = best_of_object.masked_fill(best_of_object <= 0, torch.inf).unsqueeze(-1)
-
-    labels, objects = [], []
-    for part in parts:
-        valid_iou, iou, shared = kept[0] if kept else pairs(part)
-        best, index = valid_iou.max(dim=1)
-        positive = (best >= config.positive_iou) | (valid_iou == best_of_object).any(dim=1)
-        label = torch.where(positive, 1, torch.where(best < config.negative_iou, 0, -1))
-        near_ignored = ((iou > config.ignore_iou) & ignored).any(dim=1)
-        in_crowd = ((shared > visible[:, None, part] * config.crowd_share) & crowd).any(dim=1)
-        labels.append(label.masked_fill(near_ignored | in_crowd | ~usable[:, part], -1).to(torch.int8))
-        objects.append(index)
-    return AnchorMatch(torch.cat(labels, dim=1), torch.cat(objects, dim=1))
+    top = torch.stack(tops).amax(dim=0)
+    overlap = torch.cat(best, dim=1)
+    labels = torch.where(overlap >= config.positive_iou, 1, torch.where(overlap < config.negative_iou, 0, -1))
+    for (image, row, anchor), top_here in zip(reached, tops, strict=True):
+        is_best = top_here[image, row] == top[image, row]
+        labels[image[is_best], anchor[is_best]] = 1
+    return AnchorMatch(labels.masked_fill(torch.cat(left_out, dim=1), -1), torch.cat(objects, dim=1))
 
 
-def _inside(anchors: Tensor, content_hw: Tensor, canvas_hw: tuple[int, int], border_px: float) -> Tensor:
-    """(B, A) bool: anchors that stay within the border and touch the picture."""
+def _near(anchors: Tensor, canvas_hw: tuple[int, int], border_px: float) -> Tensor:
+    """(A,) bool: anchors that stay within the border around the canvas."""
     height, width = canvas_hw
     x1, y1, x2, y2 = anchors.unbind(-1)
-    near = (x1 >= -border_px) & (y1 >= -border_px) & (x2 <= width + border_px) & (y2 <= height + border_px)
-    return near & (x1 < content_hw[:, 1:]) & (y1 < content_hw[:, :1]) & (x2 > 0) & (y2 > 0)
+    return (x1 >= -border_px) & (y1 >= -border_px) & (x2 <= width + border_px) & (y2 <= height + border_px)
 
 
-def _parts(anchors: int, objects: int) -> Iterator[slice]:
-    """Slices of the anchors such that no more than MAX_PAIRS overlaps are held at once."""
-    step = max(1, min(anchors, MAX_PAIRS // max(objects, 1)))
-    return (slice(start, min(start + step, anchors)) for start in range(0, anchors, step))
+def _over_picture(anchors: Tensor, content_hw: Tensor) -> Tensor:
+    """(B, A) bool: anchors that show some of the picture."""
+    x1, y1, x2, y2 = anchors.unbind(-1)
+    return (x1 < content_hw[:, 1:]) & (y1 < content_hw[:, :1]) & (x2 > 0) & (y2 > 0)
+
+
+def _parts(anchors: int, objects: int, most: int) -> list[slice]:
+    """Slices of the anchors such that no more than ``most`` overlaps are held at once."""
+    step = max(1, min(anchors, most // max(objects, 1)))
+    return [slice(start, min(start + step, anchors)) for start in range(0, anchors, step)]
