@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -148,6 +149,7 @@ def train(
         evaluation_table = _evaluation_table(recipe, train_table.class_names)
     recipe, pyramid = resolve_pyramid(recipe, train_table)
     if detector is None:
+        torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
         detector = build_sniper(recipe.model, len(train_table.class_names))
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
