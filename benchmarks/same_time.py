@@ -136,7 +136,24 @@ def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: f
         "epochs": run.result.epochs,
         "levels": [level.model_dump(mode="json", exclude_none=True) for level in pyramid.levels],
         "metrics": done.result.as_dict(),
+        "classes": [score._asdict() for score in done.result.classes],
     }
+
+
+def table(out: Path) -> str:
+    """What is there, as a Markdown table, one line a cell."""
+    columns = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+    lines = [
+        "| data | method | seed | " + " | ".join(columns) + " | steps | trained on, Mpx | CPU min | test Mpx / image |",
+        "|---" * (len(columns) + 7) + "|",
+    ]
+    for path in sorted(out.glob("*.json")):
+        cell = json.loads(path.read_text())
+        scores = [f"{100 * cell['metrics'][name]:.1f}" if name in cell["metrics"] else "-" for name in columns]
+        cost = f"{cell['steps']} | {cell['train_megapixels']:.0f} | {cell['train_cpu_minutes']:.1f}"
+        head = f"| {cell['data']} | {cell['method']} | {cell['seed']} | "
+        lines.append(head + " | ".join(scores) + f" | {cost} | {cell['test_megapixels_per_image']:.2f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -148,7 +165,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training a cell")
+    parser.add_argument("--table", action="store_true", help="only print what is there, as Markdown")
     args = parser.parse_args()
+    if args.table:
+        print(table(args.out))
+        return
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
