@@ -9,12 +9,14 @@ the same. Finished cells are kept as JSON and not run again; the table is printe
 
 import argparse
 import json
+import multiprocessing
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
 
@@ -108,8 +110,9 @@ def step_seconds(recipe: Recipe, table: AnnotationTable, warm: int = 2, measured
     return (time.process_time() - started) / max(number + 1 - warm, 1)
 
 
-def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: float) -> dict[str, Any]:
-    """Train and test one cell."""
+def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: float, path: Path) -> None:
+    """Train and test one cell on one thread, and keep it as JSON."""
+    torch.set_num_threads(1)
     train_table, test_table = tables(data, root)
     per_step = step_seconds(recipe_for(method, seed, 1), train_table)
     steps = max(20, round(budget / per_step))
@@ -122,7 +125,7 @@ def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: f
     done = evaluate_table(model.detector, test_table, pyramid, resolved.inference, resolved.evaluation, device="cpu")
     chips = ChipSource(train_table, pyramid, resolved).chips(0)
     canvas = float(chips.size_wh.astype(float).prod(axis=1).mean())
-    return {
+    cell = {
         "data": data,
         "method": method,
         "seed": seed,
@@ -138,6 +141,7 @@ def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: f
         "metrics": done.result.as_dict(),
         "classes": [score._asdict() for score in done.result.classes],
     }
+    path.write_text(json.dumps(cell, indent=1))
 
 
 def table(out: Path) -> str:
@@ -170,16 +174,19 @@ def main() -> None:
     if args.table:
         print(table(args.out))
         return
-    torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for data in args.data:
             for method in args.methods:
                 path = args.out / f"{data}-{method}-{seed}.json"
                 if not path.is_file():
-                    cell = run_cell(data, method, seed, args.root, args.out, 60 * args.minutes)
-                    path.write_text(json.dumps(cell, indent=1))
-                    print(json.dumps({k: v for k, v in cell.items() if k != "levels"}), flush=True)
+                    # A process of its own: what one cell leaves behind (memory, threads) must not slow the next.
+                    cell = multiprocessing.get_context("spawn").Process(
+                        target=run_cell, args=(data, method, seed, args.root, args.out, 60 * args.minutes, path)
+                    )
+                    cell.start()
+                    cell.join()
+    print(table(args.out))
 
 
 if __name__ == "__main__":
