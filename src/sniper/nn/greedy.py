@@ -1,0 +1,85 @@
+"""Exact greedy suppression in the original's inclusive convention, until enough boxes are kept."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sniper.chips.compiled import compiled
+
+
+def keep_greedily(
+    boxes: Tensor, candidates: Tensor, keep: int, iou: float, *, plus_one_areas: bool
+) -> tuple[Tensor, Tensor]:
+    """Which of (B, K, 4) inclusive ``boxes``, best first, stay: (B, keep) indices and (B,) how many of them count.
+
+    Of each image only the first ``candidates`` (B,) take part. A box goes if its IoU with a kept one is above ``iou``.
+    Intersections are of whole pixels; areas too only with ``plus_one_areas`` (the training operator leaves the one
+    out). Indices beyond the count are 0.
+    """
+    if boxes.device.type != "cpu":
+        return _on_device(boxes, candidates, keep, iou, float(plus_one_areas))
+    kept = np.zeros((len(boxes), keep), np.int64)
+    counts = np.zeros(len(boxes), np.int64)
+    limit, extra = np.float32(iou), np.float32(plus_one_areas)
+    _keep_images(boxes.float().contiguous().numpy(), candidates.numpy(), limit, extra, kept, counts)
+    return torch.from_numpy(kept), torch.from_numpy(counts)
+
+
+@compiled
+def _keep_images(
+    boxes: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    iou: np.float32,
+    extra: np.float32,
+    kept: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Compare each box with the kept ones only: what enters is bounded by what is kept, not by the pairs."""
+    one, zero = np.float32(1), np.float32(0)
+    most = kept.shape[1]
+    near = np.empty((5, most), np.float32)
+    for image in range(len(boxes)):
+        count = 0
+        for i in range(candidates[image]):
+            x1, y1, x2, y2 = boxes[image, i, 0], boxes[image, i, 1], boxes[image, i, 2], boxes[image, i, 3]
+            area = (x2 - x1 + extra) * (y2 - y1 + extra)
+            stays = True
+            for j in range(count):
+                width = max(min(x2, near[2, j]) - max(x1, near[0, j]) + one, zero)
+                height = max(min(y2, near[3, j]) - max(y1, near[1, j]) + one, zero)
+                shared = width * height
+                if shared / (near[4, j] + area - shared) > iou:
+                    stays = False
+                    break
+            if stays:
+                near[0, count], near[1, count], near[2, count], near[3, count] = x1, y1, x2, y2
+                near[4, count] = area
+                kept[image, count] = i
+                count += 1
+                if count == most:
+                    break
+        counts[image] = count
+
+
+def _on_device(boxes: Tensor, candidates: Tensor, keep: int, iou: float, extra: float) -> tuple[Tensor, Tensor]:
+    """All images together, one kept box of each at a time, without asking the device for anything in between."""
+    boxes = boxes.float()
+    images = torch.arange(len(boxes), device=boxes.device)
+    x1, y1, x2, y2 = (side.contiguous() for side in boxes.unbind(-1))
+    area = (x2 - x1 + extra) * (y2 - y1 + extra)
+    alive = torch.arange(boxes.shape[1], device=boxes.device) < candidates.unsqueeze(1)
+    kept = torch.zeros(len(boxes), keep, dtype=torch.int64, device=boxes.device)
+    counts = torch.zeros_like(candidates)
+    for slot in range(min(keep, boxes.shape[1])):
+        first = alive.int().argmax(dim=1)  # the best that is left; of none, the first box
+        left = alive[images, first]
+        kept[:, slot] = torch.where(left, first, 0)
+        counts += left
+        own = [side[images, first].unsqueeze(1) for side in (x1, y1, x2, y2, area)]
+        width = (x2.minimum(own[2]) - x1.maximum(own[0]) + 1).clamp_(min=0)
+        height = (y2.minimum(own[3]) - y1.maximum(own[1]) + 1).clamp_(min=0)
+        shared = width.mul_(height)
+        alive &= ~((shared / (own[4] + area - shared)) > iou)
+        alive[images, first] = False
+    return kept, counts
