@@ -62,8 +62,14 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
 
     run = sniper.train(
         "mobilenetv2",
-        overrides=[f"data.train={dataset}", "train.epochs=null", "train.steps=2", "loader.batch_size=2"]
-        + ["pyramid.chip_px=128", "train.tensorboard=false", "train.device=cpu"],
+        overrides=[
+            f"data.train={dataset}",
+            "train.steps=2",
+            "loader.batch_size=2",
+            "pyramid.chip_px=128",
+            "train.tensorboard=false",
+            "train.device=cpu",
+        ],
         detector=detector,
         root=tmp_path / "runs",
     )

@@ -25,16 +25,20 @@ def replacing(path: Path | str) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
         os.close(handle)
     except OSError as error:
-        raise StorageError(f"cannot write {final}: {error.strerror or error}; free space or choose another folder") from error
+        raise StorageError(
+            f"cannot write {final}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     partial = Path(name)
     try:
         yield partial
-        with open(partial, "rb") as written:
+        with partial.open("rb") as written:
             os.fsync(written.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, final)
+        partial.chmod(0o644)
+        partial.replace(final)
     except OSError as error:
-        raise StorageError(f"cannot write {final}: {error.strerror or error}; free space or choose another folder") from error
+        raise StorageError(
+            f"cannot write {final}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
