@@ -47,27 +47,38 @@ def deformable_conv(
     gradient of its offset is that towards the next cell; in the last row and column it is 0.
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
-    kernel_hw = (weight.shape[2], weight.shape[3])
-    grid = _grid(kernel_hw, (offset.shape[2], offset.shape[3]), stride, padding, dilation, offset.to(dtype))
-    places = _places(grid, offset.to(dtype), (features.shape[2], features.shape[3]))
-    weight, bias = weight.to(dtype), bias if bias is None else bias.to(dtype)
-    if features.device.type == "cpu":
-        return _sum_on_cpu(features.to(dtype), places, weight, bias).to(features.dtype)
+    way = _sum_of_cells if features.device.type == "cpu" else at_places
+    given = (features.to(dtype), offset.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype))
+    return way(*given, stride=stride, padding=padding, dilation=dilation).to(features.dtype)
+
+
+def at_places(
+    features: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> Tensor:
+    """The same by torchvision's operator, with offsets that lead where it agrees; all of one precision."""
+    grid = _grid(weight, offset, stride, padding, dilation)
+    places = _places(grid, offset, (features.shape[2], features.shape[3]))
     moved = torch.stack((torch.where(places.inside, places.y, _NOWHERE) - grid.y, places.x - grid.x), dim=3)
     out: Tensor = deform_conv2d(
-        features.to(dtype), moved.view(offset.shape), weight, bias, stride=stride, padding=padding, dilation=dilation
+        features, moved.view(offset.shape), weight, bias, stride=stride, padding=padding, dilation=dilation
     )
-    return out.to(features.dtype)
+    return out
 
 
-def _grid(
-    kernel_hw: tuple[int, int], out_hw: tuple[int, int], stride: int, padding: int, dilation: int, like: Tensor
-) -> _Grid:
-    taps = [torch.arange(n, dtype=like.dtype, device=like.device) * dilation for n in kernel_hw]
-    rows, columns = (torch.arange(n, dtype=like.dtype, device=like.device) * stride - padding for n in out_hw)
-    y = taps[0].repeat_interleave(kernel_hw[1])[:, None, None] + rows[:, None]
-    x = taps[1].repeat(kernel_hw[0])[:, None, None] + columns
-    return _Grid(y, x)
+def _grid(weight: Tensor, offset: Tensor, stride: int, padding: int, dilation: int) -> _Grid:
+    down, across, rows, columns = (
+        torch.arange(n, dtype=offset.dtype, device=offset.device) for n in (*weight.shape[2:], *offset.shape[2:])
+    )
+    y = down.repeat_interleave(len(across))[:, None, None] * dilation + rows[:, None] * stride
+    x = across.repeat(len(down))[:, None, None] * dilation + columns * stride
+    return _Grid(y - padding, x - padding)
 
 
 def _places(grid: _Grid, offset: Tensor, map_hw: tuple[int, int]) -> _Places:
@@ -77,11 +88,23 @@ def _places(grid: _Grid, offset: Tensor, map_hw: tuple[int, int]) -> _Places:
     height, width = map_hw
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     # In the last row and column a constant: no gradient moves the tap there.
-    return _Places(torch.where(y < height - 1, y, height - 1), torch.where(x < width - 1, x, width - 1), inside)
+    y = torch.where(inside & (y < height - 1), y, height - 1)
+    return _Places(y, torch.where(inside & (x < width - 1), x, width - 1), inside)
 
 
-def _sum_on_cpu(features: Tensor, places: _Places, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _sum_of_cells(
+    features: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> Tensor:
     """Each sample as the weighted sum of four map cells, all channels of a group at once; then one product."""
+    grid = _grid(weight, offset, stride, padding, dilation)
+    places = _places(grid, offset, (features.shape[2], features.shape[3]))
     images, channels, height, width = features.shape
     groups, taps = places.y.shape[1:3]
     y, x, inside = (part.permute(0, 3, 4, 2, 1) for part in places)  # (B, H', W', T, G): a row of the product each
@@ -91,6 +114,7 @@ def _sum_on_cpu(features: Tensor, places: _Places, weight: Tensor, bias: Tensor 
     group = torch.arange(groups, device=features.device).view(-1, 1, 1)
     cell = ((image * height + rows.unsqueeze(-1)) * width + columns.unsqueeze(-2)) * groups + group
     share = down.unsqueeze(-1) * (across * inside.unsqueeze(-1)).unsqueeze(-2)
+    # Of one image without groups the table would be a view whose rows lie far apart: twenty times as slow.
     flat = features.permute(0, 2, 3, 1).reshape(-1, channels // groups).contiguous()
     samples = functional.embedding_bag(cell.view(-1, 4), flat, per_sample_weights=share.reshape(-1, 4), mode="sum")
     product = functional.linear(
