@@ -115,7 +115,7 @@ def measure(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     tensors = tuple(map(torch.from_numpy, scene))
     seconds = {}
     for threads in sorted({1, options.threads}):
-        numba.set_num_threads(threads)
+        numba.config.NUMBA_NUM_THREADS = threads
         for method in ("soft_gaussian", "soft_linear", "hard"):
             config = MergeConfig(method=method)  # type: ignore[arg-type]
             seconds[f"sniper_{method}_threads_{threads}"] = best_seconds(

@@ -104,7 +104,7 @@ def main() -> None:
     }
     mine(table, pyramids["factor"], ChipConfig(), seed=0, epoch=0)  # compile
 
-    numba.set_num_threads(1)
+    threads, numba.config.NUMBA_NUM_THREADS = min(2, numba.config.NUMBA_NUM_THREADS), 1
     result: dict[str, object] = {"images": len(table), "objects": int(table.offsets[-1]), "load": os.getloadavg()[0]}
     for form, pyramid in pyramids.items():
         original = recorded[f"{form}_noneg"]
@@ -112,8 +112,7 @@ def main() -> None:
         result[form] = per_image(table, pyramid, fastest, original["mean_pos_chips"])
 
     coco = table.select(np.arange(COCO_IMAGES) % len(table))
-    threads = min(2, numba.config.NUMBA_NUM_THREADS)
-    numba.set_num_threads(threads)
+    numba.config.NUMBA_NUM_THREADS = threads
     result["coco_size"] = {
         "images": len(coco),
         "objects": int(coco.offsets[-1]),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -23,6 +24,15 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
     kernel: Callable[P, R] = njit(cache=True, nogil=True, error_model="numpy")(function)
     return kernel
+
+
+def thread_count() -> int:
+    """Threads for compiled code: ``numba.config.NUMBA_NUM_THREADS``, from the environment or the number of cores.
+
+    ``numba.get_num_threads`` would start numba's OpenMP pool, and that sets torch's number of threads too: sums would
+    differ in their last bits from then on, and a resumed training from an uninterrupted one.
+    """
+    return int(numba.config.NUMBA_NUM_THREADS)
 
 
 def read_only(column: NDArray[T]) -> NDArray[T]:

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled, read_only
+from sniper.chips.compiled import compiled, read_only, thread_count
 from sniper.chips.cover import FEW, cover_few, cover_many
 from sniper.chips.grid import Zooms, axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.seeding import draw
@@ -194,8 +193,8 @@ def _cover_block(
 def cover_images(table: AnnotationTable, zooms: Zooms, rule: SizeRule, stride: int, keys: NDArray[np.uint64]) -> Cover:
     """Positive chips of all images, by image, level (finest first) and order of the greedy choice.
 
-    Blocks of images run on as many threads as numba may use (``numba.set_num_threads``); the result does not
-    depend on how many.
+    Blocks of images run on as many threads as numba may use (``numba.config.NUMBA_NUM_THREADS``); the result does
+    not depend on how many.
 
     Args:
         zooms: of the images of ``table``.
@@ -226,6 +225,6 @@ def cover_images(table: AnnotationTable, zooms: Zooms, rule: SizeRule, stride: i
     starts = range(0, max(len(table), 1), BLOCK_IMAGES)
     if len(starts) == 1:
         return block(0)
-    with ThreadPoolExecutor(get_num_threads()) as threads:
+    with ThreadPoolExecutor(thread_count()) as threads:
         blocks = list(threads.map(block, starts))
     return Cover(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.chips.compiled import compiled, thread_count
 from sniper.inference.ordering import by_size_and_place
 
 SOFT_GAUSSIAN, SOFT_LINEAR, HARD = 0, 1, 2
@@ -249,7 +248,7 @@ def suppress_groups(
     out_scores = np.empty(len(order), dtype=np.float32)
     settings = rule, sigma, iou_threshold, score_threshold, most
     fixed: tuple[Any, ...] = starts, order, boxes_xyxy, scores, *settings, out_rows, out_scores
-    n_groups, n_threads = len(starts) - 1, numba.get_num_threads()
+    n_groups, n_threads = len(starts) - 1, thread_count()
     if len(order) < _SERIAL_ROWS or n_threads == 1 or n_groups == 1:
         _suppress_run(0, n_groups, *fixed)
     else:
