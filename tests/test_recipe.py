@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sniper.data.building import ObjectRows, build_table
@@ -61,7 +60,6 @@ def _one_step(name: str, *smaller: str) -> list[str]:
     ],
 )
 def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: list[str]) -> None:
-    torch.set_num_threads(1)
     done = train(name, overrides=_one_step(name, *smaller), table=_two_images(tmp_path), root=tmp_path / "runs")
     assert done.result.finished
     assert done.result.step == 1

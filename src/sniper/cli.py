@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -44,14 +43,17 @@ BadImageOption = Annotated[str, typer.Option("--on-bad-image", help="stop, or sk
 CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.")]
 
 
+class _Lines(logging.Handler):
+    """Log records as lines on standard error, above a progress bar; never wrapped, so that paths stay whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = f"[yellow]{record.levelname.lower()}:[/] " if record.levelno >= logging.WARNING else ""
+        err.print(mark + escape(record.getMessage()), highlight=False, soft_wrap=True)
+
+
 @app.callback()
 def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_time=False, show_path=False, markup=False)],
-        force=True,
-    )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines()], force=True)
     logging.getLogger("sniper").setLevel(logging.INFO if verbose else logging.WARNING)
 
 

@@ -1,0 +1,137 @@
+"""Detecting in files, folders, globs and videos; writing what was found."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from trained_run import Trained
+
+from sniper.errors import DataError, StorageError
+from sniper.pipeline import Model, load_model, predict
+from sniper.pipeline.sources import distinct_stems
+
+
+@pytest.fixture(scope="module")
+def model(trained: Trained) -> Model:
+    return load_model(trained.run.folder, device="cpu")
+
+
+def _image(path: Path, size_wh: tuple[int, int] = (90, 60)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 255, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def _video(path: Path, frames: int = 3, size_wh: tuple[int, int] = (96, 64)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, size_wh)
+    for number in range(frames):
+        writer.write(np.full((size_wh[1], size_wh[0], 3), 40 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_files_folders_and_globs(model: Model, tmp_path: Path) -> None:
+    for name in ("a/one.png", "a/deep/two.JPG", "b/one.png", "b/three.bmp"):
+        _image(tmp_path / "in" / name)
+    (tmp_path / "in" / "a" / "notes.txt").write_text("no image")
+    sources = [tmp_path / "in" / "a", str(tmp_path / "in" / "b" / "*.png"), tmp_path / "in" / "b" / "three.bmp"]
+    ticks: list[int] = []
+    found = predict(
+        model, [*sources, sources[-1]], output=tmp_path / "out", min_score=0, draw_min_score=0, tick=ticks.append
+    )
+    names = [str(item.path.relative_to(tmp_path / "in")) for item in found.items]
+    assert names == ["a/deep/two.JPG", "a/one.png", "b/one.png", "b/three.bmp"]
+    assert sum(ticks) == 4
+    assert found.skipped == []
+    drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert drawn == ["one-2.jpg", "one.jpg", "predictions.json", "three.jpg", "two.jpg"]
+    for name in drawn[:2]:
+        assert cv2.imread(str(tmp_path / "out" / name)) is not None
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["file"] for entry in entries] == [str(item.path) for item in found.items]
+    for entry, item in zip(entries, found.items, strict=True):
+        assert len(entry["detections"]) == len(item.scores) > 0
+        assert (np.diff(item.scores) <= 0).all()
+        first = entry["detections"][0]
+        assert first["class"] in model.class_names
+        x, y, width, height = first["bbox"]
+        np.testing.assert_allclose([x, y, x + width, y + height], item.boxes_xyxy[0], atol=0.02)
+        assert item.boxes_xyxy.max(initial=0) <= 90
+
+
+def test_one_result_whatever_else_is_looked_at(model: Model, tmp_path: Path) -> None:
+    paths = [_image(tmp_path / f"{k}.png", (60 + 30 * k, 50)) for k in range(3)]
+    together = predict(model, paths, min_score=0)
+    alone = predict(model, str(paths[1]), min_score=0)
+    np.testing.assert_allclose(together.items[1].boxes_xyxy, alone.items[0].boxes_xyxy, atol=1e-3)
+    assert list(tmp_path.iterdir()) == paths or set(tmp_path.iterdir()) == set(paths), "no output, no files"
+    some = predict(model, paths, min_score=float(np.median(alone.items[0].scores)))
+    assert all((item.scores >= np.median(alone.items[0].scores)).all() for item in some.items)
+
+
+def test_videos(model: Model, tmp_path: Path) -> None:
+    clip = _video(tmp_path / "clip.avi")
+    (tmp_path / "more").mkdir()
+    other = _video(tmp_path / "more" / "clip.avi", frames=1)
+    still = _image(tmp_path / "clip.png")
+    found = predict(model, [clip, other, still], output=tmp_path / "out", min_score=0)
+    assert [(item.path, item.frame) for item in found.items] == [
+        (still, None), (clip, 0), (clip, 1), (clip, 2), (other, 0),
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clip-2.mp4", "clip-3.jpg", "clip.mp4", "predictions.json",
+    ]  # fmt: skip
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert capture.read()[1].shape == (64, 96, 3)
+    frames = [entry["frame"] for entry in json.loads((tmp_path / "out" / "predictions.json").read_text())[1:]]
+    assert frames == [0, 1, 2, 0]
+    plain = predict(model, clip, output=tmp_path / "plain", draw=False)
+    assert len(plain.items) == 3
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["predictions.json"]
+
+
+def test_images_of_one_pixel_and_long_ones(model: Model, tmp_path: Path) -> None:
+    for size in ((1, 1), (1, 700), (700, 2)):
+        item = predict(model, _image(tmp_path / f"{size}.png", size), output=tmp_path / "out", min_score=0).items[0]
+        assert (item.boxes_xyxy >= 0).all()
+        assert (item.boxes_xyxy <= [*size, *size]).all()
+
+
+def test_bad_sources(model: Model, tmp_path: Path) -> None:
+    good = _image(tmp_path / "good.png")
+    cut = _image(tmp_path / "cut.png")
+    cut.write_bytes(cut.read_bytes()[:200])
+    no_video = tmp_path / "no.mp4"
+    no_video.write_text("this is no video")
+    with pytest.raises(DataError, match=r"cut\.png"):
+        predict(model, [good, cut])
+    with pytest.raises(DataError, match=r"no\.mp4: cannot be opened as a video"):
+        predict(model, no_video)
+    found = predict(model, tmp_path, output=tmp_path / "out", on_bad_image="skip")
+    assert [item.path for item in found.items] == [good]
+    assert [Path(name).name for name, _ in found.skipped] == ["cut.png", "no.mp4"]
+    with pytest.raises(DataError, match="no such file, folder or match"):
+        predict(model, tmp_path / "*.tif")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images or videos in this folder"):
+        predict(model, tmp_path / "empty")
+
+
+def test_drawings_never_replace_what_was_looked_at(model: Model, tmp_path: Path) -> None:
+    photo = _image(tmp_path / "photo.jpg")
+    before = photo.read_bytes()
+    with pytest.raises(StorageError, match=r"would replace the source .*photo\.jpg; choose another folder"):
+        predict(model, photo, output=tmp_path)
+    assert photo.read_bytes() == before
+    predict(model, photo, output=tmp_path, draw=False)
+    assert (tmp_path / "predictions.json").is_file()
+
+
+def test_names_are_told_apart() -> None:
+    paths = [Path(name) for name in ("a/x.jpg", "b/x.png", "c/x-2.jpg", "d/X.jpg", "e/y.jpg")]
+    assert distinct_stems(paths) == ["x", "x-2", "x-2-2", "X-3", "y"]

@@ -1,0 +1,257 @@
+"""Training from a recipe to a run folder: what it leaves, resuming, other samplers, other detectors, bad images."""
+
+import csv
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from trained_run import Trained
+
+from rectangle_set import CLASSES, TINY, make_set
+from sniper.data.source import load_dataset
+from sniper.errors import CheckpointError, DataError, RecipeError
+from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, train
+from sniper.recipe import Recipe
+from sniper.structures import Batch, Detections, Images
+from sniper.training.checkpoint import load_weights
+
+
+def test_a_run_folder_tells_its_own_story(trained: Trained) -> None:
+    run, folder = trained.run, trained.run.folder
+    assert folder.name == "train"
+    assert folder.parent.name == "train"
+    assert run.result.finished
+    assert run.result.step == 4
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "recipe.yaml", "log.txt", "metrics.csv", "curves.png", "pr_curves.png", "previews", "state.pt",
+        "last.safetensors", "best.safetensors", "predictions.json", "metrics.json",
+    }  # fmt: skip
+    recipe = Recipe.load(folder / "recipe.yaml")
+    assert recipe == run.recipe
+    assert recipe.pyramid.levels != "auto"
+    assert recipe.pyramid.chip_px == 128
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["step"] for row in rows if row["loss"]] == ["1", "2", "3", "4"]
+    assert {"rpn_class", "class"} <= {name.removeprefix("loss/") for name in rows[0]}
+    assert [row["step"] for row in rows if row["eval/AP"]] == ["4"]
+    previews = sorted((folder / "previews").iterdir())
+    assert len(previews) == 8, "two pictures each of the four busiest images"
+    for picture in (folder / "curves.png", folder / "pr_curves.png", *previews):
+        assert cv2.imread(str(picture)) is not None
+    assert "finished at step 4" in (folder / "log.txt").read_text()
+
+
+def test_predictions_are_what_the_coco_server_takes(trained: Trained) -> None:
+    from pycocotools.coco import COCO
+
+    entries = json.loads((trained.run.folder / "predictions.json").read_text())
+    assert entries
+    assert {entry["category_id"] for entry in entries} <= {10, 20, 30}
+    assert {entry["image_id"] for entry in entries} <= {100, 101, 102}
+    COCO(str(trained.val_json)).loadRes(str(trained.run.folder / "predictions.json"))
+
+
+def test_checkpoints_know_what_they_are(trained: Trained) -> None:
+    run = trained.run
+    assert run.checkpoint == run.folder / "best.safetensors"
+    for path in (run.folder, run.checkpoint, str(run.folder / "last.safetensors")):
+        model = load_model(path, device="cpu")
+        assert model.class_names == CLASSES
+        assert model.class_ids == (10, 20, 30)
+        assert model.recipe == run.recipe
+        assert model.pyramid.levels == run.recipe.pyramid.levels
+        assert not model.detector.training
+    assert run.evaluation is not None
+    again = evaluate(run.folder, trained.val_json, device="cpu")
+    assert again.result.as_dict() == run.evaluation.result.as_dict()
+    assert again.pixels_per_image == run.evaluation.pixels_per_image > 0
+
+
+def test_checkpoints_that_cannot_be_used(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no best\.safetensors or last\.safetensors in this folder"):
+        load_model(tmp_path)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_model(tmp_path / "none.safetensors")
+    with pytest.raises(RecipeError, match=r"device 'gpu' cannot be used here; choose auto, cpu"):
+        load_model(trained.run.folder, device="gpu")
+    with pytest.raises(RecipeError, match="Linear is no detector: it needs the methods losses and detect"):
+        load_model(trained.run.folder, detector=nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match="which this detector"):
+        load_model(trained.run.folder, detector=Blobs())
+
+
+class _InterruptAfter(logging.Handler):
+    """Ctrl-C when the log says so, as a person would press it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(logging.INFO)
+        self.text = text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.text in record.getMessage():
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_resuming_is_exact_and_needs_the_folder_alone(trained: Trained, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}"]
+    interrupt = _InterruptAfter("step 1/4")  # heard of when the next step ends
+    logger = logging.getLogger("sniper")
+    logger.addHandler(interrupt)
+    try:
+        stopped = train("mobilenetv2", overrides=overrides, root=tmp_path, name="mine")
+    finally:
+        logger.removeHandler(interrupt)
+    assert (stopped.result.finished, stopped.result.step) == (False, 2)
+    assert stopped.evaluation is None
+    assert stopped.checkpoint.name == "last.safetensors"
+
+    done = train(resume=stopped.folder)
+    assert (done.result.finished, done.result.step, done.folder) == (True, 4, tmp_path / "train" / "mine")
+    ours, theirs = (load_weights(run.folder / "last.safetensors").weights for run in (done, trained.run))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert done.recipe == trained.run.recipe == Recipe.load(done.folder / "recipe.yaml")
+
+    longer = train(resume=done.folder, overrides=["train.steps=5"])
+    assert longer.result.step == 5
+    assert Recipe.load(done.folder / "recipe.yaml").train.steps == 5, "the next resume knows"
+
+
+def test_resuming_says_what_it_cannot(trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(CheckpointError, match="is not a run folder"):
+        train(resume=tmp_path)
+    with pytest.raises(RecipeError, match="training needs a recipe, or a run to resume"):
+        train()
+    before = (trained.run.folder / "recipe.yaml").read_text()
+    with pytest.raises(CheckpointError, match="of shape"):
+        train(resume=trained.run.folder, overrides=["model.head_width=24"])
+    assert "other settings of model, no longer the same run" in caplog.text
+    assert (trained.run.folder / "recipe.yaml").read_text() == before, "the run stays as it was"
+    with pytest.raises(RecipeError, match=r"data\.train is not set"):
+        train("mobilenetv2", overrides=TINY, root=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["tiles", "whole"])
+def test_the_alternatives_train_and_run_too(trained: Trained, tmp_path: Path, method: str) -> None:
+    overrides = [*TINY, f"sampler.method={method}", "train.steps=1", f"data.train={trained.train_json}"]
+    overrides += ["pyramid.levels=[{factor: 1.5}]"]
+    run = train("mobilenetv2", overrides=overrides, root=tmp_path)
+    assert run.result.step == 1
+    assert evaluate(run.folder, trained.val_json, device="cpu").result.images == 3
+
+
+def test_a_dataset_without_anything_to_learn(trained: Trained, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.train={trained.train_json}", "chips.background_per_image=0"]
+    overrides += ["pyramid.levels=[{factor: 1.0, train_range_px: [500, 600]}]"]
+    with pytest.raises(DataError, match=r"no chips can be cut: none of the 20 objects .*pyramid\.levels to auto"):
+        train("mobilenetv2", overrides=overrides, root=tmp_path)
+
+
+class Blobs(nn.Module):
+    """Somebody's own detector: one convolution that tells where objects are, eight network px a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.Conv2d(3, 1, 8, stride=8)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        scores = self.cells(batch.pixels)[:, 0]
+        target = torch.zeros_like(scores)
+        for number, one in enumerate(batch.targets()):
+            x, y = ((one["boxes"][:, :2] + one["boxes"][:, 2:]) / 16).long().unbind(1)
+            target[number, y.clamp(max=target.shape[1] - 1), x.clamp(max=target.shape[2] - 1)] = 1
+        return {"cells": functional.binary_cross_entropy_with_logits(scores, target)}
+
+    def detect(self, images: Images) -> list[Detections]:
+        found = []
+        for scores in self.cells(images.pixels)[:, 0].sigmoid():
+            best = scores.flatten().topk(3)
+            y, x = best.indices // scores.shape[1], best.indices % scores.shape[1]
+            corner = torch.stack([x, y], dim=1) * 8.0
+            found.append(Detections(torch.cat([corner, corner + 8], dim=1), best.values, torch.zeros_like(x)))
+        return found
+
+
+def test_somebody_elses_detector_goes_the_whole_way(trained: Trained, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}", "train.steps=2"]
+    run = train("mobilenetv2", overrides=overrides, detector=Blobs(), root=tmp_path)
+    assert run.result.step == 2
+    again = evaluate(run.checkpoint, trained.val_json, detector=Blobs(), device="cpu")
+    assert run.evaluation is not None
+    assert again.result.as_dict() == run.evaluation.result.as_dict()
+    found = predict(run.folder, trained.val_json.parent / "images", detector=Blobs(), min_score=0)
+    assert all(len(item.scores) for item in found.items)
+    with pytest.raises(CheckpointError, match="this detector needs"):
+        load_model(run.folder)
+    with pytest.raises(RecipeError, match="Conv2d is no detector"):
+        train("mobilenetv2", overrides=overrides, detector=nn.Conv2d(1, 1, 1), root=tmp_path)
+
+
+def test_tables_in_memory_with_classes_in_another_order(trained: Trained, tmp_path: Path) -> None:
+    table, val = load_dataset(trained.train_json), load_dataset(trained.val_json)
+    shuffled = val.with_classes(["red", "blue", "green"])
+    overrides = [*TINY, "train.steps=1"]
+    results = [
+        train("mobilenetv2", overrides=overrides, table=table, evaluation_table=one, root=tmp_path / name).evaluation
+        for name, one in (("as trained", val), ("shuffled", shuffled))
+    ]
+    assert results[0] is not None
+    assert results[1] is not None
+    assert results[0].result.as_dict() == results[1].result.as_dict()
+    model = load_model(trained.run.folder, device="cpu")
+    assert evaluate(model, shuffled).result.as_dict() == evaluate(model, val).result.as_dict()
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
+def test_a_test_set_may_lack_a_class(
+    trained: Trained, tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_set(tmp_path / "val", form, images=3, classes=("red", "blue"), seed=2)  # type: ignore[arg-type]
+    done = evaluate(trained.run.folder, data, output=tmp_path / "out", device="cpu")
+    by_name = {score.name: score.objects for score in done.result.classes}
+    assert set(by_name) == set(CLASSES)
+    assert by_name["green"] == 0
+    assert sum(by_name.values()) == 8
+    other = make_set(tmp_path / "more", form, images=3, classes=("red", "blue"), seed=2)  # type: ignore[arg-type]
+    only_red = load_dataset(other).with_classes(["red"])
+    run = train("mobilenetv2", overrides=[*TINY, "train.steps=1"], table=only_red, root=tmp_path)
+    assert evaluate(run.folder, data, device="cpu").result.objects == by_name["red"]
+    assert "objects are of classes that the detector was not trained on (blue)" in caplog.text
+
+
+def test_bad_images_stop_training_or_are_listed(tmp_path: Path) -> None:
+    data, val = make_set(tmp_path / "train"), make_set(tmp_path / "val", images=3, seed=1)
+    for image in (tmp_path / "train" / "images" / "0.png", tmp_path / "val" / "images" / "1.png"):
+        image.write_bytes(image.read_bytes()[:2000])
+    (tmp_path / "train" / "images" / "2.png").unlink()
+    overrides = [*TINY, f"data.train={data}", f"data.evaluate={val}"]
+    with pytest.raises(DataError, match=r"0\.png .*image id 100"):
+        train("mobilenetv2", overrides=overrides, root=tmp_path / "runs")
+    run = train("mobilenetv2", overrides=[*overrides, "loader.on_bad_image=skip"], root=tmp_path / "runs")
+    assert run.result.finished
+    assert sorted(Path(file).name for file, _ in run.skipped) == ["0.png", "1.png", "2.png"]
+    assert all(Path(file).name in reason for file, reason in run.skipped)
+    assert run.evaluation is not None
+    assert (run.evaluation.result.images, run.evaluation.result.objects) == (2, 4), "what was not seen does not count"
+    told = (run.folder / "log.txt").read_text()
+    assert all(name in told for name in ("0.png", "1.png", "2.png"))
+
+
+def test_looking_at_chips(trained: Trained, tmp_path: Path) -> None:
+    recipe = Recipe.load("mobilenetv2", TINY)
+    report = chip_stats(recipe, trained.train_json, output=tmp_path / "stats")
+    assert (report.images, report.objects, report.covered) == (6, 20, 1)
+    assert {path.name for path in (tmp_path / "stats").iterdir()} == {"coverage.json", "recipe.yaml", "sizes.png"}
+    assert json.loads((tmp_path / "stats" / "coverage.json").read_text())["chip_px"] == 128
+    assert Recipe.load(tmp_path / "stats" / "recipe.yaml").pyramid == trained.run.recipe.pyramid
+    first = chip_preview(recipe, trained.train_json, output=tmp_path / "chips", count=2)
+    assert [path.name for path in first] == ["0-chips.jpg", "0-levels.jpg", "5-chips.jpg", "5-levels.jpg"]
+    assert all(cv2.imread(str(path)) is not None for path in first)
