@@ -30,7 +30,8 @@ def _cut_on_cpu(features: Tensor, image: Tensor, boxes: Tensor, stride: int, cel
     cell = rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
     weight = down[:, :, None, :, None] * across[:, None, :, None, :]
     taps = (2 * SAMPLES) ** 2
-    flat = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    # One image keeps its strides through permute, and gathering rows from a strided table is twenty times slower.
+    flat = features.permute(0, 2, 3, 1).contiguous().view(-1, channels)
     cut = functional.embedding_bag(cell.view(-1, taps), flat, per_sample_weights=weight.view(-1, taps), mode="sum")
     return cut.view(-1, cells, cells, channels).permute(0, 3, 1, 2)
 
