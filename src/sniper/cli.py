@@ -201,6 +201,24 @@ def chips_preview(
     out.print(f"{len(written)} pictures in {output}", highlight=False)
 
 
+@app.command("import-mxnet")
+def import_mxnet(
+    file: Annotated[Path, typer.Argument(help=".params or .params.xz file of the 2018 code.")],
+    arch: Annotated[str, typer.Option(help="sniper_resnet101, sniper_resnet50 or sniper_mobilenetv2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Text file, a class name a line; none: COCO for 80 classes, VOC for 20.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the original SNIPER into one that predict and evaluate take."""
+    from sniper.pipeline import import_mxnet as run
+    from sniper.pipeline.convert import network_named, read_class_names
+
+    names = read_class_names(classes) if classes is not None else None
+    meta = run(file, network_named(arch), output, class_names=names)
+    out.print(f"{arch}, {len(meta.class_names)} classes: {output}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/demo"),
@@ -254,7 +272,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(what, total=total or None, rate="")
 
         def tick(done: int) -> None:

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from sniper.chips.epoch import ChipConfig
 from sniper.config import Config
+from sniper.detectors.original import OriginalConfig
 from sniper.detectors.sniper import SniperConfig
 from sniper.errors import RecipeError
 from sniper.evaluation.coco import CocoEvalConfig
@@ -73,6 +74,9 @@ class Recipe(Config):
     loader: LoaderConfig = LoaderConfig()
     augment: AugmentConfig = AugmentConfig()
     model: SniperConfig = SniperConfig()
+    original: OriginalConfig | None = Field(
+        None, description="a detector of the 2018 code in place of model; none: model"
+    )
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     evaluation: CocoEvalConfig = CocoEvalConfig()

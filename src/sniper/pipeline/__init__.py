@@ -1,6 +1,7 @@
 """Mine, train, evaluate, predict: the only place where the layers are wired together."""
 
 from sniper.pipeline.chips import chip_preview, chip_stats
+from sniper.pipeline.convert import import_mxnet
 from sniper.pipeline.evaluate import Evaluation, evaluate
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import Prediction, Predictions, predict
@@ -15,6 +16,7 @@ __all__ = [
     "chip_preview",
     "chip_stats",
     "evaluate",
+    "import_mxnet",
     "load_model",
     "predict",
     "train",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sniper.data.table import AnnotationTable
+from sniper.detectors.original import build_original
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper import build_sniper
 from sniper.errors import CheckpointError, RecipeError
@@ -86,6 +87,13 @@ class Model:
         return Pyramid(levels=levels, chip_px=chip_px)
 
 
+def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+    """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread."""
+    if recipe.original is not None:
+        return build_original(recipe.original, num_classes)
+    return build_sniper(recipe.model, num_classes, pretrained=pretrained)
+
+
 def load_model(
     checkpoint: Path | str, *, detector: nn.Module | None = None, device: str = "auto", recipe: Recipe | None = None
 ) -> Model:
@@ -107,7 +115,7 @@ def load_model(
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
         raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
     if detector is None:
-        detector = build_sniper(settings.model, len(meta.class_names), pretrained=False)
+        detector = build_detector(settings, len(meta.class_names), pretrained=False)
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     load_into(detector, weights, path)

@@ -17,12 +17,11 @@ from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
-from sniper.detectors.sniper import build_sniper
 from sniper.errors import DataError, RecipeError
 from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
-from sniper.pipeline.model import checkpoint_file, resolve_pyramid
+from sniper.pipeline.model import build_detector, checkpoint_file, resolve_pyramid
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
@@ -150,7 +149,7 @@ def train(
     recipe, pyramid = resolve_pyramid(recipe, train_table)
     if detector is None:
         torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
-        detector = build_sniper(recipe.model, len(train_table.class_names))
+        detector = build_detector(recipe, len(train_table.class_names))
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
 

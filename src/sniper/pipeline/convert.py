@@ -1,0 +1,95 @@
+"""Checkpoints of other programs as checkpoints of ours."""
+
+from pathlib import Path
+from typing import get_args
+
+from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
+from sniper.convert.mxnet import Params, read_params
+from sniper.convert.names import state_dict_of
+from sniper.detectors.original import Network, OriginalConfig, build_original
+from sniper.errors import CheckpointError, DataError, RecipeError
+from sniper.inference.merge import MergeConfig
+from sniper.inference.pyramid import InferenceConfig
+from sniper.recipe import Recipe
+from sniper.scales import Level, PyramidConfig
+from sniper.training.checkpoint import CheckpointMeta, save_weights
+
+# How the 2018 code tested, finest level first; the ranges are those it trained and tested with on COCO.
+_LEVELS = (
+    Level(short_px=1400, long_px=2000, train_range_px=(0, 80), infer_range_px=(0, 90)),
+    Level(short_px=800, long_px=1280, train_range_px=(32, 150), infer_range_px=(32, 180)),
+    Level(short_px=480, long_px=512, train_range_px=(120, None), infer_range_px=(75, None)),
+)
+_LONGEST_PX = 2000  # images are looked at whole
+
+
+def import_mxnet(
+    file: Path | str, network: Network, output: Path | str, *, class_names: tuple[str, ...] | None = None
+) -> CheckpointMeta:
+    """Turn an MXNet checkpoint of the original code into one that ``predict`` and ``evaluate`` take.
+
+    Args:
+        file: ``.params`` or ``.params.xz``.
+        network: which of the original networks it holds. Focus and mask branches are found by their names.
+        output: the ``.safetensors`` file to write, with a recipe that tests at the original's three scales.
+        class_names: in the order of the checkpoint, without background; none: COCO for 80 classes, VOC for 20.
+
+    Raises:
+        CheckpointError: the file is damaged, of another network or of other classes; the first difference is named.
+        StorageError: ``output`` cannot be written.
+    """
+    params = read_params(file)
+    names, ids = _classes(params, class_names, str(file))
+    config = OriginalConfig(
+        network=network, focus="conv_new_2_weight" in params.arg, masks="mask_out_weight" in params.arg
+    )
+    state = state_dict_of(params, build_original(config, len(names)), file=str(file), network=network)
+    recipe = Recipe(
+        description=f"{network} from {Path(file).name}",
+        pyramid=PyramidConfig(levels=_LEVELS, chip_px=512),
+        original=config,
+        inference=InferenceConfig(window_px=_LONGEST_PX, merge=MergeConfig(max_per_image=200)),
+    )
+    meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"), class_names=names, class_ids=ids)
+    save_weights(output, state, meta)
+    return meta
+
+
+def network_named(name: str) -> Network:
+    """The network of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    known = {network: network for network in get_args(Network)}
+    if name not in known:
+        raise RecipeError(f"--arch {name}: no such network; expected {', '.join(known)}")
+    return known[name]
+
+
+def read_class_names(path: Path | str) -> tuple[str, ...]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the class names in {path}: {error}; give a text file, a name a line") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _classes(params: Params, given: tuple[str, ...] | None, file: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    bias = params.arg.get("cls_score_bias")
+    if bias is None or bias.ndim != 1 or len(bias) < 2:
+        raise CheckpointError(f"{file}: no entry arg:cls_score_bias with a score a class, so this is no detector")
+    count = len(bias) - 1
+    if given is not None:
+        if len(given) != count:
+            raise CheckpointError(f"{file} has {count} classes without background, but {len(given)} names were given")
+        return given, tuple(range(1, count + 1))
+    known = {len(COCO_NAMES): (COCO_NAMES, COCO_IDS), len(VOC_NAMES): (VOC_NAMES, VOC_IDS)}
+    if count not in known:
+        raise CheckpointError(f"{file} has {count} classes, as neither COCO (80) nor VOC (20) has; give their names")
+    return known[count]

@@ -1,0 +1,67 @@
+"""From a checkpoint of the 2018 code to detections, by commands."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
+from sniper.pipeline import load_model
+
+
+def sniper(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sniper", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+def test_classes_of_the_datasets() -> None:
+    assert len(COCO_NAMES) == len(COCO_IDS) == len(set(COCO_NAMES)) == 80
+    assert len(VOC_NAMES) == 20
+    assert (COCO_IDS[COCO_NAMES.index("person")], COCO_IDS[COCO_NAMES.index("toothbrush")]) == (1, 90)
+    assert COCO_IDS[COCO_NAMES.index("stop sign")] == 13
+
+
+@pytest.mark.slow
+def test_imported_checkpoint_predicts(golden: Path, tmp_path: Path) -> None:
+    file, checkpoint = golden / "net" / "mobilenet-0001.params.xz", tmp_path / "net.safetensors"
+    done = sniper("import-mxnet", file, "--arch", "sniper_mobilenetv2", "-o", checkpoint)
+    assert done.returncode == 0, done.stderr
+    model = load_model(checkpoint)
+    assert model.class_names == COCO_NAMES
+    assert model.pyramid.levels[0].long_px == 2000
+
+    image = tmp_path / "image.png"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (60, 120, 3), dtype=np.uint8)).save(image)
+    done = sniper("predict", checkpoint, image, "-o", tmp_path / "out", "--min-score", "0.5")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert found["file"] == str(image)
+    assert all(detection["class"] in COCO_NAMES for detection in found["detections"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--arch", "sniper_resnet50"), "no entry arg:bn_data_gamma, which sniper_resnet50 needs"),
+        (("--arch", "vgg"), "--arch vgg: no such network; expected sniper_resnet101"),
+        (("--arch", "sniper_mobilenetv2", "--classes", "names.txt"), "has 80 classes without background, but 2 names"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(golden: Path, tmp_path: Path, arguments: tuple, sentence: str) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("cat\n\ndog\n")
+    chosen = [names if argument == "names.txt" else argument for argument in arguments]
+    output = tmp_path / "net.safetensors"
+    done = sniper("import-mxnet", golden / "net" / "mobilenet-0001.params.xz", *chosen, "-o", output)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
