@@ -44,10 +44,15 @@ CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or r
 
 
 class _Lines(logging.Handler):
-    """Log records as lines on standard error, above a progress bar; never wrapped, so that paths stay whole."""
+    """Log records as lines on standard error, above a progress bar; never wrapped, so that paths stay whole.
+
+    Errors are for the log file: what ends a command is said by ``main``, once.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        mark = f"[yellow]{record.levelname.lower()}:[/] " if record.levelno >= logging.WARNING else ""
+        if record.levelno >= logging.ERROR and record.name == "sniper":
+            return
+        mark = "[yellow]warning:[/] " if record.levelno >= logging.WARNING else ""
         err.print(mark + escape(record.getMessage()), highlight=False, soft_wrap=True)
 
 

@@ -38,7 +38,7 @@ class Skipped:
         if on_bad_image == "stop":
             raise error
         self.files.append((name, str(error)))
-        log.warning("skipped %s", error)
+        log.warning("skipped a file: %s", error)
 
 
 def expand(sources: Iterable[str | Path]) -> list[Path]:
