@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: f
     steps = max(20, round(budget / per_step))
     recipe = recipe_for(method, seed, steps)
     resolved, pyramid = resolve_pyramid(recipe, train_table)
+    shutil.rmtree(out / "runs" / "train" / f"{data}-{method}-{seed}", ignore_errors=True)  # of a cell that was cut off
     wall, cpu = time.perf_counter(), time.process_time()
     run = train(recipe, table=train_table, name=f"{data}-{method}-{seed}", root=out / "runs")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
