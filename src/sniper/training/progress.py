@@ -63,7 +63,7 @@ class Display:
         parts = [f"step {step}/{total}", f"epoch {row['epoch']:.2f}", f"loss {row['loss']:.4g}"]
         parts += [f"{name.removeprefix('loss/')} {row[name]:.3g}" for name in row if name.startswith("loss/")]
         parts.append(f"{row['chips_per_s']:.1f} chips/s")
-        if "images_per_s" in row:
+        if row.get("images_per_s"):  # none between the decoding of one epoch and the next
             parts.append(f"{row['images_per_s']:.1f} images/s")
         gained = done - self._done_at_start
         if gained > 0:
