@@ -73,7 +73,8 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> P
     )
     told = _Told(table, heldout, source, stats, run, done, (time.perf_counter() - started) / 60)
     page = _page(told).write(folder)
-    say(f"AP50 {done.result.ap50:.3f}, AP {done.result.ap:.3f} on {done.result.objects} crowns nobody trained on")
+    result = done.result
+    say(f"AP50 {result.ap50_most:.3f}, AP {result.ap_most:.3f} on {result.objects} crowns nobody trained on")
     return page
 
 
@@ -87,7 +88,7 @@ def _page(told: _Told) -> Report:
     )
     report.numbers(
         [
-            Number(f"{result.ap50:.2f}", "AP50 on the held-out photo", f"AP {result.ap:.2f}"),
+            Number(f"{result.ap50_most:.2f}", "AP50 on the held-out photo", f"AP {result.ap_most:.2f}"),
             Number(
                 str(sum(stats.chips.values())), "chips an epoch", f"{stats.objects} crowns in {stats.images} photos"
             ),

@@ -35,8 +35,8 @@ class CocoEvalConfig(Config):
     most_detections: int = Field(
         default=100,
         ge=100,
-        description="detections per image and class for AP_most and AR_most, which matter where images hold more than "
-        "100 objects; the official numbers always use at most 100",
+        description="detections per image and class for AP_most, AP50_most and AR_most, which matter where images "
+        "hold more than 100 objects; the official numbers always use at most 100",
     )
     class_agnostic: bool = Field(default=False, description="treat all classes as one: where are objects, not which")
     small_px: float = Field(default=32, gt=0, description="objects up to this sqrt(area) are small, original px")
@@ -225,7 +225,7 @@ def _report(
         ]
     curves = {}
     for iou, at in zip(_CURVE_IOUS, (half, three_quarters), strict=True):
-        with_objects = precision[at, :, :, 0, hundred]
+        with_objects = precision[at, :, :, 0, -1]
         with_objects = with_objects[:, (with_objects > -1).all(axis=0)]
         mean = with_objects.mean(axis=1) if with_objects.shape[1] else np.full(len(params.recThrs), -1.0)
         curves[f"IoU {iou:.2f}"] = (np.asarray(params.recThrs), mean)
@@ -243,6 +243,7 @@ def _report(
         ar_medium=ars[2],
         ar_large=ars[3],
         ap_most=_mean(precision[:, :, :, 0, -1]),
+        ap50_most=_mean(precision[half, :, :, 0, -1]),
         ar_most=_mean(recall[:, :, 0, -1]),
         most_detections=config.most_detections,
         classes=tuple(classes),

@@ -37,10 +37,13 @@ class CocoResult:
     ar_medium: float
     ar_large: float
     ap_most: float  # with most_detections instead of 100 detections
+    ap50_most: float
     ar_most: float
     most_detections: int
     classes: tuple[ClassScore, ...]  # empty if class-agnostic
-    pr_curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # by IoU: recall (101,), precision (101,)
+    pr_curves: dict[
+        str, tuple[NDArray[np.float64], NDArray[np.float64]]
+    ]  # by IoU, with most_detections: recall (101,), precision (101,)
     images: int
     objects: int  # crowd regions not counted
     detections: int
@@ -48,11 +51,11 @@ class CocoResult:
     def as_dict(self) -> dict[str, float]:
         """The numbers under COCO's names (AP, AP50, AP_small, AR100, ...); those with nothing to find are left out.
 
-        ``AP_most`` and ``AR_most`` are there only if more than 100 detections were asked for.
+        ``AP_most``, ``AP50_most`` and ``AR_most`` are there only if more than 100 detections were asked for.
         """
         names = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
         names += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
-        names += ["AP_most", "AR_most"] if self.most_detections > OFFICIAL_DETECTIONS[-1] else []
+        names += ["AP_most", "AP50_most", "AR_most"] if self.most_detections > OFFICIAL_DETECTIONS[-1] else []
         numbers = {name: float(getattr(self, name.lower())) for name in names}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
@@ -69,6 +72,7 @@ class CocoResult:
         ]
         if self.most_detections > OFFICIAL_DETECTIONS[-1]:
             rows.append([f"AP, {self.most_detections} detections", _cell(self.ap_most), *missing])
+            rows.append([f"AP50, {self.most_detections} detections", _cell(self.ap50_most), *missing])
             rows.append([f"AR, {self.most_detections} detections", _cell(self.ar_most), *missing])
         title = f"COCO: {self.images} images, {self.objects} objects, {self.detections} detections"
         found = [(title, ["", *AREAS], rows)]
