@@ -1,6 +1,7 @@
 """Fixtures that find the recorded numbers and the third-party data, which are not part of the project."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,10 @@ def shared_data() -> Path:
 def _one_thread() -> None:
     # Spinning threads on a busy machine cost more than the second core brings.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_ctrl_c() -> None:
+    """A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
