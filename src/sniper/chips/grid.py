@@ -62,6 +62,11 @@ def axis_count(extent: int, window: int, stride: int) -> int:
     return (extent - window + stride - 1) // stride + 1
 
 
+def axis_counts(extents: NDArray[np.integer], window: int, stride: int) -> NDArray[np.int64]:
+    """``axis_count`` of many axes at once, any shape."""
+    return 1 + -(-np.maximum(np.asarray(extents, np.int64) - window, 0) // stride)
+
+
 @compiled
 def axis_origin(index: int, extent: int, window: int, stride: int) -> int:
     """The ``index``-th origin of an axis."""

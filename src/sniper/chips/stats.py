@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sniper.boxes import sqrt_area
 from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms, zoomed_sizes
+from sniper.chips.grid import Zooms, axis_counts, zoomed_sizes
 from sniper.chips.positive import valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
@@ -176,8 +176,7 @@ def _pixels(table: AnnotationTable, pyramid: Pyramid, zooms: Zooms, chips: ChipT
 
 def _tile_pixels(sizes_wh: NDArray[np.integer]) -> float:
     """Pixels of 512 px tiles with 20 % overlap."""
-    step = int(TILE_PX * (1 - TILE_OVERLAP))
-    tiles = 1 + -(-np.maximum(np.asarray(sizes_wh, np.int64) - TILE_PX, 0) // step)
+    tiles = axis_counts(sizes_wh, TILE_PX, int(TILE_PX * (1 - TILE_OVERLAP)))
     return float(tiles.prod(axis=1).sum()) * TILE_PX**2
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sniper.boxes import sqrt_area
 from sniper.chips.compiled import compiled, read_only
-from sniper.chips.grid import Zooms, axis_count, axis_origin
+from sniper.chips.grid import Zooms, axis_count, axis_counts, axis_origin
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
@@ -100,7 +100,7 @@ def uniform_tiles(
     parts = []
     for level in range(len(pyramid.levels)):
         sizes = np.ascontiguousarray(zooms.sizes_wh[:, level])
-        columns, lines = (1 + -(-np.maximum(sizes - tile_px, 0) // stride)).astype(np.int64).T
+        columns, lines = axis_counts(sizes, tile_px, stride).T
         tiles = columns * lines
         starts = np.cumsum(tiles) - tiles
         image = np.repeat(np.arange(len(table), dtype=np.int32), tiles)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.chips.grid import zoomed_sizes
+
 CANVAS_STEP = 128  # canvases are rounded up to this, so that images of similar shape share a batch
 
 
@@ -31,7 +33,8 @@ class Window(NamedTuple):
 
 def zoomed_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
     """Size of the zoomed image in whole network px."""
-    return tuple(max(1, math.ceil(side * scale - 1e-6)) for side in size_wh)  # type: ignore[return-value]
+    width, height = zoomed_sizes(np.asarray([size_wh]), np.asarray([scale]))[0].tolist()
+    return width, height
 
 
 def starts(length: int, window_px: int, overlap_px: int) -> list[int]:

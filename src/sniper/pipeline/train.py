@@ -153,7 +153,9 @@ def train(
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
 
-    source = ChipSource(train_table, pyramid, recipe)
+    # Workers that are not forked would each get a copy of the table.
+    shared = train_table.share() if recipe.loader.shares_table else train_table
+    source = ChipSource(shared, pyramid, recipe)
     if former is None:
         run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
         on_main(lambda: _preview(source, run.path))
