@@ -8,6 +8,7 @@ the same. Finished cells are kept as JSON and not run again; the table is printe
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -29,6 +30,8 @@ from sniper.pipeline.evaluate import evaluate_table
 from sniper.pipeline.model import load_model, resolve_pyramid
 from sniper.pipeline.train import ChipSource
 from sniper.recipe import Recipe
+from sniper.structures import Batch
+from sniper.training.devices import keep_freed_memory
 
 METHODS: dict[str, dict[str, Any]] = {
     "chips": {"sampler": {"method": "chips"}, "pyramid": {"levels": "auto"}},
@@ -95,23 +98,30 @@ def recipe_for(method: str, seed: int, steps: int, overrides: dict[str, Any] | N
     return Recipe.parse(settings, method)
 
 
-def step_seconds(recipe: Recipe, table: AnnotationTable, warm: int = 2, measured: int = 6) -> float:
+def step_seconds(recipe: Recipe, table: AnnotationTable, warm: int = 4, measured: int = 12) -> float:
     """CPU seconds of one training step: loading, forward, backward, update."""
     from sniper.detectors.sniper import build_sniper
+
+    keep_freed_memory()  # as training does
 
     recipe, pyramid = resolve_pyramid(recipe, table)
     detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
-    batches = iter(ChipSource(table, pyramid, recipe).epoch(0, 0, 0, 1))
-    for number, batch in enumerate(batches):
-        if number == warm:
-            started = time.process_time()
-        sum(detector.losses(batch.to("cpu", channels_last=True)).values()).backward()  # type: ignore[union-attr]
-        optimizer.step()
-        optimizer.zero_grad()
-        if number == warm + measured - 1:
-            break
-    return (time.process_time() - started) / max(number + 1 - warm, 1)
+    source = ChipSource(table, pyramid, recipe)
+    batches = itertools.chain.from_iterable(source.epoch(epoch, 0, 0, 1) for epoch in itertools.count())
+    for batch in itertools.islice(batches, warm):
+        _step(detector, optimizer, batch)
+    started = time.process_time()
+    for batch in itertools.islice(batches, measured):
+        _step(detector, optimizer, batch)
+    return (time.process_time() - started) / measured
+
+
+def _step(detector: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    losses: dict[str, torch.Tensor] = detector.losses(batch.to("cpu", channels_last=True))  # type: ignore[operator]
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def run_cell(data: str, method: str, seed: int, root: Path, out: Path, budget: float, path: Path) -> None:

@@ -5,6 +5,7 @@ R regions, C classes, L levels, H and W pixels. "Network px" are pixels of the c
 ``original px = (network px + origin) / scale``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Self
@@ -39,7 +40,7 @@ class Images:
 
     def to(self, device: torch.device | str, *, channels_last: bool = False) -> Self:
         """Everything on ``device``, pixels as float in [0, 1]."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        moved = self._mapped(lambda column: column.to(device, non_blocking=True))
         pixels = moved["pixels"]
         if pixels.dtype == torch.uint8:
             pixels = pixels.to(torch.float32).div_(255)
@@ -50,7 +51,12 @@ class Images:
 
     def pin_memory(self) -> Self:
         """Page-locked copies, for overlapped transfers to a GPU."""
-        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return replace(self, **self._mapped(Tensor.pin_memory))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Every tensor, changed; what is None stays as it is."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: change(column) for name, column in columns.items() if column is not None}
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Batch(Images):
     state: Tensor  # (B, N) int64, an ObjectState each
     range_px: Tensor  # (B, 2) float32: valid range as sqrt(area), network px; the upper end may be inf
     chip_index: Tensor  # (B,) int64: row in the epoch's chip table
+    polygons: Tensor | None = None  # (B, N, P) float32 outlines, network px, as ``nn.mask_targets`` encodes them
 
     @property
     def valid(self) -> Tensor:

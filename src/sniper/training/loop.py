@@ -19,7 +19,7 @@ from sniper.errors import DataError
 from sniper.structures import Batch
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.config import TrainConfig
-from sniper.training.devices import agree, build_accelerator, compiled_parts
+from sniper.training.devices import agree, build_accelerator, compiled_parts, keep_freed_memory
 from sniper.training.interrupt import StopRequest
 from sniper.training.keeper import Keeper
 from sniper.training.meter import DivergedError, Meter
@@ -97,6 +97,8 @@ def train(
     """
     accelerator = build_accelerator(config)
     device = accelerator.device
+    if device.type == "cpu":
+        keep_freed_memory()
     detector.to(device).train()
     if config.channels_last:
         detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
