@@ -221,16 +221,16 @@ def _count_row(counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray
 
 @compiled
 def _pick(
-    counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], key: np.uint64, chip: int
+    counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], key: np.uint64, chip: int, least: int
 ) -> int:
-    """A random one of the candidates with the largest count, row by row; -1 where nothing is left to cover."""
+    """A random one of the candidates with the largest count, row by row; -1 where that is below ``least``."""
     largest, among = best[0], 0
     for row in range(len(best)):
         if best[row] > largest:
             largest, among = best[row], 0
         if best[row] == largest:
             among += ties[row]
-    if largest <= 0:
+    if largest < least:
         return -1
     pick = draw_below(key, chip, among)
     row = 0
@@ -253,12 +253,15 @@ def cover_many(
     cells: NDArray[np.int32],
     order: NDArray[np.int32],
     covered: NDArray[np.int32],
+    least: int = 1,
 ) -> int:
     """Cover any number of boxes; returns the number of windows K.
 
     Args:
         spans, n, key, cells, order, covered: as in ``cover_few``; a box with an empty span (last < first) is left out.
         counts: scratch, (ny, nx), zero (and left so); a candidate with a large negative number is never taken.
+        least: stop where no candidate holds so many uncovered boxes. Counts never rise, so the windows are those of the
+            whole cover that hold as many; boxes left over remain in ``counts``.
     """
     width = counts.shape[1]
     best, ties = np.empty(counts.shape[0], np.int32), np.empty(counts.shape[0], np.int32)
@@ -269,7 +272,7 @@ def cover_many(
         _count_row(counts, best, ties, row)
     chips, done = 0, 0
     while True:
-        cell = _pick(counts, best, ties, key, chips)
+        cell = _pick(counts, best, ties, key, chips, least)
         if cell < 0:
             return chips
         row, column = cell // width, cell % width

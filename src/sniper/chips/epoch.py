@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from sniper.chips import background
 from sniper.chips.grid import Zooms
+from sniper.chips.negative import NegativeConfig, Proposals, negative_chips
 from sniper.chips.positive import SizeRule, cover_images, valid_objects
 from sniper.chips.seeding import Purpose, draw_below, stream_keys
 from sniper.chips.table import ChipKind, ChipTable
@@ -76,15 +77,26 @@ class _Part(NamedTuple):
     object_rows: NDArray[np.int64]
 
 
-def mine(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, seed: int, epoch: int) -> ChipTable:
-    """The chips of one epoch, ordered by image; an image's positive chips by level, finest first, then background.
+def mine(
+    table: AnnotationTable,
+    pyramid: Pyramid,
+    config: ChipConfig,
+    *,
+    seed: int,
+    epoch: int,
+    proposals: Proposals | None = None,
+    negatives: NegativeConfig | None = None,
+) -> ChipTable:
+    """The chips of one epoch, ordered by image; an image's positive chips by level, finest first, then negative ones
+    (also by level), then background.
 
     A positive chip lists the objects that it covered first; together they list every object that is valid at a
-    level exactly once for that level. A background chip lists the objects that are valid at its level and
-    lie fully inside; an image without objects has none. Everything else that a chip shows is ignored.
+    level exactly once for that level. A negative or a background chip lists the objects that are valid at its level
+    and lie fully inside; an image without objects has none. Everything else that a chip shows is ignored.
+    Negative chips come from ``proposals`` (of the images of ``table``; usually what ``negative.false_alarms`` leaves).
 
     The same arguments give the same chips, for any number of threads, and an image's positive chips do not depend on
-    the other images of the table.
+    the other images of the table, nor do its negative ones.
 
     Raises:
         RecipeError: the stride does not suit the chip's side.
@@ -95,7 +107,13 @@ def mine(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, seed: 
     stride_key = stream_keys(seed, epoch, Purpose.STRIDE, np.zeros(1, np.int64))[0]
     stride = least + draw_below(stride_key, 0, largest - least + 1)
     keys = stream_keys(seed, epoch, Purpose.COVER, table.image_ids)
-    parts = [_Part(ChipKind.POSITIVE, *cover_images(table, zooms, rule, stride, keys))]
+    positive = cover_images(table, zooms, rule, stride, keys)
+    parts = [_Part(ChipKind.POSITIVE, *positive)]
+
+    if proposals is not None:
+        keys = stream_keys(seed, epoch, Purpose.NEGATIVE, table.image_ids)
+        hard = negative_chips(table, zooms, rule, positive, proposals, negatives or NegativeConfig(), stride, keys)
+        parts.append(_Part(ChipKind.NEGATIVE, *hard[:5]))
 
     empty = background.of_empty_images(table, zooms, stride, config.background_per_image, seed=seed, epoch=epoch)
     if len(empty.image_index):

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     COVER = 2
     EMPTY_IMAGE = 3
     EXTRA_BACKGROUND = 4
+    NEGATIVE = 5
 
 
 @compiled
