@@ -115,6 +115,21 @@ class OriginalSniper(nn.Module):
         scores = output.logits.softmax(dim=1)[:, 1:]
         return [self._best(boxes[image == row], scores[image == row]) for row in range(len(images))]
 
+    @torch.no_grad()
+    def propose(self, images: Images) -> list[Detections]:
+        """Regions without a class (all labels 0) with their objectness, best first, network px."""
+        training = self.training
+        self.eval()
+        try:
+            features = torch.cat(self.backbone(self.normalise(images)), dim=1)
+            found = self.propose_regions(self.rpn(features), images.content_hw, images.scale)
+        finally:
+            self.train(training)
+        return [
+            Detections(boxes[present], scores[present], torch.zeros_like(scores[present], dtype=torch.int64))
+            for boxes, scores, present in zip(found.boxes, found.scores, found.present, strict=True)
+        ]
+
     def propose_regions(self, maps: OriginalMaps, content_hw: Tensor, scale: Tensor) -> Proposals:
         """Half-open regions of pictures of ``content_hw`` (B, 2) px at ``scale`` (B,), by the original's operator."""
         map_hw = (maps.deltas.shape[2], maps.deltas.shape[3])

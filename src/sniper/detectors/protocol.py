@@ -36,3 +36,12 @@ class Proposer(Protocol):
     def propose(self, images: Images) -> list[Detections]:
         """Class-free boxes (all labels 0), network px, best first."""
         ...
+
+
+@runtime_checkable
+class ProposalTrainer(Protocol):
+    """A detector whose proposal stage can be trained by itself, briefly, before negatives are mined."""
+
+    def proposal_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of the proposal stage alone, without computing the others."""
+        ...

@@ -16,7 +16,7 @@ from sniper.nn.heads import RegionHead, region_losses
 from sniper.nn.matching import AnchorMatchConfig, match_anchors
 from sniper.nn.proposals import ProposalConfig, Proposals, propose
 from sniper.nn.roi import RoiConfig, region_targets
-from sniper.nn.rpn import RPN, rpn_losses
+from sniper.nn.rpn import RPN, RegionMaps, rpn_losses
 from sniper.nn.sampling import sample
 from sniper.nn.stages import Beyond
 from sniper.structures import Batch, Detections, Images
@@ -102,20 +102,17 @@ class Sniper(nn.Module):
         """
         config = self.config
         features = self.backbone(self.normalise(batch))
-        maps = self.rpn(features)
-        anchors = self.anchors(features.shape[-2:])
-        canvas_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
-        with torch.no_grad():
-            match = match_anchors(anchors, batch.boxes, batch.state, batch.content_hw, canvas_hw, config.anchor_match)
-            chosen = sample(match.labels, config.anchor_match.samples, config.anchor_match.positive_share, generator)
-        first = rpn_losses(maps, anchors, batch.boxes, match, chosen, config.rpn_box_weight)
-
+        maps, anchors, first = self._first_stage(features, batch, generator)
         proposals = propose(
             maps, anchors, batch.content_hw, config.proposals,
             before_nms=config.proposals.train_before_nms, range_px=batch.range_px,
         )  # fmt: skip
         targets = region_targets(proposals, batch, config.rois, generator)
         return first | region_losses(self.head(features, targets.image, targets.boxes), targets)
+
+    def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """``rpn_class`` and ``rpn_box`` alone, for training proposals before negatives are mined."""
+        return self._first_stage(self.backbone(self.normalise(batch)), batch, generator)[2]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
@@ -156,6 +153,19 @@ class Sniper(nn.Module):
         columns = torch.arange(pixels.shape[3], device=pixels.device) < images.content_hw[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return ((pixels - self.mean) / self.std).mul_(inside)
+
+    def _first_stage(
+        self, features: Tensor, batch: Batch, generator: torch.Generator | None
+    ) -> tuple[RegionMaps, Tensor, dict[str, Tensor]]:
+        """What the proposal network says of every anchor, (A, 4) anchors, and its losses."""
+        config = self.config
+        maps = self.rpn(features)
+        anchors = self.anchors(features.shape[-2:])
+        canvas_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
+        with torch.no_grad():
+            match = match_anchors(anchors, batch.boxes, batch.state, batch.content_hw, canvas_hw, config.anchor_match)
+            chosen = sample(match.labels, config.anchor_match.samples, config.anchor_match.positive_share, generator)
+        return maps, anchors, rpn_losses(maps, anchors, batch.boxes, match, chosen, config.rpn_box_weight)
 
     def _proposals(self, features: Tensor, images: Images) -> Proposals:
         anchors = self.anchors(features.shape[-2:])
