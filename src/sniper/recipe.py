@@ -18,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from sniper.chips.epoch import ChipConfig
+from sniper.chips.negative import NegativeConfig
 from sniper.config import Config
 from sniper.detectors.original import OriginalConfig
 from sniper.detectors.sniper import SniperConfig
 from sniper.errors import RecipeError
 from sniper.evaluation.coco import CocoEvalConfig
 from sniper.files import write_text
+from sniper.inference.proposing import ProposeConfig
 from sniper.inference.pyramid import InferenceConfig
 from sniper.loader.stream import LoaderConfig
 from sniper.loader.transforms import AugmentConfig
@@ -63,6 +65,21 @@ class SamplerConfig(Config):
     )
 
 
+class NegativesConfig(NegativeConfig):
+    """Negative chips: from which proposals, and by which rule."""
+
+    proposals: str | None = Field(
+        None,
+        description="auto: train the proposal stage briefly and extract; or a file, from sniper propose or COCO "
+        "results JSON; none: no negative chips",
+    )
+    proposal_epochs: float = Field(2.0, gt=0, description="auto: epochs that the proposal stage is trained for")
+    extraction: ProposeConfig = Field(default_factory=ProposeConfig)
+    refresh_epochs: int | None = Field(
+        None, ge=1, description="extract again from the model in training every so many epochs; null: never"
+    )
+
+
 class Recipe(Config):
     """One run, whole."""
 
@@ -70,6 +87,7 @@ class Recipe(Config):
     data: DataConfig = DataConfig()
     pyramid: PyramidConfig = PyramidConfig()
     chips: ChipConfig = ChipConfig()
+    negatives: NegativesConfig = NegativesConfig()
     sampler: SamplerConfig = SamplerConfig()
     loader: LoaderConfig = LoaderConfig()
     augment: AugmentConfig = AugmentConfig()

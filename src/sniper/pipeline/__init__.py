@@ -5,6 +5,7 @@ from sniper.pipeline.convert import import_mxnet
 from sniper.pipeline.evaluate import Evaluation, evaluate
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import Prediction, Predictions, predict
+from sniper.pipeline.propose import Proposed, propose
 from sniper.pipeline.train import TrainedRun, train
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Predictions",
+    "Proposed",
     "TrainedRun",
     "chip_preview",
     "chip_stats",
@@ -19,5 +21,6 @@ __all__ = [
     "import_mxnet",
     "load_model",
     "predict",
+    "propose",
     "train",
 ]

@@ -22,6 +22,7 @@ from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
 from sniper.pipeline.model import build_detector, checkpoint_file, resolve_pyramid
+from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
@@ -46,6 +47,7 @@ class ChipSource:
     table: AnnotationTable
     pyramid: Pyramid
     recipe: Recipe
+    feed: ProposalFeed | None = None  # proposals for negative chips
     _loaders: list[ChipLoader] = field(default_factory=list, repr=False, compare=False)  # the latest
     _skipped: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -53,7 +55,15 @@ class ChipSource:
         """What training looks at in an epoch."""
         sampler = self.recipe.sampler
         if sampler.method == "chips":
-            return mine(self.table, self.pyramid, self.recipe.chips, seed=self.recipe.train.seed, epoch=epoch)
+            return mine(
+                self.table,
+                self.pyramid,
+                self.recipe.chips,
+                seed=self.recipe.train.seed,
+                epoch=epoch,
+                proposals=None if self.feed is None else self.feed.at(epoch),
+                negatives=self.recipe.negatives,
+            )
         if sampler.method == "whole":
             return whole_images(self.table, self.pyramid)
         return uniform_tiles(
@@ -118,6 +128,7 @@ def train(
     name: str | None = None,
     root: Path | str = "runs",
     resume: Path | str | None = None,
+    say: Say = log.info,
 ) -> TrainedRun:
     """Train a detector on chips.
 
@@ -131,6 +142,7 @@ def train(
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
+        say: told about the stages before training, if there are any (``negatives.proposals: auto``).
 
     Raises:
         RecipeError: a setting, or no dataset, or neither a recipe nor a run.
@@ -155,13 +167,22 @@ def train(
 
     # Workers that are not forked would each get a copy of the table.
     shared = train_table.share() if recipe.loader.shares_table else train_table
-    source = ChipSource(shared, pyramid, recipe)
+    proposals = None
+    if recipe.negatives.proposals is not None and (former is None or not (former.path / PROPOSALS).is_file()):
+        proposals = make_proposals(
+            recipe, detector, shared, pyramid, lambda brief: ChipSource(shared, pyramid, brief), root=root, say=say
+        )
     if former is None:
         run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
-        on_main(lambda: _preview(source, run.path))
     else:
         run = former
         on_main(lambda: _tell_changes(run, recipe))
+    if proposals is not None:
+        on_main(lambda: adopt(proposals, run, shared))
+    feed = feed_of_run(run, recipe, detector, shared, pyramid) if recipe.negatives.proposals is not None else None
+    source = ChipSource(shared, pyramid, recipe, feed)
+    if former is None:
+        on_main(lambda: _preview(source, run.path))
     evaluations: list[Evaluation] = []
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
@@ -211,7 +232,7 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], former
 def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     """One line where a run goes on with other chips or another model. The loop tells about its own settings."""
     before = Recipe.load(run.recipe)
-    parts = ("pyramid", "chips", "sampler", "loader", "augment", "model")
+    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model")
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         log.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))

@@ -66,6 +66,23 @@ def on_main(make: Callable[[], Value]) -> Value:
     return box[0]  # type: ignore[return-value]
 
 
+def this_process() -> tuple[int, int]:
+    """This process' number in the launch, and how many there are."""
+    state = PartialState(cpu=_only_cpu())
+    return state.process_index, state.num_processes
+
+
+def process_device() -> torch.device:
+    """The device that training takes in this process, unless the recipe asks for the CPU."""
+    device: torch.device = PartialState(cpu=_only_cpu()).device
+    return device
+
+
+def wait_for_everyone() -> None:
+    """Go on when every process of this launch has come here."""
+    PartialState(cpu=_only_cpu()).wait_for_everyone()
+
+
 @contextmanager
 def compiled_parts(detector: nn.Module, wanted: bool) -> Iterator[None]:
     """While entered, the networks that ``detector`` is made of run compiled.

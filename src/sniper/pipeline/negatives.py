@@ -1,0 +1,238 @@
+"""Where a run's proposals come from: made once for data and settings, kept with the run, renewed while it trains."""
+
+import copy
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from sniper.chips.negative import NegativeConfig, Proposals, false_alarms
+from sniper.data.detection_files import read_details, read_proposals, save_detections
+from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.errors import CheckpointError, RecipeError
+from sniper.files import replacing
+from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done, weights_digest
+from sniper.recipe import Recipe
+from sniper.scales import Pyramid
+from sniper.training.checkpoint import CheckpointMeta, load_into, load_weights, save_weights
+from sniper.training.devices import on_main, process_device, this_process, wait_for_everyone
+from sniper.training.first_stage import FirstStage
+from sniper.training.loop import ChipSource
+from sniper.training.loop import train as run_loop
+from sniper.training.run import RunFolder
+
+log = logging.getLogger("sniper")
+
+AUTO = "auto"
+PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
+Say = Callable[[str], None]
+
+# What changes neither the weights nor the boxes that come out.
+_WATCHING = {
+    "log_every", "tensorboard", "checkpoint_every_minutes", "checkpoint_every_steps", "evaluate_every", "best_metric",
+    "patience", "epochs", "steps", "minutes", "ema",
+}  # fmt: skip
+
+
+class SourceOf(Protocol):
+    """Makes the chip source of a recipe that has no negatives."""
+
+    def __call__(self, recipe: Recipe) -> ChipSource: ...
+
+
+class ProposalFeed:
+    """The proposals that an epoch's negative chips are made from: a run's first ones, or renewed ones.
+
+    With ``renew``, every ``every`` epochs those that ``renew(epoch)`` gives take their place.
+    """
+
+    def __init__(
+        self,
+        table: AnnotationTable,
+        first: DetectionTable,
+        config: NegativeConfig,
+        *,
+        every: int | None = None,
+        renew: Callable[[int], DetectionTable] | None = None,
+    ) -> None:
+        self.config = config
+        self._table, self._every, self._renew = table, every, renew
+        self._since, self._current = 0, self._alarms(first)
+
+    def at(self, epoch: int) -> Proposals:
+        """False alarms among the proposals of an epoch, by image of the table."""
+        if self._every is not None and self._renew is not None:
+            since = epoch // self._every * self._every
+            if since != self._since and since > 0:
+                self._since, self._current = since, self._alarms(self._renew(since))
+        return self._current
+
+    def _alarms(self, found: DetectionTable) -> Proposals:
+        every = Proposals(found.offsets, found.boxes_xyxy, found.scores)
+        return false_alarms(self._table, every, self.config)
+
+
+def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeConfig) -> ProposalFeed:
+    """The proposals of a file, for looking at the negative chips that they make."""
+    return ProposalFeed(table, read_proposals(path, table), config)
+
+
+def make_proposals(
+    recipe: Recipe,
+    detector: nn.Module,
+    table: AnnotationTable,
+    pyramid: Pyramid,
+    source_of: SourceOf,
+    *,
+    root: Path | str,
+    say: Say,
+) -> Path:
+    """The file that ``recipe.negatives.proposals`` means; for ``auto``, a copy of ``detector`` is trained and asked.
+
+    Both stages lie in ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial
+    weights and settings. A stage that was stopped goes on.
+
+    Raises:
+        RecipeError: the recipe's sampler cuts no chips.
+        CheckpointError: the brief training was stopped; the same command goes on.
+    """
+    if recipe.sampler.method != "chips":
+        raise RecipeError(
+            f"negatives.proposals needs sampler.method chips, not {recipe.sampler.method}; set one of them back"
+        )
+    wanted = recipe.negatives.proposals
+    assert wanted is not None
+    if wanted != AUTO:
+        read_proposals(wanted, table)  # says now what is wrong with it
+        return Path(wanted)
+    brief = _brief(recipe)
+    settings = brief.model_dump(mode="json", include={"pyramid", "chips", "augment"})
+    settings |= {"batch_size": brief.loader.batch_size, "epochs": recipe.negatives.proposal_epochs}
+    settings |= {"train": brief.train.model_dump(mode="json", exclude=_WATCHING), "processes": this_process()[1]}
+    print_ = table.fingerprint(settings, str(table.root.resolve()), weights_digest(detector))
+    folder = Path(root) / "negatives" / print_[:16]
+    proposer = copy.deepcopy(detector)
+    _train_first_stage(brief, proposer, table, source_of(brief), folder, say)
+    return _extract(recipe, proposer, table, pyramid, folder, say)
+
+
+def _brief(recipe: Recipe) -> Recipe:
+    length = {"epochs": recipe.negatives.proposal_epochs, "steps": None, "minutes": None}
+    changed = {"evaluate_every": None, "patience": None, "ema": None, "tensorboard": False}
+    if this_process()[1] > 1:
+        changed["unused_parameters"] = True  # the second stage's
+    return recipe.model_copy(
+        update={
+            "train": recipe.train.model_copy(update=length | changed),
+            "negatives": recipe.negatives.model_copy(update={"proposals": None, "refresh_epochs": None}),
+        }
+    )
+
+
+def _train_first_stage(
+    brief: Recipe, proposer: nn.Module, table: AnnotationTable, source: ChipSource, folder: Path, say: Say
+) -> None:
+    """Train ``proposer`` in place, or load what an earlier run trained."""
+    weights = folder / "proposer.safetensors"
+    if weights.is_file():
+        say(f"proposals, training: done before, {weights}")
+        load_into(proposer, load_weights(weights).weights, weights)
+        return
+    say(f"proposals, training: {brief.negatives.proposal_epochs:g} epochs of the first stage, in {folder}")
+    run = RunFolder(folder / "training")
+    on_main(lambda: brief.save(run.recipe))
+    result = run_loop(FirstStage(proposer), source, brief.train, run, resume=run.state.is_file())
+    if not result.finished:
+        raise CheckpointError(f"the training of proposals in {run.path} was stopped; the same command goes on with it")
+    meta = CheckpointMeta(
+        recipe=brief.model_dump(mode="json"),
+        class_names=table.class_names,
+        class_ids=tuple(int(i) for i in table.class_ids),
+        step=result.step,
+        epoch=result.epochs,
+    )
+    on_main(lambda: save_weights(weights, proposer.state_dict(), meta))
+    for path in (run.state, run.last, run.last_ema):
+        on_main(lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
+
+
+def _extract(
+    recipe: Recipe, proposer: nn.Module, table: AnnotationTable, pyramid: Pyramid, folder: Path, say: Say
+) -> Path:
+    job = extraction(
+        proposer, table, pyramid, recipe, recipe.negatives.extraction, folder / PROPOSALS,
+        on_bad_image=recipe.loader.on_bad_image,
+    )  # fmt: skip
+    job = job._replace(output=folder / f"proposals-{job.key[:16]}.safetensors")
+    if is_done(job):
+        say(f"proposals, extraction: done before, {job.output}")
+        return job.output
+    say(f"proposals, extraction: {len(table)} images")
+    _extract_by_all(job, proposer, recipe)
+    say(f"proposals, extraction: {(read_details(job.output) or {})['count']:,} boxes, {job.output}")
+    return job.output
+
+
+def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> None:
+    """Every process makes its share of the parts; the main one joins them."""
+    device = torch.device("cpu") if recipe.train.device == "cpu" else process_device()
+    detector.to(device)
+    done, last = 0, 0
+
+    def tick(images: int) -> None:
+        nonlocal done, last
+        done += images
+        if done * 10 // max(len(job.table), 1) > last:
+            last = done * 10 // max(len(job.table), 1)
+            log.info("proposals: %d of %d images", done, len(job.table))
+
+    extract(job, detector, device=device, share=this_process(), tick=tick)
+    wait_for_everyone()
+    on_main(lambda: finish(job) and None)
+
+
+def adopt(path: Path, run: RunFolder, table: AnnotationTable) -> None:
+    """Keep proposals in a run folder, so that resuming needs nothing else; of a sniper file no bytes are copied."""
+    own = run.path / PROPOSALS
+    if path.suffix.lower() == ".json":
+        save_detections(own, read_proposals(path, table), {"from": str(path)})
+        return
+    with replacing(own) as partial:
+        partial.unlink()
+        try:
+            os.link(path.resolve(), partial)
+        except OSError:  # another file system
+            shutil.copyfile(path, partial)
+
+
+def feed_of_run(
+    run: RunFolder, recipe: Recipe, detector: nn.Module, table: AnnotationTable, pyramid: Pyramid
+) -> ProposalFeed:
+    """The proposals that a run trains with. Renewed ones lie in its folder too, and resuming reads them."""
+
+    def renew(epoch: int) -> DetectionTable:
+        path = run.path / f"proposals-epoch{epoch}.safetensors"
+        if not path.is_file():
+            log.info("epoch %d: proposals from the model as it is now", epoch)
+            job = extraction(
+                detector, table, pyramid, recipe, recipe.negatives.extraction, path,
+                on_bad_image=recipe.loader.on_bad_image,
+            )  # fmt: skip
+            _extract_by_all(job, detector, recipe)
+        return read_proposals(path, table)
+
+    first = run.path / PROPOSALS
+    if not first.is_file():
+        raise CheckpointError(f"{run.path} trained with negative chips, but {first.name} is gone; start a new run")
+    return ProposalFeed(
+        table,
+        read_proposals(first, table),
+        recipe.negatives,
+        every=recipe.negatives.refresh_epochs,
+        renew=renew,
+    )

@@ -1,0 +1,244 @@
+"""Negative chips from a recipe: proposals made once, kept with the run, renewed, resumed; proposals of other tools."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from trained_run import Trained
+
+from rectangle_set import TINY, make_set
+from sniper.chips.table import ChipKind
+from sniper.data.detection_files import load_detections, read_details, read_proposals
+from sniper.data.source import load_dataset
+from sniper.detectors.original import OriginalConfig, build_original
+from sniper.detectors.protocol import ProposalTrainer, Proposer
+from sniper.errors import DataError, RecipeError
+from sniper.pipeline import load_model, propose, train
+from sniper.pipeline.negatives import feed_from_file
+from sniper.pipeline.train import ChipSource
+from sniper.structures import Batch, Detections, Images
+from sniper.training.checkpoint import load_weights
+
+FEW = [
+    "negatives.least=3",
+    "negatives.least_finest=3",
+    "negatives.proposal_epochs=1",
+    "model.anchors.scales=[2, 4]",
+    "train.warmup_steps=0",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_set(tmp_path_factory.mktemp("data") / "train")
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_weights(folder / "last.safetensors").weights
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_what_is_done(
+    data: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = [*TINY, *FEW, f"data.train={data}", "negatives.proposals=auto"]
+    done = train("mobilenetv2", overrides=settings, root=tmp_path, name="a", say=said.append)
+    assert [line.split(":")[0] for line in said] == ["proposals, training", *["proposals, extraction"] * 2]
+    (folder,) = (tmp_path / "negatives").iterdir()
+    assert {path.name.split("-")[0] for path in folder.iterdir()} == {"proposals", "proposer.safetensors", "training"}
+    assert (done.folder / "proposals.safetensors").is_file()
+    found = load_detections(done.folder / "proposals.safetensors")
+    assert len(found) == 6
+    assert not found.labels.any()
+    assert set(found.levels.tolist()) <= set(range(len(done.recipe.pyramid.levels)))
+    assert load_model(folder / "proposer.safetensors", device="cpu").class_names == ("blue", "green", "red")
+
+    table = load_dataset(data)
+    feed = feed_from_file(done.folder / "proposals.safetensors", table, done.recipe.negatives)
+    model = load_model(done.folder, device="cpu")
+    chips = ChipSource(table, model.pyramid, done.recipe, feed).chips(0)
+    assert (chips.kind == ChipKind.NEGATIVE).any()
+
+    said.clear()
+    again = train("mobilenetv2", overrides=settings, root=tmp_path, name="b", say=said.append)
+    assert len(said) == 2
+    assert all("done before" in line for line in said)
+    assert same(done.folder, again.folder)
+    # The file stage alone, by hand, gives the same run.
+    by_hand = [line.replace("=auto", f"={done.folder / 'proposals.safetensors'}") for line in settings]
+    assert same(train("mobilenetv2", overrides=by_hand, root=tmp_path, name="c").folder, done.folder)
+    without = train("mobilenetv2", overrides=[*TINY, f"data.train={data}"], root=tmp_path, name="d")
+    assert not same(without.folder, done.folder)
+
+
+class _InterruptAfter(logging.Handler):
+    def __init__(self, text: str) -> None:
+        super().__init__(logging.INFO)
+        self.text = text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.text in record.getMessage():
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
+    settings = [
+        *TINY, *FEW, f"data.train={data}", "negatives.proposals=auto", "negatives.refresh_epochs=1",
+        "train.steps=10", "loader.batch_size=6",
+    ]  # fmt: skip
+    whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole")
+    renewed = sorted(path.name for path in whole.folder.glob("proposals-epoch*"))
+    assert renewed
+    assert whole.result.epochs > 1
+    interrupt = _InterruptAfter("step 6/10")
+    logger = logging.getLogger("sniper")
+    logger.addHandler(interrupt)
+    try:
+        stopped = train("mobilenetv2", overrides=settings, root=tmp_path, name="parts")
+    finally:
+        logger.removeHandler(interrupt)
+    assert not stopped.result.finished
+    done = train(resume=stopped.folder)
+    assert done.result.finished
+    assert same(done.folder, whole.folder)
+    assert sorted(path.name for path in done.folder.glob("proposals-epoch*")) == renewed
+
+
+def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_same(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[int] = []
+    one = propose(trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device="cpu", tick=ticks.append)
+    assert sum(ticks) == 6
+    assert not one.reused
+    assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
+    assert propose(trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device="cpu").reused
+
+    monkeypatch.setattr(sys.modules["sniper.pipeline.propose"], "SHARD_IMAGES", 2)
+    two = propose(trained.run.folder, trained.train_json, tmp_path / "two.safetensors", device="cpu", processes=2)
+    assert np.array_equal(one.detections.boxes_xyxy, two.detections.boxes_xyxy)
+
+    def stop(images: int) -> None:
+        raise KeyboardInterrupt
+
+    third = tmp_path / "three.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        propose(trained.run.folder, trained.train_json, third, device="cpu", tick=stop)
+    (part,) = (tmp_path / "three.safetensors.parts").iterdir()
+    made = part.stat().st_mtime_ns
+    seen: list[int] = []
+
+    def look(images: int) -> None:
+        assert part.stat().st_mtime_ns == made
+        seen.append(images)
+
+    assert propose(trained.run.folder, trained.train_json, third, device="cpu", tick=look).detections.num_objects
+    assert seen == [2, 2, 2]
+    assert not part.parent.exists()
+    assert np.array_equal(load_detections(third).scores, one.detections.scores)
+    model = load_model(trained.run.folder, device="cpu")
+    with pytest.raises(RecipeError, match="several processes need a checkpoint"):
+        propose(model, trained.train_json, third, processes=2)
+
+
+def test_an_image_that_cannot_be_read_stops_or_is_listed(trained: Trained, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "data", images=3)
+    (tmp_path / "data" / "images" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.png"):
+        propose(trained.run.folder, data, tmp_path / "p.safetensors", device="cpu")
+    done = propose(trained.run.folder, data, tmp_path / "p.safetensors", device="cpu", on_bad_image="skip")
+    assert len(done.skipped) == 1
+    assert done.detections.image_ids.tolist() == [100, 102]
+    aligned = read_proposals(done.path, load_dataset(data))
+    assert np.diff(aligned.offsets)[1] == 0
+    assert np.array_equal(aligned.boxes_xyxy, done.detections.boxes_xyxy)
+
+
+def test_proposals_of_another_tool(data: Path, tmp_path: Path) -> None:
+    table = load_dataset(data)
+    entries = [
+        {"image_id": 103, "category_id": 77, "bbox": [5.0, 5.0, 10.0, 20.0], "score": 0.5},
+        {"image_id": 9, "bbox": [0, 0, 5, 5], "score": 0.1},
+        {"image_id": 100, "bbox": [1, 2, 3, 4]},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(entries))
+    found = read_proposals(path, table)
+    assert found.offsets.tolist() == [0, 1, 1, 1, 2, 2, 2]
+    assert found.boxes_xyxy.tolist() == [[1, 2, 4, 6], [5, 5, 15, 25]]
+    run = train("mobilenetv2", overrides=[*TINY, f"data.train={data}", f"negatives.proposals={path}"], root=tmp_path)
+    assert load_detections(run.folder / "proposals.safetensors").num_objects == 2
+    assert read_details(path) is None
+
+    path.write_text(json.dumps(entries[1:2]))
+    with pytest.raises(DataError, match="boxes of none of the images"):
+        read_proposals(path, table)
+    path.write_text("{}")
+    with pytest.raises(DataError, match="not a COCO results file"):
+        read_proposals(path, table)
+    for content in (b"", b"rubbish and more of it"):
+        other = tmp_path / "boxes.safetensors"
+        other.write_bytes(content)
+        with pytest.raises(DataError, match="no detection table"):
+            read_proposals(other, table)
+    with pytest.raises(DataError, match="no such file"):
+        load_detections(tmp_path / "none.safetensors")
+    with pytest.raises(DataError, match="not weights"):
+        load_detections(run.folder / "last.safetensors")
+    with pytest.raises(RecipeError, match=r"needs sampler\.method chips, not tiles"):
+        train(
+            "mobilenetv2",
+            overrides=[*TINY, f"data.train={data}", "negatives.proposals=auto", "sampler.method=tiles"],
+            root=tmp_path,
+        )
+
+
+class Corners(nn.Module):
+    """A detector without proposals or first stage: one box a canvas, of any class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Parameter(torch.zeros(()))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"score": self.score.sigmoid()}
+
+    def detect(self, images: Images) -> list[Detections]:
+        box = torch.tensor([[1.0, 1.0, 21.0, 21.0]])
+        return [Detections(box, self.score.detach().sigmoid()[None], torch.tensor([2])) for _ in range(len(images))]
+
+
+def test_detectors_that_propose_nothing_give_their_detections(data: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, *FEW, f"data.train={data}", "negatives.proposals=auto"]
+    run = train("mobilenetv2", overrides=overrides, root=tmp_path, detector=Corners())
+    found = load_detections(run.folder / "proposals.safetensors")
+    assert found.num_objects >= 6
+    assert not found.labels.any()
+
+
+def test_what_the_detectors_here_can_do(trained: Trained) -> None:
+    model = load_model(trained.run.folder, device="cpu")
+    assert isinstance(model.detector, ProposalTrainer)
+    assert isinstance(model.detector, Proposer)
+    original = build_original(OriginalConfig(network="sniper_mobilenetv2"), 3)
+    assert isinstance(original, Proposer)
+    canvas = Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
+    with torch.no_grad():
+        for found, (height, width) in zip(original.propose(canvas), canvas.content_hw.tolist(), strict=True):
+            assert len(found) > 0
+            assert not found.labels.any()
+            assert (found.scores.diff() <= 0).all()
+            assert (found.boxes >= 0).all()
+            assert (found.boxes <= torch.tensor([width, height, width, height])).all()
