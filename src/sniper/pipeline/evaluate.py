@@ -14,6 +14,7 @@ from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
 from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco
+from sniper.evaluation.error_types import ErrorSplit, judge
 from sniper.files import write_bytes, write_text
 from sniper.inference.pyramid import InferenceConfig, PictureDetections, detect_images
 from sniper.pipeline.model import Model, load_model
@@ -33,6 +34,7 @@ class Evaluation:
     seconds: float
     pixels_per_image: float  # canvas pixels that the network saw, mean
     skipped: list[tuple[str, str]]  # files left out, with the reason
+    errors: ErrorSplit  # of as many best detections as there are objects
 
 
 def detect_table(
@@ -92,7 +94,9 @@ def evaluate_table(
         detector, table, pyramid, inference, device=device, on_bad_image=on_bad_image, tick=tick
     )
     seconds = time.perf_counter() - start
-    return Evaluation(evaluate_coco(table, detections, protocol), detections, seconds, pixels, skipped)
+    result = evaluate_coco(table, detections, protocol)
+    errors = judge(table, detections, class_agnostic=protocol.class_agnostic).best(number=result.objects)
+    return Evaluation(result, detections, seconds, pixels, skipped, errors)
 
 
 def evaluate(
@@ -163,5 +167,5 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     folder = Path(folder)
     done.detections.write_coco_results(folder / "predictions.json", table.class_ids)
     numbers = done.result.as_dict() | {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image}
-    write_text(folder / "metrics.json", json.dumps(numbers, indent=1))
+    write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))
     write_bytes(folder / "pr_curves.png", draw_pr_curves(done.result.pr_curves))
