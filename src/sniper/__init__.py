@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
-    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, train
+    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
     from sniper.recipe import Recipe
 
-__all__ = ["Recipe", "chip_preview", "chip_stats", "evaluate", "load_dataset", "load_model", "predict", "train"]
+__all__ = [
+    "Recipe",
+    "chip_preview",
+    "chip_stats",
+    "evaluate",
+    "load_dataset",
+    "load_model",
+    "predict",
+    "propose",
+    "train",
+]
 
 _HOMES = {"Recipe": "sniper.recipe", "load_dataset": "sniper.data.source"}
 

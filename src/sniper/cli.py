@@ -40,6 +40,9 @@ DataArgument = Annotated[str, typer.Argument(help="COCO JSON, YOLO data.yaml or 
 SplitOption = Annotated[str | None, typer.Option(help="Split of the dataset, where it holds several.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 BadImageOption = Annotated[str, typer.Option("--on-bad-image", help="stop, or skip: go on and list what was skipped.")]
+ProposalsOption = Annotated[
+    Path | None, typer.Option(help="Proposals (sniper propose, or COCO results JSON): negative chips too.")
+]
 CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.")]
 
 
@@ -68,6 +71,9 @@ def train(
     set_: SetOption = None,
     data: Annotated[str | None, typer.Option(help="Training data; short for --set data.train=...")] = None,
     val: Annotated[str | None, typer.Option(help="Evaluation data; short for --set data.evaluate=...")] = None,
+    negatives: Annotated[
+        str | None, typer.Option(metavar="auto|FILE", help="Hard-negative chips: from own proposals, or from a file.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
     root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
@@ -82,10 +88,13 @@ def train(
     # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
     overrides += [f"data.train={json.dumps(data, ensure_ascii=False)}"] if data else []
     overrides += [f"data.evaluate={json.dumps(val, ensure_ascii=False)}"] if val else []
+    overrides += [f"negatives.proposals={json.dumps(negatives, ensure_ascii=False)}"] if negatives else []
     overrides += [f"loader.on_bad_image={_bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
-    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume)
+    say = lambda text: err.print(text, highlight=False, soft_wrap=True, markup=False)  # noqa: E731
+    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, say=say)
     if done.evaluation is not None:
         _show_result(done.evaluation.result)
+        out.print(f"Errors: {done.evaluation.errors.sentence()}", highlight=False, soft_wrap=True)
     _show_skipped(done.skipped)
     state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
     out.print(
@@ -118,6 +127,7 @@ def evaluate(
     with _progress("images", len(table)) as tick:
         done = run(model, table, output=folder, on_bad_image=bad, tick=tick)
     _show_result(done.result)
+    out.print(f"Errors: {done.errors.sentence()}", highlight=False, soft_wrap=True)
     _show_skipped(done.skipped)
     out.print(f"{done.result.images / done.seconds:.2f} images/s, results: {folder}", highlight=False, soft_wrap=True)
 
@@ -167,12 +177,57 @@ def predict(
     out.print(f"{found} detections in {len(done.items)} images, results: {folder}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+def propose(
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
+    split: SplitOption = None,
+    top: Annotated[int | None, typer.Option(help="Best proposals kept of an image; none: all.", min=1)] = None,
+    min_score: Annotated[float, typer.Option(help="Proposals below it are dropped.", min=0, max=1)] = 0.0,
+    nms: Annotated[float, typer.Option(help="IoU above which the weaker of two proposals goes.", max=1)] = 0.7,
+    processes: Annotated[int, typer.Option(help="Processes that work at the same time.", min=1)] = 1,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Write class-free proposals of a dataset, for negative chips; a stopped extraction goes on where it was."""
+    from sniper.inference.proposing import ProposeConfig
+    from sniper.pipeline import load_model
+    from sniper.pipeline import propose as run
+    from sniper.pipeline.evaluate import table_for
+
+    bad = _bad_image(on_bad_image)
+    if nms <= 0:
+        raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
+    model = load_model(checkpoint, device=device)
+    table = table_for(model.class_names, data, split, on_bad_image=bad)
+    with _progress("images", len(table)) as tick:
+        done = run(
+            model if processes == 1 else checkpoint,
+            table,
+            output,
+            config=ProposeConfig(nms_iou=nms, top=top, min_score=min_score),
+            processes=processes,
+            device=device,
+            on_bad_image=bad,
+            tick=tick,
+        )
+    _show_skipped(done.skipped)
+    state = "was done before: the same weights, data and settings" if done.reused else "written"
+    out.print(
+        f"{done.detections.num_objects} proposals of {len(done.detections)} images, {done.path} {state}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @chips_app.command("stats")
 def chips_stats(
     data: DataArgument,
     recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are examined.")] = "mobilenetv2",
     set_: SetOption = None,
     split: SplitOption = None,
+    proposals: ProposalsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for coverage.json and a histogram.")
     ] = None,
@@ -181,7 +236,7 @@ def chips_stats(
     from sniper.pipeline import chip_stats
     from sniper.recipe import Recipe
 
-    report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, output=output)
+    report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, proposals=proposals, output=output)
     for title, columns, rows in report.tables():
         _show_table(title, columns, rows)
     for warning in report.warnings():
@@ -194,6 +249,7 @@ def chips_preview(
     recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are drawn.")] = "mobilenetv2",
     set_: SetOption = None,
     split: SplitOption = None,
+    proposals: ProposalsOption = None,
     count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
     epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/chips"),
@@ -202,7 +258,15 @@ def chips_preview(
     from sniper.pipeline import chip_preview
     from sniper.recipe import Recipe
 
-    written = chip_preview(Recipe.load(recipe, set_ or []), data, split=split, count=count, epoch=epoch, output=output)
+    written = chip_preview(
+        Recipe.load(recipe, set_ or []),
+        data,
+        split=split,
+        proposals=proposals,
+        count=count,
+        epoch=epoch,
+        output=output,
+    )
     out.print(f"{len(written)} pictures in {output}", highlight=False)
 
 

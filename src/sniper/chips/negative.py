@@ -396,6 +396,19 @@ def _negatives_block(
     )  # fmt: skip
 
 
+def proposals_shown(
+    proposals: Proposals, image_row: int, window_xyxy: NDArray[np.floating], range_px: NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """(N,) which of an image's proposals lie wholly in a window (original px) and in a range of sizes, for pictures."""
+    own = slice(int(proposals.offsets[image_row]), int(proposals.offsets[image_row + 1]))
+    boxes = proposals.boxes_xyxy[own].astype(np.float64)
+    window = np.asarray(window_xyxy, dtype=np.float64)
+    inside = (boxes[:, :2] >= window[:2] - 0.5) & (boxes[:, 2:] <= window[2:] + 0.5)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    size = np.sqrt(sides[:, 0] * sides[:, 1])
+    return np.asarray(inside.all(axis=1) & (size >= range_px[0]) & (size < range_px[1]))
+
+
 def negative_chips(
     table: AnnotationTable,
     zooms: Zooms,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sniper.boxes import sqrt_area
 from sniper.chips.epoch import ChipConfig, mine
 from sniper.chips.grid import Zooms, axis_counts, zoomed_sizes
+from sniper.chips.negative import NegativeConfig, Proposals
 from sniper.chips.positive import valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
@@ -33,6 +34,7 @@ class LevelStats:
     range_px: tuple[float, float]  # sqrt(area), original px
     valid_share: float  # of all objects that are no crowd regions
     chips: int  # positive ones of the first epoch
+    negatives: int = 0  # negative ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Coverage:
     pixels: dict[str, float]  # per epoch, by way of looking at the dataset
     thin: int  # of the missed, those with a shorter side below ``min_side_px``
     min_side_px: float  # original px
+    proposals: int | None = None  # false alarms that negative chips were made from; none: no proposals given
 
     @property
     def covered(self) -> float:
@@ -73,12 +76,19 @@ class Coverage:
             "crowd": self.crowd,
             "chip_px": self.chip_px,
             "levels": [
-                {"zoom": s.zoom, "range_px": list(s.range_px), "valid_share": s.valid_share, "chips": s.chips}
+                {
+                    "zoom": s.zoom,
+                    "range_px": list(s.range_px),
+                    "valid_share": s.valid_share,
+                    "chips": s.chips,
+                    "negatives": s.negatives,
+                }
                 for s in self.levels
             ],
             "covered": self.covered,
             "valid_in_none_one_several": list(self.valid_in),
             "chips": self.chips,
+            "proposals": self.proposals,
             "pixels_per_epoch": self.pixels,
         }
 
@@ -89,12 +99,16 @@ class Coverage:
             [s.zoom, _range(s.range_px), f"{s.valid_share:.1%}", str(s.chips), f"{s.chips / max(self.images, 1):.2f}"]
             for s in self.levels
         ]
+        columns = ["zoom", "valid range, px", "objects valid", "chips", "chips / image"]
+        if self.proposals is not None:
+            columns.append("negative chips")
+            levels = [[*row, str(s.negatives)] for row, s in zip(levels, self.levels, strict=True)]
         own = max(self.pixels["chips"], 1)
         pixels = [[way, f"{count / 1e6:,.1f}", f"{count / own:.2f} x"] for way, count in self.pixels.items()]
         return [
             (
                 f"Levels (chips of {self.chip_px} px)",
-                ["zoom", "valid range, px", "objects valid", "chips", "chips / image"],
+                columns,
                 levels,
             ),
             (
@@ -124,8 +138,19 @@ class Coverage:
         return found
 
 
-def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, seed: int = 0) -> Coverage:
-    """The coverage report of a dataset: objects by level, chips and pixels of the first epoch."""
+def coverage(
+    table: AnnotationTable,
+    pyramid: Pyramid,
+    config: ChipConfig,
+    *,
+    seed: int = 0,
+    proposals: Proposals | None = None,
+    negatives: NegativeConfig | None = None,
+) -> Coverage:
+    """The coverage report of a dataset: objects by level, chips and pixels of the first epoch.
+
+    With ``proposals`` (see ``negative.false_alarms``), negative chips are counted too.
+    """
     zooms = Zooms.of(table.sizes_wh, pyramid)
     learnable = ~table.crowd
     valid = valid_objects(table, zooms, config.size_rule(pyramid.chip_px))[learnable]
@@ -135,9 +160,10 @@ def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, se
     count = valid.sum(axis=1)
     missed = (count == 0) & (sizes >= SMALLEST_PX)
     objects = len(count)
-    chips = mine(table, pyramid, config, seed=seed, epoch=0)
+    chips = mine(table, pyramid, config, seed=seed, epoch=0, proposals=proposals, negatives=negatives)
     positive = chips.kind == ChipKind.POSITIVE
     per_level = np.bincount(chips.level[positive], minlength=len(pyramid.levels))
+    hard = np.bincount(chips.level[chips.kind == ChipKind.NEGATIVE], minlength=len(pyramid.levels))
     return Coverage(
         images=len(table),
         objects=objects,
@@ -145,10 +171,10 @@ def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, se
         chip_px=pyramid.chip_px,
         levels=tuple(
             LevelStats(
-                _zoom(level), (float(low), float(high)), float(column.mean()) if objects else 0.0, int(chips_here)
+                _zoom(level), (float(low), float(high)), float(column.mean()) if objects else 0.0, *map(int, chips_here)
             )
-            for level, (low, high), column, chips_here in zip(
-                pyramid.levels, pyramid.train_ranges_px(), valid.T, per_level, strict=True
+            for level, (low, high), column, *chips_here in zip(
+                pyramid.levels, pyramid.train_ranges_px(), valid.T, per_level, hard, strict=True
             )
         ),
         valid_in=tuple(float(part.sum() / max(objects, 1)) for part in (count == 0, count == 1, count > 1)),  # type: ignore[arg-type]
@@ -157,6 +183,7 @@ def coverage(table: AnnotationTable, pyramid: Pyramid, config: ChipConfig, *, se
         pixels=_pixels(table, pyramid, zooms, chips),
         thin=int((missed & thin).sum()),
         min_side_px=config.min_side_px,
+        proposals=None if proposals is None else len(proposals.scores),
     )
 
 

@@ -11,6 +11,7 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
 from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.negatives import AUTO, ProposalFeed, feed_from_file
 from sniper.pipeline.train import ChipSource, draw_previews
 from sniper.recipe import Recipe
 from sniper.report.curves import draw_size_histogram
@@ -21,16 +22,27 @@ def chip_stats(
     data: Path | str | AnnotationTable,
     *,
     split: str | None = None,
+    proposals: Path | str | None = None,
     output: Path | str | None = None,
 ) -> Coverage:
     """The coverage report of a dataset under a recipe.
 
+    With ``proposals`` (a file of ``sniper propose`` or COCO results), or where the recipe names such a file, negative
+    chips are counted too.
     ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid
     ranges.
     """
     recipe, table = _recipe(recipe), _table(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)
-    report = coverage(table, pyramid, recipe.chips, seed=recipe.train.seed)
+    feed = _feed(recipe, proposals, table)
+    report = coverage(
+        table,
+        pyramid,
+        recipe.chips,
+        seed=recipe.train.seed,
+        proposals=None if feed is None else feed.at(0),
+        negatives=recipe.negatives,
+    )
     if output is not None:
         folder = Path(output)
         write_text(folder / "coverage.json", json.dumps(report.as_dict(), indent=1))
@@ -48,14 +60,25 @@ def chip_preview(
     *,
     output: Path | str,
     split: str | None = None,
+    proposals: Path | str | None = None,
     count: int = 8,
     epoch: int = 0,
 ) -> list[Path]:
-    """Draw the chips of ``count`` images, spread over the dataset; the written files."""
+    """Draw the chips of ``count`` images, spread over the dataset; the written files.
+
+    With ``proposals``, or where the recipe names a file of them, the negative chips too, around their proposals.
+    """
     recipe, table = _recipe(recipe), _table(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    return draw_previews(ChipSource(table, pyramid, recipe), rows, Path(output), epoch=epoch)
+    source = ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
+    return draw_previews(source, rows, Path(output), epoch=epoch)
+
+
+def _feed(recipe: Recipe, proposals: Path | str | None, table: AnnotationTable) -> ProposalFeed | None:
+    """The proposals of a file, of the recipe's own, or none; what ``auto`` means is not there before training."""
+    wanted = proposals if proposals is not None else recipe.negatives.proposals
+    return None if wanted in (None, AUTO) else feed_from_file(str(wanted), table, recipe.negatives)
 
 
 def _recipe(recipe: Recipe | str | Path) -> Recipe:

@@ -282,7 +282,8 @@ def draw_previews(
             continue
         for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
             written.append(folder / f"{stem}-{name}.jpg")
-            save_picture(written[-1], draw(pixels, table, row, chips))
+            proposals = None if source.feed is None else source.feed.at(epoch)
+            save_picture(written[-1], draw(pixels, table, row, chips, proposals=proposals))
     return written
 
 

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
-from sniper.report.palette import QUIET, WHITE, Color, Pixels, level_color
+from sniper.report.palette import NEGATIVE, QUIET, WHITE, Color, Pixels, level_color
 from sniper.structures import ObjectState
 
 _DARK: Color = (92, 99, 107)  # behind white marks in a legend
@@ -99,19 +100,39 @@ def _draw_chip_lines(picture: Pixels, chips: ImageChips, windows: NDArray[np.flo
         rows = np.flatnonzero(part)
         for turn in (0, 1):
             chosen = windows[rows[turn::2]]
-            color = level_color(level)
+            color = level_color(level) if style == "solid" else NEGATIVE
             draw_boxes(picture, chosen, color, thickness=line, style=style, inset=2 * turn)
 
 
+def _proposals_of(
+    own: ImageChips, image_row: int, proposals: Proposals | None, levels: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(N, 4) proposals that the negative chips among ``levels`` (K,) hold, original px."""
+    if proposals is None:
+        return np.zeros((0, 4), np.float32)
+    boxes = proposals.boxes_xyxy[proposals.offsets[image_row] : proposals.offsets[image_row + 1]]
+    held = np.zeros(len(boxes), np.bool_)
+    for k in np.flatnonzero(levels & (own.kind == ChipKind.NEGATIVE)):
+        held |= proposals_shown(proposals, image_row, own.windows_xyxy[k], own.range_px[k])
+    return boxes[held]
+
+
 def draw_chips(
-    pixels: Pixels, table: AnnotationTable, image_row: int, chips: ChipTable, *, max_px: int = 1600
+    pixels: Pixels,
+    table: AnnotationTable,
+    image_row: int,
+    chips: ChipTable,
+    *,
+    proposals: Proposals | None = None,
+    max_px: int = 1600,
 ) -> Pixels:
     """All chips of an image on it, one colour a level, with a legend below.
 
     ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; row ``image_row`` of ``table`` tells its true
     one. An object is drawn solid in the colour of the finest level that learns it, or dashed in white when no chip
     does; crowd regions are hatched. What only coarse chips look at is darker, and what none does is darker still.
-    Negative chips have dashed borders. The long side of the picture is at most ``max_px``.
+    Negative chips have dashed borders in a colour of their own, which the ``proposals`` that they hold have too. The
+    long side of the picture is at most ``max_px``.
     """
     own = image_chips(table, image_row, chips)
     shown, scale = _shown(pixels, table, image_row, max_px)
@@ -125,25 +146,31 @@ def draw_chips(
     ignored = ~learned & ~own.crowd
     draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
     draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
+    alarms = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
+    draw_boxes(shown, alarms * scale, NEGATIVE, thickness=1)
     keys, drawn = [], np.zeros(len(boxes), dtype=np.bool_)
     for level in np.unique(own.level):
         at = own.level == level
         valid = own.valid[at].any(axis=0)
         color = level_color(int(level))
+        at &= own.kind != ChipKind.NEGATIVE
         draw_boxes(shown, boxes[valid & ~drawn], color, thickness=max(1, line - 1))
         drawn |= valid
-        text = f"level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}; "
+        first = np.flatnonzero(own.level == level)[0]
+        text = f"level {level}: zoom {own.scale[first]:.2f}, {_range_text(own.range_px[first])}; "
         keys.append(Key(color, text + f"{_plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
     for level in np.unique(own.level)[::-1]:
         _draw_chip_lines(shown, own, windows, int(level), line + 2)
-    keys += _common_keys(own, int(ignored.sum()))
+    keys += _common_keys(own, int(ignored.sum()), len(alarms))
     return framed(stack([shown, legend(shown.shape[1], keys, px)]), px)
 
 
-def _common_keys(own: ImageChips, ignored: int) -> list[Key]:
+def _common_keys(own: ImageChips, ignored: int, alarms: int) -> list[Key]:
     keys = []
     if (own.kind == ChipKind.NEGATIVE).any():
-        keys.append(Key(QUIET, f"{_plural(int((own.kind == ChipKind.NEGATIVE).sum()), 'negative chip')}", "dashed", 3))
+        told = _plural(int((own.kind == ChipKind.NEGATIVE).sum()), "negative chip")
+        told += f" around {_plural(alarms, 'false alarm')}" if alarms else ""
+        keys.append(Key(NEGATIVE, told, "dashed", 3))
     if ignored:
         keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
     if own.crowd.any():
@@ -152,7 +179,13 @@ def _common_keys(own: ImageChips, ignored: int) -> list[Key]:
 
 
 def draw_levels(
-    pixels: Pixels, table: AnnotationTable, image_row: int, chips: ChipTable, *, panel_px: int = 800
+    pixels: Pixels,
+    table: AnnotationTable,
+    image_row: int,
+    chips: ChipTable,
+    *,
+    proposals: Proposals | None = None,
+    panel_px: int = 800,
 ) -> Pixels:
     """One panel a level: its chips, what they learn (solid, in colour) and what they ignore (dashed, white).
 
@@ -173,10 +206,12 @@ def draw_levels(
         draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
         draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
         draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
+        draw_boxes(panel, _proposals_of(own, image_row, proposals, at) * scale, NEGATIVE, thickness=1)
         _draw_chip_lines(panel, own, windows, int(level), line + 1)
         title = f"Level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
         megapixels = own.network_px[at].sum() / 1e6
-        told = f"{_plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), "
+        hard = int((own.kind[at] == ChipKind.NEGATIVE).sum())
+        told = f"{_plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), " + (f"{hard} negative, " if hard else "")
         told += f"{valid.sum():,} learned, {ignored.sum():,} ignored"
         panels.append(stack([heading(panel.shape[1], title, told, px), panel]))
     if not panels:

@@ -27,6 +27,8 @@ BLACK: Color = (0, 0, 0)
 # blindness; shape (solid, dashed) says the same again.
 FOUND, MISSED, FALSE_ALARM = BLUE, YELLOW, ORANGE
 
+NEGATIVE: Color = (214, 31, 92)  # chips that show no object but what is taken for one
+
 _LEVELS = (ORANGE, BLUE, YELLOW, VIOLET, GREEN, PINK)
 _CLASSES = (BLUE, YELLOW, ORANGE, GREEN, PINK, VIOLET)
 
