@@ -20,9 +20,10 @@ from sniper.data.source import load_dataset
 from sniper.detectors.original import OriginalConfig, build_original
 from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
-from sniper.pipeline import load_model, propose, train
+from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
 from sniper.pipeline.negatives import feed_from_file
 from sniper.pipeline.train import ChipSource
+from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights
 
@@ -242,3 +243,30 @@ def test_what_the_detectors_here_can_do(trained: Trained) -> None:
             assert (found.scores.diff() <= 0).all()
             assert (found.boxes >= 0).all()
             assert (found.boxes <= torch.tensor([width, height, width, height])).all()
+
+
+def test_stats_count_negative_chips_and_previews_show_them(trained: Trained, tmp_path: Path) -> None:
+    settings = [*TINY, "negatives.least=1", "negatives.least_finest=1", "negatives.found_iou=null"]
+    recipe, table = Recipe.load("mobilenetv2", settings), load_dataset(trained.train_json)
+    corner = [{"image_id": int(i), "bbox": [130, 100, 15, 12], "score": 0.9} for i in table.image_ids]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(corner))
+    report = chip_stats(recipe, table, proposals=path, output=tmp_path / "stats")
+    count = report.chips["negative"]
+    assert 1 <= count <= 6
+    assert sum(level.negatives for level in report.levels) == count
+    assert report.proposals == 6
+    assert json.loads((tmp_path / "stats" / "coverage.json").read_text())["proposals"] == 6
+    _, columns, rows = report.tables()[0]
+    assert columns[-1] == "negative chips"
+    assert sum(int(row[-1]) for row in rows) == count
+    assert chip_stats(recipe, table).tables()[0][1][-1] != "negative chips"
+    assert len(chip_preview(recipe, table, proposals=path, count=1, output=tmp_path / "prev")) == 2
+
+
+def test_errors_of_an_evaluation_are_written_and_told(trained: Trained, tmp_path: Path) -> None:
+    done = evaluate(trained.run.folder, trained.val_json, device="cpu", output=tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())["errors"]
+    assert written == done.errors.as_dict()
+    assert written["objects"] == done.result.objects
+    assert done.errors.detections <= done.result.objects

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from report_cases import make_chips, make_table
 
+from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind
 from sniper.report.chips import chip_sheet, draw_chips, draw_levels, image_chips
-from sniper.report.palette import WHITE, level_color
+from sniper.report.palette import NEGATIVE, WHITE, level_color
 from sniper.structures import ObjectState
 
 BOXES = [[10, 10, 30, 30], [100, 50, 160, 100], [40, 5, 60, 25], [150, 5, 190, 30]]
@@ -73,3 +74,22 @@ def test_sheet_of_cut_chips() -> None:
     assert chip_sheet([], [], [], []).size
     with pytest.raises(ValueError, match="zip"):
         chip_sheet(chips, boxes, states[:1], [0, 1])
+
+
+def test_negative_chips_and_the_false_alarms_in_them_have_their_own_colour(grey: np.ndarray) -> None:
+    table = make_table(BOXES)
+    rows = [(1, 0, 1.0, 0, 0, [0]), (1, 0, 1.0, 100, 40, [])]
+    proposals = Proposals(
+        np.asarray([0, 1, 3]),
+        np.asarray([[0, 0, 9, 9], [110, 50, 130, 70], [5, 70, 15, 80]], np.float32),
+        np.asarray([0.5, 0.9, 0.8], np.float32),
+    )
+    hard = make_chips(rows, [ChipKind.POSITIVE, ChipKind.NEGATIVE])
+    for draw in (draw_chips, draw_levels):
+        with_boxes, without = draw(grey, table, 1, hard, proposals=proposals), draw(grey, table, 1, hard)
+        assert has(without, NEGATIVE)
+        assert (with_boxes == NEGATIVE).all(axis=2).sum() > (without == NEGATIVE).all(axis=2).sum()
+        assert not has(draw(grey, table, 1, make_chips(rows), proposals=proposals), NEGATIVE)
+    held = proposals_shown(proposals, 1, np.asarray([100, 40, 164, 104]), np.asarray([10, np.inf]))
+    assert held.tolist() == [True, False]
+    assert not proposals_shown(proposals, 1, np.asarray([100, 40, 164, 104]), np.asarray([0, 20])).any()

@@ -16,6 +16,7 @@ from sniper.report.palette import NEGATIVE, QUIET, WHITE, Color, Pixels, level_c
 from sniper.structures import ObjectState
 
 _DARK: Color = (92, 99, 107)  # behind white marks in a legend
+_FALSE_ALARMS_DRAWN = 40  # the best; more would hide the picture
 
 
 class ImageChips(NamedTuple):
@@ -107,14 +108,15 @@ def _draw_chip_lines(picture: Pixels, chips: ImageChips, windows: NDArray[np.flo
 def _proposals_of(
     own: ImageChips, image_row: int, proposals: Proposals | None, levels: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """(N, 4) proposals that the negative chips among ``levels`` (K,) hold, original px."""
+    """(N, 4) proposals that the negative chips among ``levels`` (K,) hold, best first, original px."""
     if proposals is None:
         return np.zeros((0, 4), np.float32)
     boxes = proposals.boxes_xyxy[proposals.offsets[image_row] : proposals.offsets[image_row + 1]]
     held = np.zeros(len(boxes), np.bool_)
     for k in np.flatnonzero(levels & (own.kind == ChipKind.NEGATIVE)):
         held |= proposals_shown(proposals, image_row, own.windows_xyxy[k], own.range_px[k])
-    return boxes[held]
+    scores = proposals.scores[proposals.offsets[image_row] : proposals.offsets[image_row + 1]]
+    return np.asarray(boxes[held][np.argsort(-scores[held], kind="stable")])
 
 
 def draw_chips(
@@ -131,8 +133,8 @@ def draw_chips(
     ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; row ``image_row`` of ``table`` tells its true
     one. An object is drawn solid in the colour of the finest level that learns it, or dashed in white when no chip
     does; crowd regions are hatched. What only coarse chips look at is darker, and what none does is darker still.
-    Negative chips have dashed borders in a colour of their own, which the ``proposals`` that they hold have too. The
-    long side of the picture is at most ``max_px``.
+    Negative chips have dashed borders in a colour of their own, which the best of the ``proposals`` that they hold have
+    too. The long side of the picture is at most ``max_px``.
     """
     own = image_chips(table, image_row, chips)
     shown, scale = _shown(pixels, table, image_row, max_px)
@@ -147,7 +149,7 @@ def draw_chips(
     draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
     draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
     alarms = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
-    draw_boxes(shown, alarms * scale, NEGATIVE, thickness=1)
+    draw_boxes(shown, alarms[:_FALSE_ALARMS_DRAWN] * scale, NEGATIVE, thickness=1)
     keys, drawn = [], np.zeros(len(boxes), dtype=np.bool_)
     for level in np.unique(own.level):
         at = own.level == level
@@ -206,7 +208,8 @@ def draw_levels(
         draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
         draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
         draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
-        draw_boxes(panel, _proposals_of(own, image_row, proposals, at) * scale, NEGATIVE, thickness=1)
+        alarms = _proposals_of(own, image_row, proposals, at)[:_FALSE_ALARMS_DRAWN]
+        draw_boxes(panel, alarms * scale, NEGATIVE, thickness=1)
         _draw_chip_lines(panel, own, windows, int(level), line + 1)
         title = f"Level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
         megapixels = own.network_px[at].sum() / 1e6
