@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
+from sniper.demo.assets import demo_data, imagenet_mobilenet_v2, trained_crowns
+from sniper.pipeline.model import build_detector
+from sniper.recipe import Recipe
 
 PARTS = {"train": (3, 672), "heldout": (1, 279)}
 
@@ -81,9 +83,16 @@ def test_weights_fit_torchvisions_backbone() -> None:
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
 
+def test_trained_weights_are_those_of_the_demos_detector() -> None:
+    expected = build_detector(Recipe.load("demo"), 1, pretrained=False).state_dict()
+    weights = load_file(trained_crowns())
+    assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in expected.items()}
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
 def test_small_and_licensed() -> None:
     folder = imagenet_mobilenet_v2().parent
-    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 8e6
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 16e6
     texts = {f.stem: f.read_text() for f in (folder / "LICENSES").iterdir()}
     assert "Ben Weinstein" in texts["deepforest"]
     assert "Soumith Chintala" in texts["torchvision"]

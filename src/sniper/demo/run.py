@@ -1,6 +1,5 @@
 """``sniper demo``: the whole of it on packaged aerial photos, offline, in a few minutes, with a page to look at."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,22 +7,25 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
 
 from sniper.boxes import sqrt_area
 from sniper.chips.stats import Coverage, coverage
 from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.demo.assets import CREDIT, demo_data, imagenet_mobilenet_v2
+from sniper.demo.assets import CREDIT, demo_data, trained_crowns
 from sniper.errors import StorageError
 from sniper.pipeline.evaluate import Evaluation, evaluate
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.model import build_detector, resolve_pyramid
 from sniper.pipeline.train import ChipSource, TrainedRun, train
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_pixels_bar, draw_pr_curves, draw_size_histogram, draw_training_curves
 from sniper.report.draw import draw_comparison
 from sniper.report.html import Number, Report
+from sniper.training.checkpoint import load_into
 
 Say = Callable[[str], None]
 
@@ -58,15 +60,14 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> P
     data = demo_data()
     table = load_dataset(data.train)
     heldout = load_dataset(data.heldout, classes=table.class_names)
-    settings = [f"model.weights={json.dumps(str(imagenet_mobilenet_v2()))}", f"train.minutes={minutes}"]
-    recipe, pyramid = resolve_pyramid(Recipe.load("demo", settings), table)
+    recipe, pyramid = resolve_pyramid(Recipe.load("demo", [f"train.minutes={minutes}"]), table)
     source = ChipSource(table, pyramid, recipe)
     stats = coverage(table, pyramid, recipe.chips, seed=recipe.train.seed)
     chips = sum(stats.chips.values())
     say(f"mined {chips} chips from {len(table)} photos with {stats.objects} tree crowns")
 
-    say(f"training for {minutes:g} minutes")
-    run = train(recipe, table=table, name="trees", root=folder)
+    say(f"training for {minutes:g} more minutes, from weights that saw these photos for ten")
+    run = train(recipe, detector=_detector(recipe, len(table.class_names)), table=table, name="trees", root=folder)
     say("evaluating on the held-out photo, 13 km away")
     done = evaluate(
         run.checkpoint, heldout, output=folder / "evaluate", device="cpu" if recipe.train.device == "cpu" else "auto"
@@ -76,6 +77,14 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> P
     result = done.result
     say(f"AP50 {result.ap50_most:.3f}, AP {result.ap_most:.3f} on {result.objects} crowns nobody trained on")
     return page
+
+
+def _detector(recipe: Recipe, classes: int) -> nn.Module:
+    """The detector of the recipe with the packaged weights."""
+    detector = build_detector(recipe, classes, pretrained=False)
+    path = trained_crowns()
+    load_into(detector, {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}, path)
+    return detector
 
 
 def _page(told: _Told) -> Report:
