@@ -111,7 +111,7 @@ def test_help_needs_no_torch() -> None:
     assert _process("-c", code).stdout == "[]\n"
     shown = _process("-m", "sniper", "--help")
     assert shown.returncode == 0
-    assert all(verb in shown.stdout for verb in ("train", "evaluate", "predict", "chips", "demo", "models"))
+    assert all(verb in shown.stdout for verb in ("train", "evaluate", "predict", "propose", "chips", "demo", "models"))
     assert _process("-m", "sniper", "trian").returncode == 2
 
 
@@ -394,3 +394,19 @@ def test_images_in_every_colour_and_orientation(sniper: Command, trained: Traine
     assert (said.code, said.err) == (0, "")
     assert f"in {len(objects)} images" in said.out
     assert len(list((tmp_path / "found").glob("*.jpg"))) == len(objects)
+
+
+def test_propose_and_the_negative_chips_that_come_of_it(sniper: Command, trained: Trained) -> None:
+    said = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", "cpu")
+    assert said.code == 0, said
+    assert "of 6 images, boxes.safetensors written" in said.out
+    again = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", "cpu")
+    assert "was done before" in again.out
+    shown = sniper("chips", "stats", trained.data, *_settings(), "--proposals", "boxes.safetensors")
+    assert "negative" in shown.out
+    _assert_one_sentence(sniper("propose", trained.folder, trained.data, "-o", "b", "--nms", "0"), "--nms is an IoU")
+    weights = trained.folder / "last.safetensors"
+    _assert_one_sentence(sniper("chips", "stats", trained.data, "--proposals", weights), "not weights")
+    missing = sniper("train", "mobilenetv2", *_settings(), "--data", trained.data, "--negatives", "none.json")
+    _assert_one_sentence(missing, r"cannot read none\.json")
+    assert not Path("runs/train").exists()
