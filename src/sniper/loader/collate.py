@@ -37,7 +37,20 @@ def collate(samples: Sequence[Sample]) -> Batch:
         state=torch.from_numpy(state),
         range_px=torch.tensor([sample.range_px for sample in samples], dtype=torch.float32),
         chip_index=torch.tensor([sample.chip for sample in samples], dtype=torch.int64),
+        polygons=_polygons(samples, count),
     )
+
+
+def _polygons(samples: Sequence[Sample], count: int) -> torch.Tensor | None:
+    """(B, N, P) outlines, rows without any having ``k = 0``; None where samples carry none."""
+    known = [(row, sample.outlines) for row, sample in enumerate(samples) if sample.outlines is not None]
+    if not known:
+        return None
+    polygons = np.full((len(samples), count, max(own.shape[1] for _, own in known)), -1, dtype=np.float32)
+    polygons[:, :, 1] = 0
+    for row, own in known:
+        polygons[row, : len(own), : own.shape[1]] = own
+    return torch.from_numpy(polygons)
 
 
 def _canvases(samples: Sequence[Sample]) -> np.ndarray:

@@ -15,6 +15,7 @@ from sniper.data.images import Reduction, read_image
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.loader.cut import cut_content, planes
+from sniper.loader.outlines import outlines_in_chip
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import Visit, chip_generator
 from sniper.loader.transforms import AugmentConfig, View, recolour, turn
@@ -45,9 +46,11 @@ class ImageChips(Dataset[list[Sample] | Unreadable]):
         *,
         seed: int,
         epoch: int,
+        outlines: bool = False,
     ) -> None:
         self.table, self.chips, self.augment, self.visits = table, chips, augment, visits
         self.seed, self.epoch = seed, epoch
+        self.masks = table.masks if outlines else None
 
     def __len__(self) -> int:
         return len(self.visits)
@@ -79,7 +82,14 @@ class ImageChips(Dataset[list[Sample] | Unreadable]):
         content_wh = tuple(chips.content_wh[chip].tolist())
         content = cut_content(pixels, tuple(chips.origin_xy[chip].tolist()), scale, content_wh, reduction=reduction)
         objects = objects_in_chip(self.table, chips, chip)
-        view = turn(View(content, objects.boxes, tuple(chips.size_wh[chip].tolist())), self.augment, rng)
+        outlines = None
+        if self.masks is not None:
+            crowd = objects.state == ObjectState.CROWD
+            outlines = outlines_in_chip(self.masks, objects.rows, crowd, chips.origin_xy[chip], scale)
+        points = None if outlines is None else outlines.points_xy
+        view = turn(View(content, objects.boxes, tuple(chips.size_wh[chip].tolist()), points), self.augment, rng)
+        if outlines is not None and view.points is not None:
+            outlines = replace(outlines, points_xy=view.points)
         height, width = view.content.shape[:2]
         canvas = planes(view.content, view.size_wh)
         low, high = (chips.range_px[chip] * scale).tolist()
@@ -92,6 +102,7 @@ class ImageChips(Dataset[list[Sample] | Unreadable]):
             state=objects.state,
             range_px=(low, high),
             chip=chip,
+            outlines=None if outlines is None else outlines.rows(objects.labels),
         )
 
 
@@ -101,11 +112,12 @@ def reduction_for(scales: NDArray[np.floating]) -> Reduction:
 
 
 class ChipObjects(NamedTuple):
-    """The objects of a chip: (N, 4) boxes in network px, (N,) labels and (N,) ``ObjectState``."""
+    """The objects of a chip: (N, 4) boxes in network px, (N,) labels, (N,) ``ObjectState``, (N,) table rows."""
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     state: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> ChipObjects:
@@ -126,7 +138,9 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
     shown = (corners[:, 1] - corners[:, 0]).min(axis=1, initial=np.inf)
     kept = np.where(state == ObjectState.VALID, shown > 0, shown >= MIN_VISIBLE_PX)
     boxes = corners[kept].reshape(-1, 4).astype(np.float32)
-    return ChipObjects(boxes, table.labels[rows][kept].astype(np.int64), state[kept])
+    return ChipObjects(
+        boxes, table.labels[rows][kept].astype(np.int64), state[kept], np.flatnonzero(kept) + rows.start
+    )
 
 
 @dataclass(slots=True)

@@ -18,3 +18,4 @@ class Sample:
     state: NDArray[np.int64]  # (N,) an ObjectState each
     range_px: tuple[float, float]  # valid range as sqrt(area), network px; the upper end may be inf
     chip: int  # row of the chip table
+    outlines: NDArray[np.float32] | None = None  # (N, P) as ``sniper.loader.outlines`` packs them, if asked for

@@ -80,7 +80,8 @@ class ChipLoader:
 
     Batches are the same, bit for bit, for any number of workers, and those from ``first_batch`` on are the
     same as in an epoch read from its start. Each image is decoded at most once, and only if chips of it are
-    still to come. Iterating again starts over at ``first_batch``.
+    still to come. Iterating again starts over at ``first_batch``. With ``outlines``, batches carry those of a table that
+    has masks (``Batch.polygons``).
 
     Attributes:
         num_batches: batches of the whole epoch; ``len(loader)`` is what is left from ``first_batch``.
@@ -101,6 +102,7 @@ class ChipLoader:
         rank: int = 0,
         world_size: int = 1,
         first_batch: int = 0,
+        outlines: bool = False,
     ) -> None:
         self.config = config
         self._order = chip_order(
@@ -117,7 +119,7 @@ class ChipLoader:
             raise ValueError(f"first_batch must be in 0..{self.num_batches}, got {first_batch}")
         self._first = first_batch * config.batch_size
         visits = visits_to_come(self._order, chips.image_index, self._first)
-        self._source = ImageChips(table, chips, augment, visits, seed=seed, epoch=epoch)
+        self._source = ImageChips(table, chips, augment, visits, seed=seed, epoch=epoch, outlines=outlines)
         self._workers = min(worker_count(config.workers, world_size), len(visits))
         self.decodes = 0
         self.skipped: list[tuple[str, str]] = []

@@ -32,10 +32,11 @@ class View(NamedTuple):
     content: NDArray[np.uint8]  # (h, w, 3) RGB
     boxes: NDArray[np.float32]  # (N, 4) xyxy, network px
     size_wh: tuple[int, int]  # the canvas
+    points: NDArray[np.float32] | None = None  # (P, 2) xy of outlines, network px
 
 
 def turn(view: View, config: AugmentConfig, rng: np.random.Generator) -> View:
-    """The chip mirrored and turned at random; boxes follow exactly (half-open: ``x' = W - x``).
+    """The chip mirrored and turned at random; boxes and points follow exactly (half-open: ``x' = W - x``).
 
     Only the picture moves, so it stays in the top-left corner of its canvas. An odd number of quarter turns
     swaps the sides of the canvas too.
@@ -64,7 +65,22 @@ def turn(view: View, config: AugmentConfig, rng: np.random.Generator) -> View:
         width, height = height, width
         size_wh = size_wh[::-1]
     boxes = np.stack([x1, y1, x2, y2], axis=1).astype(np.float32, copy=False)
-    return View(content, boxes, size_wh)
+    points = None
+    if view.points is not None:
+        points = _turned(view.points, view.content.shape[1], view.content.shape[0], mirror_x, mirror_y, quarters)
+    return View(content, boxes, size_wh, points)
+
+
+def _turned(
+    points: NDArray[np.float32], width: int, height: int, mirror_x: bool, mirror_y: bool, quarters: int
+) -> NDArray[np.float32]:
+    """(P, 2) points of a picture that is mirrored, then turned by quarters counterclockwise."""
+    x, y = points.T
+    x, y = width - x if mirror_x else x, height - y if mirror_y else y
+    for _ in range(quarters):
+        x, y = y, width - x
+        width, height = height, width
+    return np.stack([x, y], axis=1).astype(np.float32, copy=False)
 
 
 def recolour(

@@ -42,6 +42,7 @@ class RegionTargets(NamedTuple):
     boxes: Tensor  # (K, 4) xyxy, network px
     labels: Tensor  # (K,) int64: 0 background, class index + 1 otherwise
     objects: Tensor  # (K, 4) xyxy, network px: the matched object; the region itself where the label is 0
+    matched: Tensor  # (K,) int64 index of that object in its chip; -1 where the label is 0
 
 
 class _Labelled(NamedTuple):
@@ -75,11 +76,12 @@ def region_targets(
         image, slot = torch.where(chosen.used)
         index = chosen.picked[image, slot]
     regions, kept_labels = boxes[image, index], labels[image, index]
-    objects = regions
+    objects, positive = regions, kept_labels > 0
     if batch.boxes.shape[1]:
         matched = gather_boxes(batch.boxes, labelled.objects)[image, index].to(regions.dtype)
-        objects = torch.where(kept_labels.unsqueeze(-1) > 0, matched, regions)
-    return RegionTargets(image, regions, kept_labels, objects)
+        objects = torch.where(positive.unsqueeze(-1), matched, regions)
+    which = labelled.objects[image, index].masked_fill(~positive, -1)
+    return RegionTargets(image, regions, kept_labels, objects, which)
 
 
 def _label(regions: Tensor, learned: Tensor, batch: Batch, config: RoiConfig) -> _Labelled:
