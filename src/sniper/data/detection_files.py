@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -51,7 +50,7 @@ def load_detections(path: Path | str) -> DetectionTable:
     _read_details(path)
     try:
         with safe_open(path, framework="np") as file:
-            columns: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in _COLUMNS}
+            columns: dict[str, Any] = {name: file.get_tensor(name) for name in _COLUMNS}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); write it anew with sniper propose") from error
     if any(columns[name].dtype != kind for name, kind in _COLUMNS.items()):
@@ -85,7 +84,7 @@ def _read_details(path: Path | str) -> dict[str, Any]:
 def join_detections(parts: Sequence[DetectionTable]) -> DetectionTable:
     """The images of several tables, one after the other; at least one table."""
     counts = np.concatenate([np.diff(part.offsets) for part in parts])
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS if name != "offsets"
     }
     return DetectionTable(offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64), **columns)
