@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
+from sniper.detectors.original import OriginalConfig
 from sniper.errors import RecipeError
 from sniper.pipeline import train
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.model import build_detector, resolve_pyramid
 from sniper.recipe import Recipe, shipped_recipes
+from sniper.scales import PyramidConfig
+from sniper.training.optim import learning_rate, parameter_groups
 
 SHIPPED = ("demo", "mobilenetv2", "resnet50", "resnet101")
 
@@ -25,7 +29,7 @@ def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
         assert recipe == Recipe.load(path)
         assert recipe.description.strip()
         assert path.read_text().startswith("# sniper "), "opens with the command"
-        assert recipe.pyramid.levels == "auto"
+        assert (recipe.pyramid.levels == "auto") == (recipe.original is None)
 
 
 def _two_images(folder: Path) -> AnnotationTable:
@@ -64,6 +68,69 @@ def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: l
     assert done.result.finished
     assert done.result.step == 1
     assert done.checkpoint.is_file()
+
+
+ORIGINAL = {
+    "coco-resnet101": (0.12, 16, {"backbone", "rpn", "reduction", "head"}),
+    "coco-resnet50": (0.12, 16, {"backbone", "rpn", "reduction", "head"}),
+    "coco-mobilenetv2": (0.2, 42, {"backbone", "rpn", "reduction", "head"}),
+    "coco-resnet101-mask": (0.12, 10, {"backbone", "rpn", "reduction", "head", "masks"}),
+    "coco-resnet101-autofocus": (0.12, 16, {"backbone", "rpn", "reduction", "head", "focus"}),
+    "voc-resnet101": (0.12, 16, {"backbone", "rpn", "reduction", "head"}),
+}
+
+
+def test_recipes_of_2018_are_all_here() -> None:
+    assert {f"original/{name}" for name in ORIGINAL} == {name for name in shipped_recipes() if "/" in name}
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_recipes_of_2018_have_its_effective_settings(name: str) -> None:
+    recipe = Recipe.load(f"original/{name}")
+    rate, batch, parts = ORIGINAL[name]
+    assert (recipe.train.learning_rate, recipe.loader.batch_size, recipe.pyramid.chip_px) == (rate, batch, 512)
+    assert learning_rate(recipe.train, 0.0, 0) == pytest.approx(8 * 0.0005, rel=1e-5)
+    assert learning_rate(recipe.train, 5.33 / 7, 10**6) == pytest.approx(rate / 10)
+    assert len(recipe.pyramid.levels) == 3
+    assert recipe.original is not None
+    assert recipe.original.rois.rule == "original"
+    corrected = Recipe.load(f"original/{name}", ["original.rois.rule=ignore"])
+    assert corrected.original is not None
+    assert corrected.original.rois.rule == "ignore"
+    with torch.device("meta"):
+        detector = build_detector(recipe, 80)
+    assert {part for part, _ in detector.named_children()} - {"train_anchors", "test_anchors"} == parts
+    factors = [group["rate_factor"] for group in parameter_groups(detector, recipe.train)]
+    assert sorted(set(factors)) == [0.01, 1.0]
+
+
+@pytest.mark.parametrize(("name", "rule"), [("coco-mobilenetv2", "original"), ("coco-resnet50", "ignore")])
+def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> None:
+    small = [
+        "pyramid.levels=[{factor: 1}]",
+        "pyramid.chip_px=64",
+        "chips.stride_px=auto",
+        "negatives.proposals=null",
+        f"original.rois.rule={rule}",
+    ]
+    done = train(
+        f"original/{name}",
+        overrides=_one_step(name, *small, "original.focus=true", "original.rois.per_chip=16"),
+        table=_two_images(tmp_path),
+        root=tmp_path / "runs",
+    )
+    assert done.result.finished
+    assert "loss/focus" in (done.folder / "metrics.csv").read_text()
+
+
+def test_automatic_levels_go_by_the_stride_of_the_network(tmp_path: Path) -> None:
+    table, given = _two_images(tmp_path), PyramidConfig(chip_px=128, max_zoom=16)
+    factors = {
+        name: resolve_pyramid(Recipe(original=OriginalConfig(network=name), pyramid=given), table)[1].levels[0].factor
+        for name in ("sniper_resnet101", "sniper_mobilenetv2")
+    }
+    assert factors["sniper_resnet101"] == resolve_pyramid(Recipe(pyramid=given), table)[1].levels[0].factor
+    assert factors["sniper_mobilenetv2"] == pytest.approx(2 * factors["sniper_resnet101"], rel=0.05)
 
 
 def test_yaml_and_settings_on_top(tmp_path: Path) -> None:
@@ -107,7 +174,7 @@ def test_a_length_set_by_hand_replaces_the_recipes_own(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_was(tmp_path: Path) -> None:
-    for name in SHIPPED:
+    for name in (*SHIPPED, "original/coco-mobilenetv2"):
         recipe = Recipe.load(name, ["train.learning_rate=1e-5", "pyramid.levels=[{factor: 3}, {long_px: 512}]"])
         recipe.save(tmp_path / "a.yaml")
         assert Recipe.load(tmp_path / "a.yaml") == recipe
@@ -181,7 +248,9 @@ def test_wrong_settings_on_top_are_one_sentence(override: str, message: str) -> 
 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no recipe mobilenet: .*\(demo, mobilenetv2, resnet101, resnet50\)"):
+    with pytest.raises(
+        RecipeError, match=r"no recipe mobilenet: .*\(demo, mobilenetv2, original/coco-.*, resnet101, resnet50\)"
+    ):
         Recipe.load("mobilenet")
     (tmp_path / "a.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(RecipeError, match=r"a\.yaml: not valid YAML \(wrong encoding\)"):

@@ -95,9 +95,22 @@ class Recipe(Config):
     original: OriginalConfig | None = Field(
         None, description="a detector of the 2018 code in place of model; none: model"
     )
+    weights: str | None = Field(
+        None, description="checkpoint or run folder to start training from, in place of model.weights"
+    )
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     evaluation: CocoEvalConfig = CocoEvalConfig()
+
+    @property
+    def network(self) -> str:
+        """Name of the network that is trained."""
+        return self.model.backbone if self.original is None else self.original.network
+
+    @property
+    def stride(self) -> int:
+        """Network px per cell of its feature map."""
+        return self.model.stride if self.original is None else self.original.stride
 
     @classmethod
     def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> Self:

@@ -1,15 +1,23 @@
 """The 2018 detectors as detectors: they detect, learn, and keep still what the original kept still."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from sniper.detectors.original import OriginalConfig, OriginalSniper, build_original, sniper_mobilenetv2
-from sniper.detectors.protocol import Detector
+from sniper.detectors.protocol import Detector, ProposalTrainer
 from sniper.errors import RecipeError
+from sniper.nn.heads import RegionOutput
+from sniper.nn.mask_targets import MaskRegions, mask_targets
 from sniper.nn.original_heads import MaskBranch, OriginalMaps
+from sniper.nn.original_losses import lesson_losses, mask_loss
+from sniper.nn.original_proposals import RegionLessons
 from sniper.nn.preact_resnet import PreactResNet
+from sniper.nn.proposals import ProposalConfig
+from sniper.nn.roi import RoiConfig
 from sniper.structures import Batch, Images, ObjectState
 
 
@@ -33,6 +41,12 @@ def batch_of(objects: int) -> Batch:
         boxes=boxes, labels=torch.zeros(2, objects, dtype=torch.int64), state=states,
         range_px=torch.tensor([[0.0, math.inf]] * 2), chip_index=torch.arange(2),
     )  # fmt: skip
+
+
+def small(**settings: object) -> OriginalSniper:
+    """With few regions, so that a step is quick."""
+    proposals = ProposalConfig(train_before_nms=6000, keep=24, min_px=3)
+    return build_original(OriginalConfig(network="sniper_mobilenetv2", train_proposals=proposals, **settings), 3)
 
 
 def test_it_is_a_detector_and_stays_in_its_mode(detector: OriginalSniper) -> None:
@@ -74,7 +88,7 @@ def test_a_batch_and_its_padding_change_nothing(detector: OriginalSniper) -> Non
 @pytest.mark.parametrize("objects", [0, 1])
 def test_losses_reach_every_learned_weight(objects: int) -> None:
     torch.manual_seed(0)
-    detector = sniper_mobilenetv2(3).train()
+    detector = small().train()
     losses = detector(batch_of(objects))
     assert set(losses) == {"rpn_class", "rpn_box", "class", "box"}
     assert all(torch.isfinite(loss) and loss.ndim == 0 for loss in losses.values())
@@ -86,7 +100,7 @@ def test_losses_reach_every_learned_weight(objects: int) -> None:
 
 def test_a_few_steps_lower_the_loss() -> None:
     torch.manual_seed(0)
-    detector, batch = sniper_mobilenetv2(3).train(), batch_of(1)
+    detector, batch = small().train(), batch_of(1)
     optimiser = torch.optim.SGD([w for w in detector.parameters() if w.requires_grad], lr=0.02, momentum=0.9)
     history = []
     for _ in range(8):
@@ -98,11 +112,101 @@ def test_a_few_steps_lower_the_loss() -> None:
     assert history[-1] < 0.8 * history[0]
 
 
-def test_branches_that_cannot_be_trained_say_so() -> None:
+def outlined(batch: Batch) -> Batch:
+    """Each object is the left half of its box."""
+    x1, y1, x2, y2 = batch.boxes.unbind(-1)
+    middle = (x1 + x2) / 2
+    points = torch.stack((x1, y1, middle, y1, middle, y2, x1, y2), dim=-1)
+    head = torch.tensor([0.0, 1, 8]).expand(*points.shape[:2], 3)
+    return replace(batch, polygons=torch.cat((head, points), dim=-1))
+
+
+@pytest.mark.parametrize("rule", ["original", "ignore"])
+@pytest.mark.parametrize("objects", [0, 2])
+def test_every_branch_learns_by_either_rule(rule: str, objects: int) -> None:
+    torch.manual_seed(0)
+    detector = small(focus=True, masks=True, rois=RoiConfig(rule=rule)).train()
+    losses = detector.losses(outlined(batch_of(objects)), torch.Generator().manual_seed(0))
+    assert set(losses) == {"rpn_class", "rpn_box", "class", "box", "focus", "mask"}
+    assert all(torch.isfinite(loss) and loss.ndim == 0 for loss in losses.values())
+    assert (losses["mask"] > 0) == (objects > 0)
+    sum(losses.values()).backward()
+    assert all(weight.grad is not None for weight in detector.parameters() if weight.requires_grad)
+
+
+def test_masks_need_outlines() -> None:
     with torch.device("meta"):
-        detector = build_original(OriginalConfig(network="sniper_mobilenetv2", focus=True), 3)
-    with pytest.raises(RecipeError, match="focus"):
+        detector = build_original(OriginalConfig(network="sniper_mobilenetv2", masks=True), 3)
+    with pytest.raises(RecipeError, match="training data has no masks"):
         detector.losses(batch_of(1))
+
+
+def test_mask_loss_is_the_two_way_softmax_over_known_cells() -> None:
+    torch.manual_seed(0)
+    branch = MaskBranch(16, 2)
+    polygons = outlined(batch_of(2)).polygons
+    assert polygons is not None
+    polygons[1, 1, 1:] = -1  # an object without an outline
+    boxes = torch.tensor([[8.0, 8, 71, 79], [20, 8, 71, 79], [8, 8, 71, 79]])
+    regions = MaskRegions(torch.tensor([0, 1, 1]), boxes, torch.tensor([1, 2, 1]), torch.tensor([1, 0, 1]))
+    reduced = torch.randn(2, 256, 6, 8)
+    logits = branch(reduced, regions.image, boxes)
+    rows = polygons.flatten(0, 1)[[1, 2]]
+    targets = mask_targets(rows, boxes[:2], torch.tensor([0, 1])).long()
+    assert 0.4 < targets[0].float().mean() < 0.6
+    pairs = torch.stack((logits[[0, 1], [0, 1]], logits[[0, 1], [2, 3]]), dim=1)
+    expected = functional.cross_entropy(pairs, targets)
+    torch.testing.assert_close(mask_loss(branch, reduced, regions, polygons), expected)
+
+
+def test_divisors_of_the_original() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 3, (2, 5))
+    lessons = RegionLessons(torch.rand(2, 5, 4), labels, torch.rand(2, 5, 4), labels - 1, torch.tensor([5, 5]))
+    output = RegionOutput(torch.randn(10, 3), torch.rand(10, 4))
+    weight = (labels.flatten() > 0).float().unsqueeze(1)
+    distance = (output.deltas - lessons.codes.flatten(0, 1)).abs() * weight
+    total = torch.where(distance < 1, 0.5 * distance.square(), distance - 0.5).sum()
+    torch.testing.assert_close(lesson_losses(output, lessons, None)["box"], total / (188 * 2))
+    torch.testing.assert_close(lesson_losses(output, lessons, 16)["box"], total / (188 * 16))
+
+
+def test_only_the_original_rule_teaches_what_is_out_of_range() -> None:
+    """An ignored object in the only place of interest: its class is learned by one rule and left out by the other."""
+    torch.manual_seed(0)
+    detector, batch = small().train(), batch_of(1)
+    batch = replace(batch, state=torch.full_like(batch.state, int(ObjectState.IGNORED)))
+    maps = detector.maps(detector.normalise(batch))
+    _, regions = detector._second_losses_as_taught(maps, batch)
+    assert len(regions.labels) >= 2
+    _, regions = detector._second_losses(maps, batch, torch.Generator().manual_seed(0))
+    assert len(regions.labels) > 0  # this detector's rule is the original's in both
+    detector.config = detector.config.model_copy(update={"rois": RoiConfig()})
+    _, regions = detector._second_losses(maps, batch, torch.Generator().manual_seed(0))
+    assert len(regions.labels) == 0
+    narrow = replace(batch, boxes=torch.tensor([[8.0, 8, 17, 80]]).repeat(2, 1, 1))
+    _, regions = detector._second_losses_as_taught(maps, narrow)
+    assert len(regions.labels) == 0, "the original did not know objects under 10 px"
+
+
+def test_the_proposal_stage_trains_alone() -> None:
+    torch.manual_seed(0)
+    detector, batch = sniper_mobilenetv2(3).eval(), batch_of(1)
+    assert isinstance(detector, ProposalTrainer)
+    alone = detector.proposal_losses(batch, torch.Generator().manual_seed(0))
+    both = detector.losses(batch, torch.Generator().manual_seed(0))
+    assert set(alone) == {"rpn_class", "rpn_box"}
+    for name, loss in alone.items():
+        torch.testing.assert_close(loss, both[name])
+
+
+def test_heads_keep_single_precision_under_half() -> None:
+    detector = sniper_mobilenetv2(3).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = detector.maps(detector.normalise(batch_of(0)))
+        losses = detector.losses(batch_of(1))
+    assert maps.regions.deltas.dtype == maps.reduced.dtype == torch.float32
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
 
 
 def test_stem_and_first_stage_keep_their_statistics() -> None:

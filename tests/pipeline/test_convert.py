@@ -1,5 +1,6 @@
 """From a checkpoint of the 2018 code to detections, by commands."""
 
+import csv
 import json
 import os
 import subprocess
@@ -8,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from rectangle_set import make_set
 from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
-from sniper.pipeline import load_model
+from sniper.convert.mxnet import Params, read_params
+from sniper.convert.names import backbone_state_of, entries
+from sniper.detectors.original import OriginalConfig, build_original
+from sniper.errors import CheckpointError
+from sniper.pipeline import import_mxnet, load_model
+from sniper.training.checkpoint import load_weights
 
 
 def sniper(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -45,6 +53,67 @@ def test_imported_checkpoint_predicts(golden: Path, tmp_path: Path) -> None:
     (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert found["file"] == str(image)
     assert all(detection["class"] in COCO_NAMES for detection in found["detections"])
+
+
+@pytest.mark.slow
+def test_fine_tuning_from_an_imported_checkpoint(golden: Path, tmp_path: Path) -> None:
+    """Of other classes, one of which it knows; by commands."""
+    checkpoint = tmp_path / "net.safetensors"
+    import_mxnet(golden / "net" / "mobilenet-0001.params.xz", "sniper_mobilenetv2", checkpoint)
+    data = make_set(tmp_path / "data", images=3, classes=("person", "green", "red"))
+    settings = [
+        "train.steps=14", "train.learning_rate=0.003", "train.warmup_steps=0", "train.accumulate=1",
+        "train.device=cpu", "train.precision=fp32", "train.log_every=1", "train.tensorboard=false",
+        "pyramid.chip_px=128", "pyramid.levels=[{factor: 2}]", "chips.stride_px=auto", "negatives.proposals=null",
+        "loader.batch_size=2", "loader.workers=0", "original.train_proposals.keep=40",
+    ]  # fmt: skip
+    options = [part for setting in settings for part in ("--set", setting)]
+    recipe = "original/coco-mobilenetv2"
+    done = sniper("train", recipe, "--data", data, "--weights", checkpoint, "--root", tmp_path / "runs", *options)
+    assert done.returncode == 0, done.stderr
+    said = "1 of 3 classes known to it; left at random: head.classes (new classes)"
+    assert said in done.stderr
+    run = tmp_path / "runs" / "train" / "train"
+    assert said in (run / "log.txt").read_text()
+    assert f"weights: {checkpoint}" in (run / "recipe.yaml").read_text()
+    losses = [float(row["loss"]) for row in csv.DictReader((run / "metrics.csv").open())]
+    assert len(losses) == 14
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:3])
+    before, after = load_weights(checkpoint).weights, load_weights(run / "last.safetensors").weights
+    assert torch.equal(before["backbone.first.norm.weight"], after["backbone.first.norm.weight"])
+    assert load_model(run).class_names == ("person", "green", "red")
+
+    resnet = sniper("train", "original/coco-resnet50", "--data", data, "--weights", checkpoint, *options)
+    assert resnet.returncode == 2
+    assert "has no backbone.norm_in.weight, which this detector needs" in " ".join(resnet.stderr.split())
+
+
+def test_a_classifier_becomes_a_backbone(golden: Path, tmp_path: Path) -> None:
+    """As the original started from: the same names without the detector's, and with a classifier's."""
+    params = read_params(golden / "net" / "mobilenet-0001.params.xz")
+    arg = {name: array for name, array in params.arg.items() if name.startswith(("first", "seq", "last"))}
+    arg["fc_weight"] = np.zeros((1000, 1280), np.float32)
+    network = build_original(OriginalConfig(network="sniper_mobilenetv2"), 1)
+    state = backbone_state_of(Params(arg, params.aux), network, file="a.params", network="it")
+    assert set(state) == {name for name in network.state_dict() if name.startswith("backbone.")}
+    np.testing.assert_array_equal(state["backbone.first.conv.weight"], arg["first-3x3-conv-conv2d_weight"])
+    del arg["last-1x1-conv-conv2d_weight"]
+    with pytest.raises(CheckpointError, match=r"a\.params: no entry arg:last-1x1-conv-conv2d_weight"):
+        backbone_state_of(Params(arg, params.aux), network, file="a.params", network="it")
+
+
+def test_offsets_of_a_classifier_are_zero() -> None:
+    with torch.device("meta"):
+        shapes = build_original(OriginalConfig(network="sniper_resnet50"), 1)
+    groups: dict[str, dict[str, np.ndarray]] = {"arg": {}, "aux": {}}
+    for ours, kind, theirs in entries(shapes):
+        if ours.startswith("backbone.") and "offset" not in theirs:
+            groups[kind][theirs] = np.broadcast_to(np.float32(2), tuple(shapes.state_dict()[ours].shape))
+    detector = build_original(OriginalConfig(network="sniper_resnet50"), 1)
+    state = backbone_state_of(Params(**groups), detector, file="a.params", network="it")
+    assert state["backbone.stage4.0.conv2.offset.weight"].abs().max() == 0
+    assert state["backbone.norm_in.weight"].tolist() == [1, 1, 1]
+    assert state["backbone.stage4.2.conv3.weight"].mean() == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From the names of the 2018 checkpoints to the modules of ``OriginalSniper``, every name and shape checked."""
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -50,6 +51,10 @@ _MODULES: tuple[tuple[str, str], ...] = (
 
 _BOX = "bbox_pred"
 _TEST = "_test"
+# What the published classifiers have and detectors do not: a ResNet's last norm, and the last layer.
+_CLASSIFIER = re.compile(r"bn1_(gamma|beta|moving_mean|moving_var)|fc1?_(weight|bias)")
+
+logger = logging.getLogger("sniper")
 
 
 class Entry(NamedTuple):
@@ -86,9 +91,48 @@ def state_dict_of(params: Params, detector: nn.Module, *, file: str, network: st
     Raises:
         CheckpointError: an entry is missing, unexpected or of another shape; the first is named.
     """
-    arg, state = _with_test_weights(params.arg, file), dict(detector.state_dict())
-    groups = {"arg": dict(arg), "aux": dict(params.aux)}
-    for ours, kind, theirs in entries(detector):
+    groups: dict[str, dict[str, NDArray]] = {"arg": _with_test_weights(params.arg, file), "aux": dict(params.aux)}
+    state = _filled(detector.state_dict(), list(entries(detector)), groups, file, network)
+    _refuse_rest(groups, file, network)
+    return state
+
+
+def backbone_state_of(params: Params, detector: nn.Module, *, file: str, network: str) -> dict[str, Tensor]:
+    """The backbone's part of a state dict, from a checkpoint of an image classifier of the same network.
+
+    Its last norm and its classifier are passed over, and logged; what it lacks, the offsets of deformable convolutions,
+    stays as in ``detector``.
+
+    Raises:
+        CheckpointError: an entry is missing, unexpected or of another shape; the first is named.
+    """
+    groups: dict[str, dict[str, NDArray]] = {"arg": dict(params.arg), "aux": dict(params.aux)}
+    wanted = [entry for entry in entries(detector) if entry.ours.startswith("backbone.")]
+    wanted = [entry for entry in wanted if ".offset." not in entry.ours or entry.theirs in groups[entry.kind]]
+    state = _filled(detector.state_dict(), wanted, groups, file, network)
+    passed_over = [(kind, name) for kind, left in groups.items() for name in left if _CLASSIFIER.fullmatch(name)]
+    for kind, name in passed_over:
+        del groups[kind][name]
+    _refuse_rest(groups, file, network)  # else a longer network would pass for a shorter one
+    logger.info("%s: left out %s", file, ", ".join(f"{kind}:{name}" for kind, name in passed_over) or "nothing")
+    return {name: value for name, value in state.items() if name.startswith("backbone.")}
+
+
+def _refuse_rest(groups: dict[str, dict[str, NDArray]], file: str, network: str) -> None:
+    unexpected = next((f"{kind}:{theirs}" for kind, left in groups.items() for theirs in left), None)
+    if unexpected is not None:
+        raise CheckpointError(
+            f"{file}: unexpected entry {unexpected}, which {network} does not have; "
+            "name the architecture that the file is of"
+        )
+
+
+def _filled(
+    former: dict[str, Tensor], wanted: list[Entry], groups: dict[str, dict[str, NDArray]], file: str, network: str
+) -> dict[str, Tensor]:
+    """A state dict with the entries ``wanted``, which are taken out of ``groups``."""
+    state = dict(former)
+    for ours, kind, theirs in wanted:
         array = groups[kind].pop(theirs, None)
         if array is None:
             raise CheckpointError(
@@ -104,12 +148,6 @@ def state_dict_of(params: Params, detector: nn.Module, *, file: str, network: st
         state[ours] = torch.from_numpy(array.astype(np.float32))
         if theirs == "bn_data_gamma":
             state[ours].fill_(1)
-    unexpected = next((f"{kind}:{theirs}" for kind, left in groups.items() for theirs in left), None)
-    if unexpected is not None:
-        raise CheckpointError(
-            f"{file}: unexpected entry {unexpected}, which {network} does not have; "
-            "name the architecture that the file is of"
-        )
     return state
 
 

@@ -68,6 +68,8 @@ def mask_targets(rows: Tensor, boxes: Tensor, objects: Tensor, cells: int = MASK
     """
     masks = torch.full((len(boxes), cells, cells), -1, dtype=torch.int8)
     known = torch.where(objects.cpu() >= 0)[0]
+    if not len(known):
+        return masks.to(boxes.device)
     drawn = _draw(rows.cpu().numpy()[objects.cpu()[known].numpy()], boxes.detach().cpu()[known].double().numpy(), cells)
     masks[known] = torch.from_numpy(drawn)
     return masks.to(boxes.device)

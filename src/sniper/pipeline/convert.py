@@ -5,7 +5,7 @@ from typing import get_args
 
 from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
 from sniper.convert.mxnet import Params, read_params
-from sniper.convert.names import state_dict_of
+from sniper.convert.names import backbone_state_of, state_dict_of
 from sniper.detectors.original import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError, DataError, RecipeError
 from sniper.inference.merge import MergeConfig
@@ -28,6 +28,9 @@ def import_mxnet(
 ) -> CheckpointMeta:
     """Turn an MXNet checkpoint of the original code into one that ``predict`` and ``evaluate`` take.
 
+    A checkpoint of an image classifier, which has no scores of regions, becomes one of the backbone alone: it is for
+    starting to train from (``train(weights=...)``).
+
     Args:
         file: ``.params`` or ``.params.xz``.
         network: which of the original networks it holds. Focus and mask branches are found by their names.
@@ -39,6 +42,8 @@ def import_mxnet(
         StorageError: ``output`` cannot be written.
     """
     params = read_params(file)
+    if "cls_score_bias" not in params.arg:
+        return _import_backbone(params, network, output, str(file))
     names, ids = _classes(params, class_names, str(file))
     config = OriginalConfig(
         network=network, focus="conv_new_2_weight" in params.arg, masks="mask_out_weight" in params.arg
@@ -51,6 +56,16 @@ def import_mxnet(
         inference=InferenceConfig(window_px=_LONGEST_PX, merge=MergeConfig(max_per_image=200)),
     )
     meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"), class_names=names, class_ids=ids)
+    save_weights(output, state, meta)
+    return meta
+
+
+def _import_backbone(params: Params, network: Network, output: Path | str, file: str) -> CheckpointMeta:
+    """What an image classifier and a detector have in common."""
+    config = OriginalConfig(network=network)
+    state = backbone_state_of(params, build_original(config, 1), file=file, network=f"the backbone of {network}")
+    recipe = Recipe(description=f"backbone of {network} from {Path(file).name}", original=config)
+    meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"))
     save_weights(output, state, meta)
     return meta
 
@@ -81,9 +96,9 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
 
 
 def _classes(params: Params, given: tuple[str, ...] | None, file: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    bias = params.arg.get("cls_score_bias")
-    if bias is None or bias.ndim != 1 or len(bias) < 2:
-        raise CheckpointError(f"{file}: no entry arg:cls_score_bias with a score a class, so this is no detector")
+    bias = params.arg["cls_score_bias"]
+    if bias.ndim != 1 or len(bias) < 2:
+        raise CheckpointError(f"{file}: arg:cls_score_bias has no score for each class, so this is no detector")
     count = len(bias) - 1
     if given is not None:
         if len(given) != count:

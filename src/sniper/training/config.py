@@ -32,7 +32,16 @@ class TrainConfig(Config):
         description="peak learning rate for all chips of one step together; never rescaled when batch size, accumulate "
         "or the number of processes change",
     )
+    rate_factors: dict[str, float] = Field(
+        default_factory=dict,
+        description="share of the learning rate for some parameters, by the beginning of their names: head.classes: 2",
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD, first beta of AdamW")
+    momentum_of: Literal["gradients", "steps"] = Field(
+        default="gradients",
+        description="what SGD remembers: gradients (PyTorch: a drop of the rate shrinks past ones too), or steps "
+        "(MXNet, the original: it acts on new gradients only)",
+    )
     weight_decay: float = Field(default=1e-4, ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")
     decay: Literal["weights", "weights and norms"] = Field(
         default="weights",
@@ -104,4 +113,10 @@ class TrainConfig(Config):
             )
         if any(not 0 < at < 1 for at in self.step_at):
             raise ValueError(f"step_at {self.step_at} are shares of the run, each between 0 and 1")
+        if any(factor <= 0 for factor in self.rate_factors.values()):
+            raise ValueError(f"rate_factors {self.rate_factors}: every factor must be positive")
+        if self.momentum_of == "steps" and (self.optimizer != "sgd" or self.schedule != "steps"):
+            raise ValueError("momentum_of: steps goes with optimizer: sgd and schedule: steps")
+        if self.momentum_of == "steps" and self.warmup_steps and self.warmup_start == 0:
+            raise ValueError("momentum_of: steps needs a warmup_start above 0")
         return self

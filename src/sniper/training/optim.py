@@ -6,29 +6,47 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sniper.errors import RecipeError
 from sniper.training.config import TrainConfig
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Two groups, with and without weight decay. Weights have two or more dimensions; scales and biases have one."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    """Groups with and without weight decay, for each share of the learning rate (``rate_factor``).
+
+    Weights have two or more dimensions; scales and biases have one.
+
+    Raises:
+        RecipeError: a name in ``rate_factors`` is that of no parameter.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    unused = set(config.rate_factors)
     for name, parameter in model.named_parameters():
+        starts = [start for start in config.rate_factors if f"{name}.".startswith(f"{start.rstrip('.')}.")]
+        unused.difference_update(starts)
         if not parameter.requires_grad:
             continue
         is_scale = name.rpartition(".")[2] == "weight"
         decays = parameter.ndim >= 2 or (is_scale and config.decay == "weights and norms")
-        (decayed if decays else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        factor = config.rate_factors[max(starts, key=len)] if starts else 1.0
+        groups.setdefault((factor, decays), []).append(parameter)
+    if unused:
+        raise RecipeError(
+            f"train.rate_factors: no parameter of the detector begins with {min(unused)}; "
+            f"they are named like {next(name for name, _ in model.named_parameters())}"
+        )
+    # In this order, so that a model without factors has its groups where they always were.
+    order = sorted(groups, key=lambda kind: (kind[0] != 1, kind[0], not kind[1]))
+    return [
+        {"params": groups[kind], "weight_decay": config.weight_decay if kind[1] else 0.0, "rate_factor": kind[0]}
+        for kind in order
     ]
-    return [group for group in groups if group["params"]]
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The configured optimiser over the parameters that need gradients."""
     groups = parameter_groups(model, config)
+    for group in groups:
+        group["remembers_steps"] = config.momentum_of == "steps"
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
@@ -51,9 +69,19 @@ def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group its share of the learning rate.
+
+    PyTorch's momentum ``m = 0.9 m + g`` is multiplied by the rate of the day; MXNet's, of steps, is not. They are the
+    same where ``m`` is multiplied by the old rate over the new whenever the rate changes.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        new = rate * group.get("rate_factor", 1.0)
+        if group.get("remembers_steps") and group["lr"] != new and new > 0:
+            states = (optimizer.state.get(parameter, {}) for parameter in group["params"])
+            memory = [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
+            if memory:
+                torch._foreach_mul_(memory, group["lr"] / new)
+        group["lr"] = new
 
 
 def build_average(model: nn.Module, config: TrainConfig) -> AveragedModel | None:

@@ -1,0 +1,103 @@
+"""Focus labels against the recorded ones, and their loss and recall by definition."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from sniper.nn.focus import FocusConfig, focus_labels, focus_loss, recall_at_pixel_fraction
+from sniper.structures import ObjectState
+
+CHIP, STRIDE = 512, 16
+ORIGINAL = FocusConfig(overlap="last", loss="mean")
+
+
+def labels_of(boxes, state=None, map_hw=(32, 32), config=ORIGINAL, **more):
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).view(1, -1, 4)
+    state = torch.zeros(boxes.shape[:2], dtype=torch.int64) if state is None else torch.as_tensor([state])
+    return focus_labels(boxes, state, STRIDE, map_hw, config, **more)[0]
+
+
+def test_labels_are_the_original_ones(golden):
+    """Its boxes are rounded and clipped; those beside the chip collapse to its border, as the loader prevents."""
+    recorded = np.load(golden / "chips" / "anchor_worker.npz")
+    names = sorted(key.split("/")[0] for key in recorded.files if key.endswith("all_focus_mask"))
+    kinds = set()
+    for name in names:
+        case = {key.split("/")[1]: recorded[key] for key in recorded.files if key.startswith(name + "/")}
+        origin = np.tile(case["crop"][:2], 2).astype(np.float32)
+        boxes = np.round((case["boxes"][case["gtids"]] - origin) * np.float32(case["scale"]))
+        found = labels_of(np.clip(boxes, 0, CHIP - 1))
+        np.testing.assert_array_equal(found.flatten(), case["all_focus_mask"], err_msg=name)
+        kinds.update(found.unique().tolist())
+    assert len(names) == 10
+    assert kinds == {-1, 0, 1}
+
+
+def test_sizes_and_cells():
+    found = labels_of([100.0, 100, 150, 140])
+    assert torch.equal(torch.where(found == 1)[1].unique(), torch.arange(6, 11))
+    assert torch.equal(torch.where(found == 1)[0].unique(), torch.arange(6, 10))
+    for side, label in ((5, -1), (6, 1), (63, 1), (64, -1), (89, -1), (90, 0)):
+        assert labels_of([100.0, 100, 100 + side, 100 + side])[7, 7] == label
+    assert labels_of([500.0, 500, 540, 540])[31, 31] == 1
+    assert not labels_of([600.0, 600, 640, 640]).any()
+
+
+def test_crowds_empty_slots_and_padding():
+    box = [32.0, 32, 60, 60]
+    assert (labels_of(box, [int(ObjectState.IGNORED)]) == 1).any()
+    assert not labels_of(box, [int(ObjectState.EMPTY)]).any()
+    assert set(labels_of([0.0, 0, 300, 300], [int(ObjectState.CROWD)]).unique().tolist()) == {-1, 0}
+    assert not labels_of(torch.zeros(0, 4)).any()
+    shown = labels_of(box, content_hw=torch.tensor([[100, 512]]))
+    assert shown[6].tolist() == [0] * 32
+    assert (shown[7:] == -1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), objects=st.integers(0, 8), overlap=st.sampled_from(["small", "last"]))
+def test_every_cell_is_that_of_its_objects(seed, objects, overlap):
+    random = np.random.default_rng(seed)
+    corner, side = random.uniform(-20, 200, (objects, 2)), random.uniform(1, 120, (objects, 2))
+    boxes = np.concatenate((corner, corner + side), axis=1).astype(np.float32)
+    state = random.integers(-1, 3, objects)
+    expected = np.zeros((8, 12), np.int8)
+    for box, kind in zip(boxes, state, strict=True):
+        size = np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+        if kind == -1 or (size >= 90 and kind != 2):
+            continue
+        x1, y1 = (max(int(np.floor(v / STRIDE)), 0) for v in box[:2])
+        x2, y2 = (max(int(np.ceil(v / STRIDE)) + 1, 0) for v in box[2:])
+        place, value = expected[y1:y2, x1:x2], 1 if kind != 2 and 5 < size < 64 else -1
+        place[(place != 1) if overlap == "small" else slice(None)] = value
+    config = FocusConfig(overlap=overlap)
+    found = labels_of(boxes, state.tolist(), (8, 12), config)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_losses_by_definition():
+    torch.manual_seed(0)
+    pair, labels = torch.randn(2, 2, 3, 4, requires_grad=True), torch.randint(-1, 2, (2, 3, 4)).to(torch.int8)
+    plain = functional.cross_entropy(pair, labels.long(), ignore_index=-1)
+    torch.testing.assert_close(focus_loss(pair, labels, "mean"), plain)
+    one = (pair[:, 1:] - pair[:, :1]).detach()
+    torch.testing.assert_close(focus_loss(one, labels, "mean"), plain.detach())
+    entropy = functional.cross_entropy(pair, labels.long().clamp(min=0), reduction="none")
+    balanced = (entropy[labels == 1].mean() + entropy[labels == 0].mean()) / 2
+    torch.testing.assert_close(focus_loss(pair, labels, "balanced"), balanced)
+    for form in ("mean", "balanced"):
+        nothing = focus_loss(pair, torch.full_like(labels, -1), form)
+        nothing.backward()
+        assert nothing == 0
+        assert pair.grad is not None
+
+
+def test_recall_at_a_share_of_the_pixels():
+    labels = torch.tensor([[1, 0, 1, -1, 0]])
+    logits = torch.tensor([[3.0, 2, 1, 5, -4]])
+    assert [recall_at_pixel_fraction(logits, labels, f) for f in (0, 0.2, 0.4, 0.8, 1)] == [0, 0, 0.5, 1, 1]
+    assert np.isnan(recall_at_pixel_fraction(logits, labels.clamp(max=0), 0.5))
+    assert recall_at_pixel_fraction(torch.zeros(10), torch.ones(10), 0.3) == pytest.approx(0.3)
