@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
+    from sniper.fetch import download
     from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
     from sniper.recipe import Recipe
 
@@ -19,6 +20,7 @@ __all__ = [
     "Recipe",
     "chip_preview",
     "chip_stats",
+    "download",
     "evaluate",
     "load_dataset",
     "load_model",
@@ -27,7 +29,7 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {"Recipe": "sniper.recipe", "load_dataset": "sniper.data.source"}
+_HOMES = {"Recipe": "sniper.recipe", "load_dataset": "sniper.data.source", "download": "sniper.fetch"}
 
 
 def __getattr__(name: str) -> Any:

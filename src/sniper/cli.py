@@ -289,6 +289,37 @@ def import_mxnet(
 
 
 @app.command()
+def download(
+    name: Annotated[
+        str,
+        typer.Argument(help="resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://..."),
+    ],
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Checksum that the file must have.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds of silence after which a server has stalled.", min=0.1)] = 30,
+    retries: Annotated[int, typer.Option(help="Tries in a row that bring nothing new.", min=0)] = 5,
+) -> None:
+    """Fetch weights into the cache folder; a broken transfer goes on where it stopped."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    from sniper.fetch import Patience, cache_folder
+    from sniper.fetch import download as run
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(escape(name), total=None)
+        done = run(
+            name,
+            sha256=sha256,
+            patience=Patience(timeout_s=timeout, retries=retries),
+            tick=lambda here, total: bar.update(task, completed=here, total=total),
+        )
+    state = "fetched" if done.fresh else "already here"
+    check = "checksum verified" if done.verified else f"sha256 {done.sha256}, which nothing vouches for"
+    out.print(f"{name}: {state}, {done.size / 1e6:.1f} MB, {check}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{done.path}\ncache folder: {cache_folder()}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.05)] = 2.0,

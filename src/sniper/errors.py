@@ -23,3 +23,7 @@ class CheckpointError(SniperError):
 
 class StorageError(SniperError):
     """A file that could not be written (disk full, no permission)."""
+
+
+class DownloadError(SniperError):
+    """A file that could not be fetched, or that is not the one expected."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from sniper.errors import CheckpointError, RecipeError, SniperError
+from sniper.fetch import cache_folder, cached
 from sniper.nn.dilation import hold_stride, reductions
 from sniper.nn.weights import load_weights
 
@@ -68,6 +69,7 @@ def _choose(stages: list[Stage], stride: int, out: int, beyond: Beyond, name: st
 def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyond) -> Cut:
     if not timm.is_model(name.split(".")[0]):
         raise RecipeError(f"timm has no model {name!r}{_nearest(name, timm.list_models())}")
+    weights = _here(f"timm/{name}", weights)
     try:
         with torch.device("meta"):
             probe = timm.create_model(name, features_only=True)
@@ -107,9 +109,12 @@ def cut_torchvision(name: str, stride: int, weights: str | None, out: int, beyon
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise RecipeError(f"torchvision has no classifier {name!r}{_nearest(name, known)}")
+    weights = _here(f"torchvision/{name}", weights)
     try:
         model = torchvision.models.get_model(name, weights="DEFAULT" if weights == "imagenet" else None)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no network, or a damaged file
+        if weights != "imagenet":
+            raise
         raise _no_download(f"torchvision/{name}", error) from error
     blocks, prefix = _blocks(model, name)
     after_block = reductions(_Blocks(blocks, ())).children
@@ -148,8 +153,15 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def _here(backbone: str, weights: str | None) -> str | None:
+    """``weights``, or the file of the backbone's own ones if ``sniper download`` has fetched them."""
+    found = cached(backbone) if weights == "imagenet" else None
+    return weights if found is None else str(found)
+
+
 def _no_download(what: str, error: Exception) -> CheckpointError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return CheckpointError(
-        f"the ImageNet weights of {what} could not be downloaded ({reason}); give a file, or null for none"
+        f"the ImageNet weights of {what} could not be downloaded ({reason}); where there is a network, "
+        f"'sniper download {what}' puts them into {cache_folder()}, where they are found; or give a file, or null"
     )

@@ -8,15 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from sniper.errors import CheckpointError
+from sniper.fetch import cached
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` file or of a PyTorch state dict, half precision cast up to float32.
 
+    In place of a path, a name that ``sniper download`` has fetched.
+
     Raises:
         CheckpointError: the file is missing, damaged, or holds anything but named tensors.
     """
     path = Path(path)
+    if not path.exists():
+        path = cached(path) or path  # the name of what was downloaded
     try:
         content = (
             safetensors.torch.load_file(path)
@@ -24,7 +29,10 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except OSError as error:
-        raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}; check the path") from error
+        raise CheckpointError(
+            f"cannot read the weights {path}: {error.strerror or error}; "
+            "check the path, or fetch weights by name with: sniper download NAME"
+        ) from error
     except Exception as error:  # a damaged file can fail anywhere inside the two libraries
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise CheckpointError(
