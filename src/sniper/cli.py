@@ -43,6 +43,16 @@ BadImageOption = Annotated[str, typer.Option("--on-bad-image", help="stop, or sk
 ProposalsOption = Annotated[
     Path | None, typer.Option(help="Proposals (sniper propose, or COCO results JSON): negative chips too.")
 ]
+FocusOption = Annotated[
+    float | None,
+    typer.Option(
+        help="AutoFocus: look closer where a small object is at least this likely; 0: everywhere.", min=0, max=1
+    ),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(help="AutoFocus: most pixels, as a share of the full pyramid; best regions first.", min=0.001, max=1),
+]
 CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.")]
 
 
@@ -74,6 +84,9 @@ def train(
     negatives: Annotated[
         str | None, typer.Option(metavar="auto|FILE", help="Hard-negative chips: from own proposals, or from a file.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint or run folder to start from; short for --set weights=...")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
     root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
@@ -88,12 +101,15 @@ def train(
     # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
     overrides += [f"data.train={json.dumps(data, ensure_ascii=False)}"] if data else []
     overrides += [f"data.evaluate={json.dumps(val, ensure_ascii=False)}"] if val else []
+    overrides += [f"weights={json.dumps(weights, ensure_ascii=False)}"] if weights else []
     overrides += [f"negatives.proposals={json.dumps(negatives, ensure_ascii=False)}"] if negatives else []
     overrides += [f"loader.on_bad_image={_bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
     say = lambda text: err.print(text, highlight=False, soft_wrap=True, markup=False)  # noqa: E731
     done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, say=say)
     if done.evaluation is not None:
         _show_result(done.evaluation.result)
+        if done.evaluation.masks is not None:
+            _show_result(done.evaluation.masks)
         out.print(f"Errors: {done.evaluation.errors.sentence()}", highlight=False, soft_wrap=True)
     _show_skipped(done.skipped)
     state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
@@ -112,6 +128,8 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and curves.")
     ] = None,
+    focus_threshold: FocusOption = None,
+    pixel_budget: BudgetOption = None,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
@@ -121,15 +139,18 @@ def evaluate(
     from sniper.pipeline.evaluate import table_for
 
     bad = _bad_image(on_bad_image)
-    model = load_model(checkpoint, device=device)
+    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
     folder = output or _numbered(Path("runs/evaluate"), "evaluate")
     with _progress("images", len(table)) as tick:
         done = run(model, table, output=folder, on_bad_image=bad, tick=tick)
     _show_result(done.result)
+    if done.masks is not None:
+        _show_result(done.masks)
     out.print(f"Errors: {done.errors.sentence()}", highlight=False, soft_wrap=True)
     _show_skipped(done.skipped)
-    out.print(f"{done.result.images / done.seconds:.2f} images/s, results: {folder}", highlight=False, soft_wrap=True)
+    speed = f"{done.result.images / done.seconds:.2f} images/s{_pixels(done.pixel_share)}"
+    out.print(f"{speed}, results: {folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -142,6 +163,8 @@ def predict(
     min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
     draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
     draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
+    focus_threshold: FocusOption = None,
+    pixel_budget: BudgetOption = None,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
@@ -152,7 +175,7 @@ def predict(
 
     bad = _bad_image(on_bad_image)
     paths = expand(sources)
-    model = load_model(checkpoint, device=device)
+    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
         try:
@@ -174,7 +197,8 @@ def predict(
         )
     _show_skipped(done.skipped)
     found = sum(len(item.scores) for item in done.items)
-    out.print(f"{found} detections in {len(done.items)} images, results: {folder}", highlight=False, soft_wrap=True)
+    summary = f"{found} detections in {len(done.items)} images{_pixels(done.pixel_share)}"
+    out.print(f"{summary}, results: {folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -285,7 +309,8 @@ def import_mxnet(
 
     names = read_class_names(classes) if classes is not None else None
     meta = run(file, network_named(arch), output, class_names=names)
-    out.print(f"{arch}, {len(meta.class_names)} classes: {output}", highlight=False, soft_wrap=True)
+    what = f"{len(meta.class_names)} classes" if meta.class_names else "backbone only, for sniper train --weights"
+    out.print(f"{arch}, {what}: {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -339,7 +364,7 @@ def models() -> None:
     rows = []
     for name, path in shipped_recipes().items():
         recipe = Recipe.load(path)
-        rows.append([name, recipe.model.backbone, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
+        rows.append([name, recipe.network, str(recipe.stride), recipe.description.strip().split("\n")[0]])
     _show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
     out.print(
         "Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.",
@@ -353,6 +378,10 @@ def _bad_image(value: str) -> Literal["stop", "skip"]:
     if value == "skip":
         return "skip"
     raise RecipeError(f"--on-bad-image takes stop or skip, got {value!r}")
+
+
+def _pixels(share: float) -> str:
+    return f", {share:.0%} of the full pyramid's pixels" if share < 1 else ""
 
 
 def _numbered(parent: Path, stem: str) -> Path:

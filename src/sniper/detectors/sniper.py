@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sniper.config import Config
+from sniper.detectors.protocol import Kept
+from sniper.errors import RecipeError
 from sniper.nn import boxcoding
 from sniper.nn.anchors import AnchorConfig, Anchors
 from sniper.nn.backbones import Backbone, Norm, build_backbone
+from sniper.nn.class_rows import ClassRows
+from sniper.nn.focus import FocusConfig
+from sniper.nn.focus_head import FocusHead, focus_loss_of, focus_probability
 from sniper.nn.heads import RegionHead, region_losses
+from sniper.nn.mask_head import MaskHead, mask_lessons, mask_loss
 from sniper.nn.matching import AnchorMatchConfig, match_anchors
 from sniper.nn.proposals import ProposalConfig, Proposals, propose
 from sniper.nn.roi import RoiConfig, region_targets
@@ -60,6 +66,13 @@ class SniperConfig(Config):
         default=96, ge=1, description="features left by the 1x1 convolution before regions are cut out"
     )
     head_width: int = Field(default=256, ge=1, description="units of each fully connected layer")
+    masks: bool = Field(default=False, description="with a mask branch; the training data must have masks")
+    mask_channels: int = Field(default=96, ge=1, description="features of the mask branch")
+    mask_convs: int = Field(default=2, ge=0, description="3x3 convolutions of the mask branch")
+    masks_per_chip: int = Field(default=8, ge=1, description="regions with an object that train the mask branch")
+    focus: bool = Field(default=False, description="with AutoFocus's branch, which says where to look closer")
+    focus_channels: int = Field(default=64, ge=1, description="features of the focus branch")
+    focus_labels: FocusConfig = Field(default=FocusConfig())
     rpn_box_weight: float = Field(default=3.0, gt=0, description="weight of the proposal network's box loss")
     score_threshold: float = Field(
         default=0.01, ge=0, lt=1, description="detections with a lower class probability are dropped"
@@ -85,12 +98,25 @@ class SniperConfig(Config):
 class Sniper(nn.Module):
     """Features of the whole canvas, proposals, then a head on each region."""
 
+    # What depends on the classes, for fine-tuning.
+    class_layers: ClassVar[dict[str, ClassRows]] = {"head.classes": "background", "masks.logits": "classes"}
+
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, anchors: Anchors, rpn: RPN, head: RegionHead, config: SniperConfig) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        anchors: Anchors,
+        rpn: RPN,
+        head: RegionHead,
+        config: SniperConfig,
+        masks: MaskHead | None = None,
+        focus: FocusHead | None = None,
+    ) -> None:
         super().__init__()
         self.backbone, self.anchors, self.rpn, self.head = backbone, anchors, rpn, head
+        self.masks, self.focus = masks, focus
         self.config = config
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
@@ -98,7 +124,11 @@ class Sniper(nn.Module):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class``, ``rpn_box``, ``class``, ``box``: finite scalars, zero where there is nothing to learn.
 
-        Anchors and regions are drawn from ``generator``, or from the default one of the device.
+        With a focus branch also ``focus``, with a mask branch ``mask``. Anchors and regions are drawn from
+        ``generator``, or from the default one of the device.
+
+        Raises:
+            RecipeError: there is a mask branch, but the batch carries no outlines.
         """
         config = self.config
         features = self.backbone(self.normalise(batch))
@@ -108,7 +138,18 @@ class Sniper(nn.Module):
             before_nms=config.proposals.train_before_nms, range_px=batch.range_px,
         )  # fmt: skip
         targets = region_targets(proposals, batch, config.rois, generator)
-        return first | region_losses(self.head(features, targets.image, targets.boxes), targets)
+        losses = first | region_losses(self.head(features, targets.image, targets.boxes), targets)
+        if self.focus is not None:
+            losses["focus"] = focus_loss_of(self.focus(features), batch, config.stride, config.focus_labels)
+        if self.masks is None:
+            return losses
+        if batch.polygons is None:
+            raise RecipeError(
+                "model.masks is on, but the training data have no masks; give data with outlines, or set it to false"
+            )
+        lessons = mask_lessons(targets, batch.polygons, config.masks_per_chip)
+        logits = self.masks(self.masks.reduced(features), lessons.image, lessons.boxes)
+        return losses | {"mask": mask_loss(logits, lessons)}
 
     def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class`` and ``rpn_box`` alone, for training proposals before negatives are mined."""
@@ -125,16 +166,53 @@ class Sniper(nn.Module):
         Classes do not suppress each other here, nor do boxes of one class: levels are merged first, then suppressed.
         """
         with _evaluating(self):
+            return self._detect(self.backbone(self.normalise(images)), images)
+
+    @property
+    def focus_stride(self) -> int | None:
+        """Network px per cell of the focus map; None without a focus branch."""
+        return None if self.focus is None else self.config.stride
+
+    @torch.no_grad()
+    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
+        """``detect`` and (B, H, W) focus probabilities; only with a focus branch."""
+        assert self.focus is not None
+        with _evaluating(self):
             features = self.backbone(self.normalise(images))
-            proposals = self._proposals(features, images)
-            image, slot = torch.where(proposals.present)
-            output = self.head(features, image, proposals.boxes[image, slot])
-            boxes = boxcoding.decode(proposals.boxes[image, slot], output.deltas, boxcoding.REGION_WEIGHTS)
-            padded = torch.zeros_like(proposals.boxes)
-            padded[image, slot] = boxes
-            scores = output.logits.new_zeros(*proposals.present.shape, output.logits.shape[1] - 1)
-            scores[image, slot] = output.logits.softmax(dim=1)[:, 1:]
-            return self._best(boxcoding.clip(padded, images.content_hw), scores)
+            return self._detect(features, images), focus_probability(self.focus(features))
+
+    @property
+    def predicts_masks(self) -> bool:
+        """Whether there is a mask branch."""
+        return self.masks is not None
+
+    @torch.no_grad()
+    def detect_keeping(self, images: Images) -> Kept:
+        """``detect``, with the maps that ``predict_masks`` needs; only with a mask branch."""
+        assert self.masks is not None
+        with _evaluating(self):
+            features = self.backbone(self.normalise(images))
+            focus = None if self.focus is None else focus_probability(self.focus(features))
+            return Kept(self._detect(features, images), list(self.masks.reduced(features)), focus)
+
+    @torch.no_grad()
+    def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the canvas of ``maps`` (F, H, W)."""
+        assert self.masks is not None
+        with _evaluating(self):
+            logits = self.masks(maps.unsqueeze(0), torch.zeros_like(labels), boxes)
+        return logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
+
+    def _detect(self, features: Tensor, images: Images) -> list[Detections]:
+        proposals = self._proposals(features, images)
+        image, slot = torch.where(proposals.present)
+        output = self.head(features, image, proposals.boxes[image, slot])
+        boxes = boxcoding.decode(proposals.boxes[image, slot], output.deltas, boxcoding.REGION_WEIGHTS)
+        padded = torch.zeros_like(proposals.boxes)
+        padded[image, slot] = boxes
+        scores = output.logits.new_zeros(*proposals.present.shape, output.logits.shape[1] - 1)
+        scores[image, slot] = output.logits.softmax(dim=1)[:, 1:]
+        return self._best(boxcoding.clip(padded, images.content_hw), scores)
 
     @torch.no_grad()
     def propose(self, images: Images) -> list[Detections]:
@@ -224,5 +302,12 @@ def build_sniper(config: SniperConfig, num_classes: int, *, pretrained: bool = T
         head=RegionHead(
             backbone.channels, config.stride, num_classes, channels=config.head_channels, width=config.head_width
         ),
+        # Last, so that every other random weight is the same with and without.
+        masks=MaskHead(
+            backbone.channels, config.stride, num_classes, channels=config.mask_channels, convs=config.mask_convs
+        )
+        if config.masks
+        else None,
+        focus=FocusHead(backbone.channels, channels=config.focus_channels) if config.focus else None,
         config=config,
     )

@@ -1,6 +1,6 @@
 """From a recipe to a pyramid and a detector, and from a checkpoint back to both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from sniper.detectors.original import build_original
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper import build_sniper
 from sniper.errors import CheckpointError, RecipeError
+from sniper.inference.autofocus import AutoFocusConfig
 from sniper.recipe import Recipe
 from sniper.scales import Pyramid, derive_pyramid
 from sniper.training.checkpoint import load_into, load_weights
@@ -55,7 +56,7 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyr
     wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
     learned = ~table.crowd
     boxes = table.boxes_xyxy[learned].astype(np.float64)
-    object_px = COMFORTABLE_CELLS * recipe.model.stride if wanted.object_px == "auto" else wanted.object_px
+    object_px = COMFORTABLE_CELLS * recipe.stride if wanted.object_px == "auto" else wanted.object_px
     return derive_pyramid(
         boxes[:, 2:] - boxes[:, :2],
         table.image_rows_of_objects()[learned],
@@ -86,12 +87,34 @@ class Model:
         assert chip_px != "auto"
         return Pyramid(levels=levels, chip_px=chip_px)
 
+    def focused(self, threshold: float | None = None, pixel_budget: float | None = None) -> "Model":
+        """The same model, looking closer only where small objects may be; None leaves a setting as it is.
+
+        Args:
+            threshold: focus probability from which on to look closer; 0 looks everywhere.
+            pixel_budget: most pixels of an image, as a share of its full pyramid, best regions first.
+        """
+        given = {"threshold": threshold, "pixel_budget": pixel_budget}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes:
+            return self
+        inference = self.recipe.inference
+        settings = {} if inference.focus is None else inference.focus.model_dump()
+        focus = AutoFocusConfig.model_validate(settings | changes)
+        changed = self.recipe.model_copy(update={"inference": inference.model_copy(update={"focus": focus})})
+        return replace(self, recipe=changed)
+
 
 def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
     """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread."""
     if recipe.original is not None:
         return build_original(recipe.original, num_classes)
     return build_sniper(recipe.model, num_classes, pretrained=pretrained)
+
+
+def learns_masks(recipe: Recipe) -> bool:
+    """Whether the detector that a recipe names has a mask branch."""
+    return (recipe.model if recipe.original is None else recipe.original).masks
 
 
 def load_model(

@@ -21,7 +21,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
-from sniper.pipeline.model import build_detector, checkpoint_file, resolve_pyramid
+from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
 from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.recipe import Recipe
@@ -31,6 +31,7 @@ from sniper.report.layout import save_picture
 from sniper.scales import Pyramid
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import on_main
+from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder
@@ -99,6 +100,7 @@ class ChipSource:
             rank=rank,
             world_size=world_size,
             first_batch=first_batch,
+            outlines=learns_masks(self.recipe),
         )
 
 
@@ -128,6 +130,7 @@ def train(
     name: str | None = None,
     root: Path | str = "runs",
     resume: Path | str | None = None,
+    weights: Path | str | None = None,
     say: Say = log.info,
 ) -> TrainedRun:
     """Train a detector on chips.
@@ -142,7 +145,10 @@ def train(
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
-        say: told about the stages before training, if there are any (``negatives.proposals: auto``).
+        weights: a checkpoint or run folder to start from, in place of ``recipe.weights`` and ``recipe.model.weights``;
+            what depends on the classes is taken over for those whose names agree.
+        say: told what ``weights`` lack, and about the stages before training, if there are any
+            (``negatives.proposals: auto``).
 
     Raises:
         RecipeError: a setting, or no dataset, or neither a recipe nor a run.
@@ -152,18 +158,36 @@ def train(
     """
     former = RunFolder.open(resume) if resume is not None else None
     recipe = _recipe(recipe, overrides, former)
+    if weights is not None:
+        recipe = recipe.model_copy(update={"weights": str(weights)})
     on_bad_image: BadImage = recipe.loader.on_bad_image
     train_table = table if table is not None else _train_table(recipe)
     if evaluation_table is not None:
         evaluation_table = table_for(train_table.class_names, evaluation_table)
     elif recipe.data.evaluate is not None:
         evaluation_table = _evaluation_table(recipe, train_table.class_names)
+    if learns_masks(recipe) and train_table.masks is None:
+        raise RecipeError(
+            f"the mask branch is on, but the data at {train_table.root} have no masks; "
+            "give data with outlines, or set model.masks to false"
+        )
     recipe, pyramid = resolve_pyramid(recipe, train_table)
+    fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
         torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
-        detector = build_detector(recipe, len(train_table.class_names))
+        pretrained = fresh and recipe.weights is None
+        detector = build_detector(recipe, len(train_table.class_names), pretrained=pretrained)
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
+    start = None
+    if fresh and recipe.weights is not None:
+        start = start_from(detector, checkpoint_file(recipe.weights), train_table.class_names)
+        on_main(lambda: say(start.sentence()))
+    elif fresh and recipe.original is not None:
+        warning = (
+            f"{recipe.network} starts from random weights, which its first layers keep; set weights to a checkpoint"
+        )
+        on_main(lambda: say(warning))
 
     # Workers that are not forked would each get a copy of the table.
     shared = train_table.share() if recipe.loader.shares_table else train_table
@@ -177,6 +201,8 @@ def train(
     else:
         run = former
         on_main(lambda: _tell_changes(run, recipe))
+    if start is not None:
+        on_main(lambda: write_text(run.log, f"{start.sentence()}\n"))
     if proposals is not None:
         on_main(lambda: adopt(proposals, run, shared))
     feed = feed_of_run(run, recipe, detector, shared, pyramid) if recipe.negatives.proposals is not None else None
@@ -198,7 +224,7 @@ def train(
             on_bad_image=on_bad_image,
         )
         evaluations[:] = [done]
-        return done.result.as_dict()
+        return done.as_dict()
 
     metadata = CheckpointMeta(
         recipe=recipe.model_dump(mode="json"),
@@ -232,7 +258,7 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], former
 def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     """One line where a run goes on with other chips or another model. The loop tells about its own settings."""
     before = Recipe.load(run.recipe)
-    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model")
+    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model", "original")
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         log.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
