@@ -2,8 +2,8 @@
 
     python benchmarks/mask_overfit.py ../shared/data/coco_subset --out benchmarks/results/mask_overfit.json
 
-On one CPU thread; a training that has finished is kept in --runs and only measured again. Prints JSON. Expected: AP50 of
-the masks at least 0.8.
+On one CPU thread; a training that has finished is kept in --runs and only measured again. Prints JSON. Expected:
+AP50 of the masks at least 0.8.
 """
 
 import argparse

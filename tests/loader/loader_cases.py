@@ -92,4 +92,5 @@ def dataset(
 
 def same(a: Batch, b: Batch) -> bool:
     """Whether two batches agree in every bit."""
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in Batch.__dataclass_fields__)
+    pairs = [(getattr(a, name), getattr(b, name)) for name in Batch.__dataclass_fields__]
+    return all(one is other if one is None or other is None else torch.equal(one, other) for one, other in pairs)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.boxes import xyxy_to_xywh
+from sniper.data.run_lengths import RunLengths
 from sniper.errors import DataError
 from sniper.files import replacing
 
@@ -32,6 +33,7 @@ class DetectionTable:
     scores: NDArray[np.float32]  # (N,)
     labels: NDArray[np.int32]  # (N,)
     levels: NDArray[np.int16]  # (N,) pyramid level each was found at; -1 where that is not known
+    masks: RunLengths | None = None  # N; None where none were predicted
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -45,6 +47,7 @@ class DetectionTable:
         labels: NDArray[np.integer],
         levels: NDArray[np.integer] | None,
         image_ids: NDArray[np.integer],
+        masks: RunLengths | None = None,
     ) -> Self:
         """Group N detections by image, keeping their order within each.
 
@@ -62,6 +65,7 @@ class DetectionTable:
             np.asarray(scores, np.float32)[order],
             np.asarray(labels, np.int32)[order],
             found_at[order].astype(np.int16),
+            None if masks is None else masks.take(order),
         )
 
     @property
@@ -76,6 +80,7 @@ class DetectionTable:
     def to_coco_results(self, class_ids: NDArray[np.integer]) -> list[dict[str, Any]]:
         """Entries of a COCO results file: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) and ``score``.
 
+        Detections with masks also have ``segmentation``, run lengths of the image's size.
         ``class_ids`` (C,) are the dataset's ids of the labels. Boxes are rounded to 0.001 px;
         scores are not, so that ranks stay.
         """
@@ -105,7 +110,11 @@ class DetectionTable:
                 self.scores[rows].tolist(),
             )
             names = ("image_id", "category_id", "bbox", "score")
-            yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+            piece = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+            if self.masks is not None:
+                for row, entry in enumerate(piece, start):
+                    entry["segmentation"] = self.masks[row]
+            yield piece
 
 
 class _Result(msgspec.Struct, gc=False):

@@ -5,7 +5,7 @@ with every one. What only some detectors can do (propose regions, predict a focu
 protocol of its own and is asked for with ``isinstance``, never with a flag.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -44,4 +44,50 @@ class ProposalTrainer(Protocol):
 
     def proposal_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of the proposal stage alone, without computing the others."""
+        ...
+
+
+class Kept(NamedTuple):
+    """Detections of B canvases, and of each canvas what masks can be predicted from later."""
+
+    detections: list[Detections]
+    maps: list[Tensor]  # B of (F, H, W)
+    focus: Tensor | None = None  # (B, H, W) focus probabilities, with a focus branch
+
+
+@runtime_checkable
+class MaskDetector(Protocol):
+    """A detector that can also tell which part of a box the object fills.
+
+    Masks are asked for when detections of all levels are merged, so that none is computed for a box that goes.
+    """
+
+    @property
+    def predicts_masks(self) -> bool:
+        """Whether it was built with a mask branch; without one, the other two must not be called."""
+        ...
+
+    def detect_keeping(self, images: Images) -> Kept:
+        """``detect``, with the maps that ``predict_masks`` needs."""
+        ...
+
+    def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, M, M) probabilities that the middle of each cell of a grid over a box is inside the object.
+
+        ``maps`` (F, H, W) are those of one canvas, ``boxes`` (N, 4) in its network px, ``labels`` (N,) from 0.
+        """
+        ...
+
+
+@runtime_checkable
+class FocusDetector(Protocol):
+    """A detector that can also say where a closer look would show small objects, for AutoFocus."""
+
+    @property
+    def focus_stride(self) -> int | None:
+        """Network px per cell of the focus map; None: this one was built without."""
+        ...
+
+    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
+        """``detect`` and (B, H, W) probabilities that a cell shows a small object, from one look at the images."""
         ...

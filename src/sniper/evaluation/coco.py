@@ -19,6 +19,7 @@ from pydantic import Field
 
 from sniper.boxes import xyxy_to_xywh
 from sniper.config import Config
+from sniper.data.columns import Masks
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
 from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
@@ -44,18 +45,27 @@ class CocoEvalConfig(Config):
 
 
 def evaluate_coco(
-    table: AnnotationTable, detections: DetectionTable, config: CocoEvalConfig | None = None
+    table: AnnotationTable,
+    detections: DetectionTable,
+    config: CocoEvalConfig | None = None,
+    *,
+    iou_type: Literal["bbox", "segm"] = "bbox",
 ) -> CocoResult:
     """Measure detections on the images that ``detections.image_ids`` lists, those without any detection included.
+
+    ``segm`` compares masks, which both sides must have; an object without one is neither to be found nor wrong to find.
 
     Images of the table that were not looked at do not count, so a subset is measured by listing it. Crowd and
     "difficult" objects (``table.crowd``) are neither to be found nor wrong to find.
 
     Raises:
         DataError: an image id that the table does not have or that comes twice, a label without a class, a number
-            that is not finite.
+            that is not finite, no masks where they are to be compared.
     """
     config = config or CocoEvalConfig()
+    if iou_type == "segm" and (table.masks is None or detections.masks is None):
+        whose = "dataset" if table.masks is None else "detections"
+        raise DataError(f"the {whose} of {table.root} have no masks to compare; evaluate boxes, or give some that have")
     rows = _rows_of_images(table, detections)
     per_image = np.diff(detections.offsets)
     if len(detections.labels) and not 0 <= detections.labels.min() <= detections.labels.max() < len(table.class_names):
@@ -79,16 +89,28 @@ def evaluate_coco(
     )
     for entry, area, crowd in zip(truth, table.areas[objects].tolist(), table.crowd[objects].tolist(), strict=True):
         entry["area"], entry["iscrowd"] = area, int(crowd)
+    if iou_type == "segm":
+        assert table.masks is not None
+        _add_truth(truth, table.masks, objects)
     found = _entries(
         np.repeat(detections.image_ids, per_image), table.class_ids[detections.labels], detections.boxes_xyxy
     )
     for entry, score in zip(found, detections.scores.tolist(), strict=True):
         entry["score"] = score
+    if iou_type == "segm":
+        assert detections.masks is not None
+        # A detection's area is its box's in both cases: so COCO's tools take results that have boxes and masks.
+        for entry, mask in zip(found, detections.masks, strict=True):
+            entry["segmentation"] = mask
+    sizes_wh = table.sizes_wh[rows].tolist()
     facts = {
-        "images": [{"id": image_id} for image_id in detections.image_ids.tolist()],
+        "images": [
+            {"id": image_id, "width": width, "height": height}
+            for image_id, (width, height) in zip(detections.image_ids.tolist(), sizes_wh, strict=True)
+        ],
         "categories": [{"id": i, "name": n} for i, n in zip(table.class_ids.tolist(), table.class_names, strict=True)],
     }
-    return _evaluate(COCO(facts | {"annotations": truth}), COCO(facts | {"annotations": found}), config, "bbox")
+    return _evaluate(COCO(facts | {"annotations": truth}), COCO(facts | {"annotations": found}), config, iou_type)
 
 
 def _rows_of_images(table: AnnotationTable, detections: DetectionTable) -> NDArray[np.int64]:
@@ -106,6 +128,17 @@ def _rows_of_images(table: AnnotationTable, detections: DetectionTable) -> NDArr
     if len(unique) != len(ids):
         raise DataError(f"detections list image id {unique[counts > 1][0]} more than once; list each image once")
     return np.asarray(order[place] if len(ids) else np.zeros(0, dtype=np.int64))
+
+
+def _add_truth(truth: list[dict[str, Any]], masks: Masks, objects: NDArray[np.int64]) -> None:
+    """Masks of the table's ``objects`` in COCO's form. One without a mask is a crowd: left out of the count."""
+    for entry, row in zip(truth, objects.tolist(), strict=True):
+        rings = [ring.ravel().tolist() for ring in masks.polygons(row)]
+        entry["segmentation"] = rings or masks.run_length(row)
+        if entry["segmentation"] is None:
+            x, y, width, height = entry["bbox"]
+            entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+            entry["iscrowd"] = 1
 
 
 def _entries(
@@ -251,6 +284,7 @@ def _report(
         images=len(truth.imgs),
         objects=sum(counts.values()),
         detections=len(found.anns),
+        what="masks" if params.iouType == "segm" else "boxes",
     )
 
 

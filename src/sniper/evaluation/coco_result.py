@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class CocoResult:
     images: int
     objects: int  # crowd regions not counted
     detections: int
+    what: Literal["boxes", "masks"] = "boxes"  # whose overlap counts
 
     def as_dict(self) -> dict[str, float]:
         """The numbers under COCO's names (AP, AP50, AP_small, AR100, ...); those with nothing to find are left out.
@@ -74,7 +75,8 @@ class CocoResult:
             rows.append([f"AP, {self.most_detections} detections", _cell(self.ap_most), *missing])
             rows.append([f"AP50, {self.most_detections} detections", _cell(self.ap50_most), *missing])
             rows.append([f"AR, {self.most_detections} detections", _cell(self.ar_most), *missing])
-        title = f"COCO: {self.images} images, {self.objects} objects, {self.detections} detections"
+        counts = f"{self.images} images, {self.objects} objects, {self.detections} detections"
+        title = f"COCO{', masks' if self.what == 'masks' else ''}: {counts}"
         found = [(title, ["", *AREAS], rows)]
         if len(self.classes) > 1:
             classes = [[one.name, str(one.objects), _cell(one.ap), _cell(one.ap50)] for one in self.classes]

@@ -138,9 +138,7 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
     shown = (corners[:, 1] - corners[:, 0]).min(axis=1, initial=np.inf)
     kept = np.where(state == ObjectState.VALID, shown > 0, shown >= MIN_VISIBLE_PX)
     boxes = corners[kept].reshape(-1, 4).astype(np.float32)
-    return ChipObjects(
-        boxes, table.labels[rows][kept].astype(np.int64), state[kept], np.flatnonzero(kept) + rows.start
-    )
+    return ChipObjects(boxes, table.labels[rows][kept].astype(np.int64), state[kept], np.flatnonzero(kept) + rows.start)
 
 
 @dataclass(slots=True)

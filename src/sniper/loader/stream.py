@@ -80,8 +80,8 @@ class ChipLoader:
 
     Batches are the same, bit for bit, for any number of workers, and those from ``first_batch`` on are the
     same as in an epoch read from its start. Each image is decoded at most once, and only if chips of it are
-    still to come. Iterating again starts over at ``first_batch``. With ``outlines``, batches carry those of a table that
-    has masks (``Batch.polygons``).
+    still to come. Iterating again starts over at ``first_batch``. With ``outlines``, batches carry those of a table
+    that has masks (``Batch.polygons``).
 
     Attributes:
         num_batches: batches of the whole epoch; ``len(loader)`` is what is left from ``first_batch``.

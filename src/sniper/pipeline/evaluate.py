@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from sniper.data.run_lengths import RunLengths
 from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
@@ -33,8 +35,22 @@ class Evaluation:
     detections: DetectionTable
     seconds: float
     pixels_per_image: float  # canvas pixels that the network saw, mean
+    pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
+    masks: CocoResult | None = None  # the same by overlap of masks, where both detector and dataset have them
+
+    def as_dict(self) -> dict[str, float]:
+        """The numbers under COCO's names; those of masks as ``segm_AP``, ``segm_AP50``, ..."""
+        masks = {} if self.masks is None else self.masks.as_dict()
+        return self.result.as_dict() | {f"segm_{name}": number for name, number in masks.items()}
+
+
+class PixelCost(NamedTuple):
+    """Canvas pixels that the network saw."""
+
+    per_image: float  # mean
+    share: float  # of those of the full pyramids
 
 
 def detect_table(
@@ -46,8 +62,8 @@ def detect_table(
     device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
     tick: Tick | None = None,
-) -> tuple[DetectionTable, float, list[tuple[str, str]]]:
-    """Detections of a dataset's images, canvas pixels an image, and the files skipped, which are not in the result.
+) -> tuple[DetectionTable, PixelCost, list[tuple[str, str]]]:
+    """Detections of a dataset's images, what they cost, and the files skipped, which are not in the result.
 
     Raises:
         DataError: an image cannot be read and ``on_bad_image`` is ``stop``, or none can.
@@ -61,6 +77,7 @@ def detect_table(
     if not found:
         raise DataError(f"none of {len(table)} images can be read; the first: {skipped.files[0][1]}")
     counts = [len(one.scores) for one in found]
+    masks = [one.masks for one in found if one.masks is not None]
     columns = DetectionTable.from_arrays(
         image_row=np.repeat(np.arange(len(found)), counts),
         boxes_xyxy=_joined([one.boxes_xyxy for one in found], (0, 4), np.float32),
@@ -68,9 +85,11 @@ def detect_table(
         labels=_joined([one.labels for one in found], (0,), np.int32),
         levels=_joined([one.levels for one in found], (0,), np.int16),
         image_ids=table.image_ids[[one.key for one in found]],
+        masks=RunLengths.join(masks) if len(masks) == len(found) else None,
     )
-    pixels = sum(one.pixels_processed for one in found) / max(len(found), 1)
-    return columns, pixels, skipped.files
+    pixels = sum(one.pixels_processed for one in found)
+    cost = PixelCost(pixels / len(found), pixels / sum(one.pixels_full for one in found))
+    return columns, cost, skipped.files
 
 
 def _joined(parts: list[np.ndarray], empty: tuple[int, ...], kind: type) -> np.ndarray:
@@ -96,7 +115,9 @@ def evaluate_table(
     seconds = time.perf_counter() - start
     result = evaluate_coco(table, detections, protocol)
     errors = judge(table, detections, class_agnostic=protocol.class_agnostic).best(number=result.objects)
-    return Evaluation(result, detections, seconds, pixels, skipped, errors)
+    both = table.masks is not None and detections.masks is not None
+    masks = evaluate_coco(table, detections, protocol, iou_type="segm") if both else None
+    return Evaluation(result, detections, seconds, pixels.per_image, pixels.share, skipped, errors, masks)
 
 
 def evaluate(
@@ -166,6 +187,7 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     """``predictions.json`` as the COCO server takes it, ``metrics.json`` and the precision-recall curves."""
     folder = Path(folder)
     done.detections.write_coco_results(folder / "predictions.json", table.class_ids)
-    numbers = done.result.as_dict() | {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image}
+    cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
+    numbers = done.as_dict() | cost
     write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))
     write_bytes(folder / "pr_curves.png", draw_pr_curves(done.result.pr_curves))

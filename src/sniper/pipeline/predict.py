@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sniper.data.images import read_image
+from sniper.data.run_lengths import RunLengths
 from sniper.errors import DataError, StorageError
 from sniper.files import replacing, write_text
 from sniper.inference.pyramid import Picture, PictureDetections, detect_images
@@ -43,9 +44,12 @@ class Prediction:
     scores: NDArray[np.float32]  # (N,)
     labels: NDArray[np.int32]  # (N,)
     class_names: tuple[str, ...]
+    masks: RunLengths | None = None  # (N,) of the image's size, from a detector that predicts them
+    pixels_processed: int = 0  # canvas pixels that the network saw
+    pixels_full: int = 0  # canvas pixels of the full pyramid
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, boxes as ``x, y, width, height`` in original px."""
+        """Plain values, boxes as ``x, y, width, height`` in original px, masks as COCO's compressed run lengths."""
         return {
             "file": str(self.path),
             **({} if self.frame is None else {"frame": self.frame}),
@@ -54,8 +58,11 @@ class Prediction:
                     "class": self.class_names[label],
                     "score": round(float(score), 5),
                     "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                    **({} if self.masks is None else {"segmentation": self.masks[row]}),
                 }
-                for (x1, y1, x2, y2), score, label in zip(self.boxes_xyxy, self.scores, self.labels, strict=True)
+                for row, ((x1, y1, x2, y2), score, label) in enumerate(
+                    zip(self.boxes_xyxy, self.scores, self.labels, strict=True)
+                )
             ],
         }
 
@@ -66,6 +73,12 @@ class Predictions:
 
     items: list[Prediction]
     skipped: list[tuple[str, str]]
+
+    @property
+    def pixel_share(self) -> float:
+        """Canvas pixels that the network saw, of those of the full pyramids; below 1 where AutoFocus saved some."""
+        full = sum(item.pixels_full for item in self.items)
+        return sum(item.pixels_processed for item in self.items) / full if full else 1.0
 
 
 def predict(
@@ -132,11 +145,24 @@ def _detect(model: Model, pictures: Iterable[Picture]) -> Iterable[PictureDetect
 
 def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetections, min_score: float) -> Prediction:
     kept = one.scores >= min_score
-    return Prediction(path, frame, one.boxes_xyxy[kept], one.scores[kept], one.labels[kept], model.class_names)
+    masks = None if one.masks is None else one.masks.take(np.flatnonzero(kept))
+    return Prediction(
+        path,
+        frame,
+        one.boxes_xyxy[kept],
+        one.scores[kept],
+        one.labels[kept],
+        model.class_names,
+        masks,
+        one.pixels_processed,
+        one.pixels_full,
+    )
 
 
 def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float) -> NDArray[np.uint8]:
-    return draw_detections(pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score)
+    return draw_detections(
+        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score, masks=item.masks
+    )
 
 
 def _drawn_files(paths: list[Path], folder: Path) -> dict[Path, Path]:

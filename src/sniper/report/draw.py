@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.boxes import area, iou
+from sniper.data.run_lengths import RunLengths
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import (
     Words,
@@ -17,6 +18,7 @@ from sniper.report.marks import (
     thickness_for,
     write,
 )
+from sniper.report.masks import draw_masks
 from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, Pixels, class_color
 
 MAX_TAGS = 60  # more than that cover each other and the picture
@@ -33,12 +35,14 @@ def draw_detections(
     min_score: float = 0.3,
     tags: bool = True,
     counts: bool = True,
+    masks: RunLengths | None = None,
 ) -> Pixels:
     """A copy of (H, W, 3) uint8 RGB pixels with the detections of at least ``min_score``, same size.
 
     Boxes are (N, 4) half-open xyxy in px of ``pixels``, scores (N,) and labels (N,) class indices. A tag with class
     and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
-    some boxes go without, a corner says which colour is which class and how many there are (``counts``).
+    some boxes go without, a corner says which colour is which class and how many there are (``counts``). ``masks`` (N)
+    are laid over the picture in the class's colour, the best on top.
     """
     check(pixels)
     picture = np.ascontiguousarray(pixels).copy()
@@ -52,6 +56,8 @@ def draw_detections(
     if not len(boxes):
         return picture
     line = _line_width(boxes, height, width)
+    if masks is not None:
+        draw_masks(picture, masks.take(kept[::-1]), boxes[::-1], [class_color(int(label)) for label in labels[::-1]])
     for label in np.unique(labels)[::-1]:
         draw_boxes(picture, boxes[labels == label], class_color(int(label)), thickness=line)
     px = text_px_for(height, width)

@@ -1,0 +1,51 @@
+"""Masks on pictures."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sniper.data.columns import PackedStrings
+from sniper.data.run_lengths import RunLengths
+from sniper.report.draw import draw_detections
+from sniper.report.masks import VEIL, draw_masks
+from sniper.report.palette import class_color
+
+
+def runs_of(masks):
+    counts = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode() for mask in masks]
+    return RunLengths(PackedStrings.pack(counts), np.asarray([mask.shape for mask in masks], np.int32))
+
+
+def disc(x, y, radius):
+    rows, columns = np.mgrid[:80, :100]
+    return (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+
+
+def test_the_veil_lies_on_the_mask_and_nowhere_else():
+    pixels = np.full((80, 100, 3), 100, np.uint8)
+    mask = disc(40, 30, 15)
+    draw_masks(pixels, runs_of([mask]), np.asarray([[25.0, 15.0, 56.0, 46.0]]), [(200, 0, 0)])
+    assert (pixels[~mask] == 100).mean() > 0.98  # the outline is smoothed
+    assert np.abs(pixels[30, 40] - np.asarray([100 + 100 * VEIL, 100 * (1 - VEIL), 100 * (1 - VEIL)])).max() <= 1
+
+
+def test_detections_below_the_score_have_no_veil_and_the_best_lies_on_top():
+    pixels = np.full((80, 100, 3), 100, np.uint8)
+    masks = [disc(30, 40, 20), disc(70, 40, 8), disc(32, 40, 20)]
+    boxes = np.asarray([[9.0, 19, 52, 62], [61, 31, 80, 50], [11, 19, 54, 62]])
+    drawn = draw_detections(
+        pixels,
+        boxes,
+        np.asarray([0.9, 0.1, 0.5]),
+        np.asarray([0, 1, 2]),
+        ("a", "b", "c"),
+        masks=runs_of(masks),
+        tags=False,
+        counts=False,
+    )
+    assert (drawn[40, 70] == 100).all()
+    tint = drawn[40, 30].astype(float) - (1 - VEIL) * (100 * (1 - VEIL) + VEIL * np.asarray(class_color(2)))
+    assert np.abs(tint - VEIL * np.asarray(class_color(0))).max() < 3
+    empty = draw_detections(
+        pixels, boxes[:0], np.zeros(0), np.zeros(0, int), ("a",), masks=runs_of([]).take(np.zeros(0, int))
+    )
+    assert (empty == pixels).all()
