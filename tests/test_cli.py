@@ -165,6 +165,9 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     assert names == {"predictions.json", "metrics.json", "pr_curves.png"}
     assert sniper("evaluate", trained.folder, trained.val, "-o", tmp_path / "e").code == 0
     assert (tmp_path / "e" / "metrics.json").is_file()
+    focus = "--focus-threshold", "0.5", "--pixel-budget", "0.5"
+    said = sniper("evaluate", trained.folder, trained.val, *focus, "-o", tmp_path / "e")
+    assert said.code == 0, said.err
 
     said = sniper("predict", trained.folder, trained.val.parent / "images", "--min-score", "0", "-o", tmp_path / "p")
     assert said.code == 0, said.err

@@ -308,3 +308,29 @@ def test_config():
     first = tiny(rpn_input="first", channels=None, beyond="dilate")
     assert first.rpn.conv.in_channels == first.backbone.map_channels[0] < first.backbone.channels
     losses_and_gradients(first.train(), batch_of(CHIPS))
+
+
+# --- focus -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_focus_branch_adds_one_loss_and_learns_where_small_objects_are():
+    plain, focusing = tiny(), tiny(focus=True, focus_channels=16)
+    batch = batch_of([[((20, 30, 60, 70), 0, VALID)], [((110, 100, 150, 140), 1, IGNORED)]])
+    expected, _ = losses_and_gradients(plain, batch)
+    found, gradients = losses_and_gradients(focusing, batch)
+    assert found.pop("focus") == pytest.approx(math.log(2), abs=0.05)
+    assert found == expected, "the branch draws its weights last"
+    assert gradients["focus.conv1.weight"].abs().max() > 0
+    optimiser = torch.optim.Adam(focusing.parameters(), lr=3e-3)
+    for _ in range(25):
+        optimiser.zero_grad()
+        loss = focusing.losses(batch, torch.Generator().manual_seed(0))["focus"]
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.4 * math.log(2)
+    images = Images(batch.pixels, batch.content_hw, batch.scale)
+    focusing.train()
+    _, focus = focusing.detect_with_focus(images)
+    assert focusing.training
+    assert (plain.focus_stride, focusing.focus_stride) == (None, 16)
+    assert focus.shape == (2, 12, 12)

@@ -3,8 +3,8 @@
 AutoFocus (arXiv 1812.01600), section 3.3; ``docs/method.md``, "AutoFocus". A cell is ``stride`` x ``stride`` px of what
 a detector has seen (its *parent*, ``content_wh`` network px). Cells above a threshold are dilated, every connected
 group is enclosed by a rectangle of at least the minimum size, and rectangles that overlap or touch are merged, until
-nothing changes any more. The original stopped when two rounds gave equally many rectangles, and let cells count that only
-show padding.
+nothing changes any more. The original stopped when two rounds gave equally many rectangles, and let cells count that
+only show padding.
 """
 
 import math
@@ -237,4 +237,18 @@ def _densities(probability: NDArray[np.float32], rects: NDArray[np.int64]) -> ND
             for x in range(rects[k, 0], rects[k, 2]):
                 total += probability[y, x]
         out[k] = total / ((rects[k, 2] - rects[k, 0]) * (rects[k, 3] - rects[k, 1]))
+    return out
+
+
+@compiled
+def painted(
+    boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32], stride: int, rows: int, columns: int
+) -> NDArray[np.float32]:
+    """(rows, columns) the best score of the boxes (N, 4; network px) that reach into each cell; 0 without any."""
+    out = np.zeros((rows, columns), np.float32)
+    for k in range(len(boxes_xyxy)):
+        x1, y1, x2, y2 = boxes_xyxy[k, 0], boxes_xyxy[k, 1], boxes_xyxy[k, 2], boxes_xyxy[k, 3]
+        for y in range(max(int(y1 / stride), 0), min(math.ceil(y2 / stride), rows)):
+            for x in range(max(int(x1 / stride), 0), min(math.ceil(x2 / stride), columns)):
+                out[y, x] = max(out[y, x], scores[k])
     return out

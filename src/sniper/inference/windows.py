@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sniper.chips.grid import zoomed_sizes
 
 CANVAS_STEP = 128  # canvases are rounded up to this, so that images of similar shape share a batch
+CHIP_STEP = 64  # focus chips grow to this instead of being padded: finer, for chips are smaller
 
 
 class Window(NamedTuple):
@@ -23,12 +24,30 @@ class Window(NamedTuple):
     scale: float  # network px per original px
     origin_xy: tuple[int, int]
     content_wh: tuple[int, int]
+    step: int = CANVAS_STEP
 
     @property
     def canvas_wh(self) -> tuple[int, int]:
         """Canvas that holds the content. It depends on this window alone, so a batch gives what one image gives."""
         width, height = self.content_wh
-        return CANVAS_STEP * math.ceil(width / CANVAS_STEP), CANVAS_STEP * math.ceil(height / CANVAS_STEP)
+        return self.step * math.ceil(width / self.step), self.step * math.ceil(height / self.step)
+
+    @property
+    def canvas_pixels(self) -> int:
+        """What the network has to compute."""
+        width, height = self.canvas_wh
+        return width * height
+
+
+class Look(NamedTuple):
+    """A window and what its borders may cut."""
+
+    window: Window
+    overlap_px: int  # what neighbouring windows have in common, network px
+    chip_xyxy: tuple[float, float, float, float] | None = (
+        None  # the focus chip it lies in, original px; None: the image
+    )
+    margin_px: float = 0.0  # a box this close to a side of the chip is taken for cut, original px
 
 
 def zoomed_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -54,6 +73,50 @@ def windows_of(
         Window(image, level, scale, (x, y), (min(window_px, width), min(window_px, height)))
         for y in starts(height, window_px, overlap_px)
         for x in starts(width, window_px, overlap_px)
+    ]
+
+
+def overlap_for(largest_px: float, scale: float, *, window_px: int, overlap: float) -> int:
+    """What neighbouring windows share, network px: ``overlap`` of a window, or the largest object of the level.
+
+    ``largest_px`` is in original px; half a window bounds the cost, and an open range asks for nothing.
+    """
+    wanted = min(largest_px * scale, window_px / 2) if math.isfinite(largest_px) else 0
+    return int(max(overlap * window_px, wanted))
+
+
+def windows_of_chip(
+    image: int,
+    size_wh: tuple[int, int],
+    level: int,
+    scale: float,
+    box_xyxy: tuple[int, int, int, int],
+    *,
+    window_px: int,
+    overlap_px: int,
+    margin_px: float,
+) -> list[Look]:
+    """The windows of one focus chip ``box_xyxy`` (network px), row by row.
+
+    The chip grows around its middle, on the image, to the canvas it costs anyway. One that takes all of the image has
+    exactly the windows of the image.
+    """
+    zoomed = zoomed_size(size_wh, scale)
+    sides = []
+    for axis, length in enumerate(zoomed):
+        low, high = box_xyxy[axis], box_xyxy[axis + 2]
+        size = min(CHIP_STEP * math.ceil((high - low) / CHIP_STEP), length)
+        sides.append((min(max(low - (size - (high - low)) // 2, 0), length - size), size))
+    (x, width), (y, height) = sides
+    if (width, height) == zoomed:
+        whole = windows_of(image, size_wh, level, scale, window_px=window_px, overlap_px=overlap_px)
+        return [Look(window, overlap_px) for window in whole]
+    chip = x / scale, y / scale, (x + width) / scale, (y + height) / scale
+    content = min(window_px, width), min(window_px, height)
+    return [
+        Look(Window(image, level, scale, (x + dx, y + dy), content, CHIP_STEP), overlap_px, chip, margin_px)
+        for dy in starts(height, window_px, overlap_px)
+        for dx in starts(width, window_px, overlap_px)
     ]
 
 
