@@ -415,7 +415,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def _show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     out.print(table)
