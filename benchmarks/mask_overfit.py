@@ -27,6 +27,8 @@ from sniper.files import write_text
 from sniper.pipeline import train
 from sniper.recipe import Recipe
 
+FINISHED = "finished"
+
 
 def photos(root: Path, count: int) -> AnnotationTable:
     """The first photos with objects, and only the classes that occur in them."""
@@ -61,9 +63,18 @@ def recipe_for(weights: Path, steps: int) -> Recipe:
 
 
 def learn(root: Path, images: int, weights: Path, steps: int, runs: Path) -> None:
-    """Train one run named after its length."""
+    """Train one run named after its length, or go on with it."""
     torch.set_num_threads(1)
-    train(recipe_for(weights, steps), table=photos(root, images), name=f"{images}x{steps}", root=runs)
+    name = f"{images}x{steps}"
+    folder = runs / "train" / name
+    former = {"resume": folder} if (folder / "state.pt").is_file() else {"name": name, "root": runs}
+    done = train(recipe_for(weights, steps), table=photos(root, images), **former)  # type: ignore[arg-type]
+    if done.result.finished:
+        write_text(folder / FINISHED, f"{done.result.minutes:.1f} minutes\n")
+
+
+def _losses(row: dict[str, str]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in row.items() if name.startswith("loss") and value}
 
 
 def measure(root: Path, images: int, folder: Path, out: Path) -> None:
@@ -74,7 +85,7 @@ def measure(root: Path, images: int, folder: Path, out: Path) -> None:
     done = evaluate(folder, photos(root, images), output=folder / "evaluation", device="cpu")
     assert done.masks is not None
     with (folder / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("loss") or row.get("loss/mask") or row.get("mask")]
+        rows = [row for row in csv.DictReader(file) if row.get("loss/mask")]
     result: dict[str, Any] = {
         "images": images,
         "objects": done.masks.objects,
@@ -82,8 +93,10 @@ def measure(root: Path, images: int, folder: Path, out: Path) -> None:
         "seconds_per_image": round(done.seconds / images, 2),
         "bbox": {name: round(value, 4) for name, value in done.result.as_dict().items()},
         "segm": {name: round(value, 4) for name, value in done.masks.as_dict().items()},
-        "first": rows[0] if rows else {},
-        "last": rows[-1] if rows else {},
+        "steps": int(rows[-1]["step"]),
+        "minutes": round(float(rows[-1]["minutes"]), 1),
+        "losses_first": _losses(rows[0]),
+        "losses_last": _losses(rows[-1]),
     }
     write_text(out, json.dumps(result, indent=1) + "\n")
 
@@ -100,7 +113,7 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.runs / "train" / f"{args.images}x{args.steps}"
     jobs: list[tuple[Any, ...]] = [(measure, args.root, args.images, folder, args.out)]
-    if not (folder / "last.safetensors").is_file():
+    if not (folder / FINISHED).is_file():
         jobs.insert(0, (learn, args.root, args.images, args.weights or imagenet_mobilenet_v2(), args.steps, args.runs))
     for job, *values in jobs:
         # A process of its own: what training leaves behind (memory, threads) must not slow the rest.
