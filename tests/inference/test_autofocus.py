@@ -73,16 +73,16 @@ def tiny() -> Sniper:
     torch.manual_seed(0)
     config = SniperConfig(
         backbone="timm/test_resnet", weights=None, channels=16, rpn_channels=16, head_channels=8, head_width=16,
-        anchors=AnchorConfig(scales=(1, 2, 4)), focus=True, focus_channels=8, score_threshold=0.0,
+        anchors=AnchorConfig(scales=(1, 2, 4)), focus=True, focus_channels=8, score_threshold=0.0, detections_per_canvas=10,
     )  # fmt: skip
     return build_sniper(config, 3).eval()
 
 
-@given(seed=st.integers(0, 1000), window=st.sampled_from([128, 200, 1536]), many=st.booleans())
-@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), window=st.sampled_from([128, 1536]), many=st.booleans())
+@settings(max_examples=4, deadline=None)
 def test_threshold_zero_is_plain_inference_bit_for_bit(tiny: Sniper, seed: int, window: int, many: bool) -> None:
     random = np.random.default_rng(seed)
-    shapes = random.integers(20, 260, (3 if many else 1, 2))
+    shapes = random.integers(20, 140, (2 if many else 1, 2))
     pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     plain = _detect(pictures, tiny, None, window_px=window)
     zero = _detect(pictures, tiny, {"threshold": 0}, window_px=window)
@@ -128,7 +128,7 @@ def test_an_empty_image_costs_its_coarsest_level_alone() -> None:
 
 
 @given(seed=st.integers(0, 1000), budget=st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.8]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_the_budget_holds_and_more_of_it_finds_no_less_of_the_densest_region(seed: int, budget: float) -> None:
     random = np.random.default_rng(seed)
     boxes = np.stack([*random.integers(0, [640, 440], (40, 2)).T], axis=1)
