@@ -73,7 +73,8 @@ def tiny() -> Sniper:
     torch.manual_seed(0)
     config = SniperConfig(
         backbone="timm/test_resnet", weights=None, channels=16, rpn_channels=16, head_channels=8, head_width=16,
-        anchors=AnchorConfig(scales=(1, 2, 4)), focus=True, focus_channels=8, score_threshold=0.0, detections_per_canvas=10,
+        anchors=AnchorConfig(scales=(1, 2, 4)), focus=True, focus_channels=8, score_threshold=0.0,
+        detections_per_canvas=10,
     )  # fmt: skip
     return build_sniper(config, 3).eval()
 
