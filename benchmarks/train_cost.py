@@ -21,6 +21,7 @@ from sniper.detectors.sniper import build_sniper
 from sniper.pipeline.model import pick_device, resolve_pyramid
 from sniper.pipeline.train import ChipSource
 from sniper.recipe import Recipe
+from sniper.training.devices import keep_freed_memory
 
 
 def main() -> None:
@@ -35,6 +36,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
     device = pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()  # as training does
     settings = ["model.weights=null", f"loader.batch_size={args.batch}", "loader.shuffle_chips=64"]
     recipe, pyramid = resolve_pyramid(Recipe.load(args.backbone, settings), table := load_dataset(demo_data().train))
     detector = build_sniper(recipe.model, len(table.class_names)).to(device, memory_format=torch.channels_last).train()
