@@ -1,0 +1,63 @@
+"""The command line: verbs, thin over ``sniper.pipeline``.
+
+A ``SniperError`` becomes one sentence on standard error and exit code 2; Ctrl-C exits with 130. The verbs import what
+they need when they run, so that help is there at once.
+"""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sniper.cli.chips import chips_app
+from sniper.cli.display import LogLines, complain, err
+from sniper.cli.looking import evaluate, predict, propose
+from sniper.cli.tour import demo, models
+from sniper.cli.training import train
+from sniper.cli.weights import download, import_mxnet
+from sniper.errors import SniperError
+
+__all__ = ["app", "main"]
+
+# Threads that spin while they wait starve the ones that work as soon as another program runs: training took three times
+# as long beside two others. torch reads this when it is loaded, which the verbs do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    help="Train and run object detectors on images whose objects differ hugely in size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    logging.basicConfig(level=logging.WARNING, handlers=[LogLines()], force=True)
+    logging.getLogger("sniper").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(propose)
+app.add_typer(chips_app, name="chips")
+app.command()(import_mxnet)
+app.command()(download)
+app.command()(demo)
+app.command()(models)
+
+
+def main() -> None:
+    """Entry point of the ``sniper`` command."""
+    try:
+        app(standalone_mode=True)
+    except SniperError as error:
+        complain("[bold red]error:[/]", str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped", highlight=False)
+        sys.exit(130)

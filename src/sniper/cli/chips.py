@@ -1,0 +1,60 @@
+"""The verbs that look at what training would look at: stats and preview."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sniper.cli.display import say, show_table, warn
+from sniper.cli.options import DataArgument, ProposalsOption, SetOption, SplitOption
+
+chips_app = typer.Typer(help="Look at what training would look at.", no_args_is_help=True)
+
+
+@chips_app.command()
+def stats(
+    data: DataArgument,
+    recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are examined.")] = "mobilenetv2",
+    set_: SetOption = None,
+    split: SplitOption = None,
+    proposals: ProposalsOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for coverage.json and a histogram.")
+    ] = None,
+) -> None:
+    """Which objects are valid where, and what an epoch costs against the alternatives."""
+    from sniper.pipeline import chip_stats
+    from sniper.recipe import Recipe
+
+    report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, proposals=proposals, output=output)
+    for title, columns, rows in report.tables():
+        show_table(title, columns, rows)
+    for warning in report.warnings():
+        warn(warning)
+
+
+@chips_app.command()
+def preview(
+    data: DataArgument,
+    recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are drawn.")] = "mobilenetv2",
+    set_: SetOption = None,
+    split: SplitOption = None,
+    proposals: ProposalsOption = None,
+    count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
+    epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/chips"),
+) -> None:
+    """Draw the chips of some images: one colour per level, valid and ignored objects told apart."""
+    from sniper.pipeline import chip_preview
+    from sniper.recipe import Recipe
+
+    written = chip_preview(
+        Recipe.load(recipe, set_ or []),
+        data,
+        split=split,
+        proposals=proposals,
+        count=count,
+        epoch=epoch,
+        output=output,
+    )
+    say(f"{len(written)} pictures in {output}")

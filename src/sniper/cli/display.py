@@ -1,0 +1,81 @@
+"""What the verbs show: results on standard output; warnings, errors and progress on standard error."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def say(text: str, console: Console = out) -> None:
+    """Text as it is, never wrapped, so that paths stay whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(mark: str, text: str) -> None:
+    """One line on standard error; ``mark`` may have markup, ``text`` is shown as it is."""
+    err.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    complain("[yellow]warning:[/]", text)
+
+
+class LogLines(logging.Handler):
+    """Log records as lines on standard error, above a progress bar.
+
+    Errors are for the log file: what ends a command is said by ``main``, once.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, unless it is an error of ours."""
+        if record.levelno >= logging.ERROR and record.name == "sniper":
+            return
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            say(record.getMessage(), err)
+
+
+def bar_of(*columns: ProgressColumn) -> Progress:
+    """A progress bar on standard error that is gone at the end, with the time that remains; none in a file or pipe."""
+    return Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of ``total`` things, and the function that is told how many more of them are done."""
+    with bar_of(TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")) as bar:
+        task = bar.add_task(what, total=total or None, rate="")
+
+        def tick(done: int) -> None:
+            bar.advance(task, done)
+            speed = bar.tasks[task].speed
+            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield tick
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table with its first column to the left and numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out.print(table)
+
+
+def show_skipped(skipped: list[tuple[str, str]]) -> None:
+    """The files that could not be read, if any, with the reason of each."""
+    if skipped:
+        say(f"skipped {len(skipped)} files that cannot be read:", err)
+    for _, reason in skipped:  # which names the file
+        say(f"  {reason}", err)

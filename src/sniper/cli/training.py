@@ -1,0 +1,46 @@
+"""The verb that trains."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sniper.cli.display import err, say, show_skipped
+from sniper.cli.looking import show_evaluation
+from sniper.cli.options import BadImageOption, SetOption, bad_image
+from sniper.errors import RecipeError
+
+
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="YAML file or shipped recipe; not with --resume.")] = None,
+    set_: SetOption = None,
+    data: Annotated[str | None, typer.Option(help="Training data; short for --set data.train=...")] = None,
+    val: Annotated[str | None, typer.Option(help="Evaluation data; short for --set data.evaluate=...")] = None,
+    negatives: Annotated[
+        str | None, typer.Option(metavar="auto|FILE", help="Hard-negative chips: from own proposals, or from a file.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint or run folder to start from; short for --set weights=...")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
+    root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Train a detector on chips."""
+    from sniper.pipeline import train as run
+
+    if (recipe is None) == (resume is None):
+        raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
+    short = {"data.train": data, "data.evaluate": val, "weights": weights, "negatives.proposals": negatives}
+    overrides = [*(set_ or [])]
+    # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
+    overrides += [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in short.items() if value]
+    overrides += [f"loader.on_bad_image={bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
+    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, say=lambda text: say(text, err))
+    if done.evaluation is not None:
+        show_evaluation(done.evaluation)
+    show_skipped(done.skipped)
+    state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
+    say(f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}")

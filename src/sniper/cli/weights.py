@@ -1,0 +1,56 @@
+"""The verbs that bring weights: import-mxnet and download."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+
+from sniper.cli.display import bar_of, say
+
+
+def import_mxnet(
+    file: Annotated[Path, typer.Argument(help=".params or .params.xz file of the 2018 code.")],
+    arch: Annotated[str, typer.Option(help="sniper_resnet101, sniper_resnet50 or sniper_mobilenetv2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Text file, a class name a line; none: COCO for 80 classes, VOC for 20.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the original SNIPER into one that predict and evaluate take."""
+    from sniper.pipeline import import_mxnet as run
+    from sniper.pipeline.convert import network_named, read_class_names
+
+    names = read_class_names(classes) if classes is not None else None
+    meta = run(file, network_named(arch), output, class_names=names)
+    what = f"{len(meta.class_names)} classes" if meta.class_names else "backbone only, for sniper train --weights"
+    say(f"{arch}, {what}: {output}")
+
+
+def download(
+    name: Annotated[
+        str,
+        typer.Argument(help="resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://..."),
+    ],
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Checksum that the file must have.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds of silence after which a server has stalled.", min=0.1)] = 30,
+    retries: Annotated[int, typer.Option(help="Tries in a row that bring nothing new.", min=0)] = 5,
+) -> None:
+    """Fetch weights into the cache folder; a broken transfer goes on where it stopped."""
+    from sniper.fetch import Patience, cache_folder
+    from sniper.fetch import download as run
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with bar_of(*columns) as bar:
+        task = bar.add_task(escape(name), total=None)
+        done = run(
+            name,
+            sha256=sha256,
+            patience=Patience(timeout_s=timeout, retries=retries),
+            tick=lambda here, total: bar.update(task, completed=here, total=total),
+        )
+    state = "fetched" if done.fresh else "already here"
+    check = "checksum verified" if done.verified else f"sha256 {done.sha256}, which nothing vouches for"
+    say(f"{name}: {state}, {done.size / 1e6:.1f} MB, {check}")
+    say(f"{done.path}\ncache folder: {cache_folder()}")
