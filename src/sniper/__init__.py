@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
     from sniper.fetch import download
+    from sniper.handover.incoming import from_callable, from_sahi
     from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
     from sniper.recipe import Recipe
 
@@ -22,6 +23,8 @@ __all__ = [
     "chip_stats",
     "download",
     "evaluate",
+    "from_callable",
+    "from_sahi",
     "load_dataset",
     "load_model",
     "predict",
@@ -29,7 +32,13 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {"Recipe": "sniper.recipe", "load_dataset": "sniper.data.source", "download": "sniper.fetch"}
+_HOMES = {
+    "Recipe": "sniper.recipe",
+    "load_dataset": "sniper.data.source",
+    "download": "sniper.fetch",
+    "from_callable": "sniper.handover.incoming",
+    "from_sahi": "sniper.handover.incoming",
+}
 
 
 def __getattr__(name: str) -> Any:
