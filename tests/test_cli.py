@@ -115,6 +115,17 @@ def test_help_needs_no_torch() -> None:
     assert _process("-m", "sniper", "trian").returncode == 2
 
 
+VERBS = "train", "evaluate", "predict", "propose", "chips stats", "chips preview", "import-mxnet", "download", "demo"
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "models"])
+def test_every_verb_tells_what_it_takes(sniper: Command, verb: str) -> None:
+    said = sniper(*verb.split(), "--help")
+    assert said.code == 0
+    assert "Usage:" in said.out
+    assert f"sniper {verb}" in said.out
+
+
 def test_ctrl_c_is_130() -> None:
     code = (
         "import sniper.cli as c, time\n"

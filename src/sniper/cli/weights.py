@@ -31,7 +31,9 @@ def import_mxnet(
 def download(
     name: Annotated[
         str,
-        typer.Argument(help="resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://..."),
+        typer.Argument(
+            help=escape("resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://...")
+        ),
     ],
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Checksum that the file must have.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds of silence after which a server has stalled.", min=0.1)] = 30,
