@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from sniper.chips.epoch import ChipConfig
@@ -70,14 +70,20 @@ class NegativesConfig(NegativeConfig):
 
     proposals: str | None = Field(
         None,
-        description="auto: train the proposal stage briefly and extract; or a file, from sniper propose or COCO "
-        "results JSON; none: no negative chips",
+        description="auto: train the proposal stage briefly and extract; self: ask the detector itself every "
+        "refresh_epochs while it trains; or a file, from sniper propose or COCO results JSON; none: no negative chips",
     )
     proposal_epochs: float = Field(2.0, gt=0, description="auto: epochs that the proposal stage is trained for")
     extraction: ProposeConfig = Field(default_factory=ProposeConfig)
     refresh_epochs: int | None = Field(
         None, ge=1, description="extract again from the model in training every so many epochs; null: never"
     )
+
+    @model_validator(mode="after")
+    def _asked_sometime(self) -> Self:
+        if self.proposals == "self" and self.refresh_epochs is None:
+            raise ValueError("proposals: self needs refresh_epochs, the epochs after which the detector is asked")
+        return self
 
 
 class Recipe(Config):

@@ -4,7 +4,7 @@ SNIPER (arXiv 1805.09300) section 4; ``docs/method.md``, "Inference".
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
@@ -18,12 +18,16 @@ from sniper.config import Config
 from sniper.data.run_lengths import RunLengths
 from sniper.detectors.protocol import Detector, Kept, MaskDetector
 from sniper.inference.autofocus import FALLBACK_STRIDE, AutoFocusConfig, CoarseToFine, LookWithFocus, focus_source
+from sniper.inference.looked_at import Record, Watch
 from sniper.inference.masks import encode_masks, masks_in_window
 from sniper.inference.merge import MergeConfig, drop_cut, merge_images
 from sniper.inference.windows import Look, Window, cut_by_border
 from sniper.loader.cut import cut
 from sniper.scales import Pyramid
 from sniper.structures import Images
+
+# Of the keys of a group of images and the windows of their full pyramids: those to look at.
+Choose = Callable[[list[int], list[Look]], list[Look]]
 
 
 class InferenceConfig(Config):
@@ -71,16 +75,19 @@ def detect_images(
     config: InferenceConfig,
     *,
     device: torch.device | str = "cpu",
+    choose: Choose | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[PictureDetections]:
     """Detect in any number of images, ``config.images_in_flight`` at a time, in their order.
 
-    The detector must be in evaluation mode and on ``device``.
+    The detector must be in evaluation mode and on ``device``. ``choose`` picks the windows to look at where there is
+    no AutoFocus to do so; none: all. ``watch`` is told of each image what was looked at, before its detections come.
     """
     stream = iter(pictures)
     focused = config.focus is not None and not config.focus.looks_everywhere and len(pyramid.levels) > 1
     source = focus_source(detector) if focused else (None, FALLBACK_STRIDE)
     while group := list(islice(stream, config.images_in_flight)):
-        yield from _detect_group(detector, source, group, pyramid, config, torch.device(device))
+        yield from _detect_group(detector, source, group, pyramid, config, torch.device(device), choose, watch)
 
 
 def _detect_group(
@@ -90,6 +97,8 @@ def _detect_group(
     pyramid: Pyramid,
     config: InferenceConfig,
     device: torch.device,
+    choose: Choose | None,
+    watch: Watch | None,
 ) -> Iterator[PictureDetections]:
     sizes_wh = [(picture.pixels.shape[1], picture.pixels.shape[0]) for picture in group]
     masker = detector if isinstance(detector, MaskDetector) and detector.predicts_masks else None
@@ -100,7 +109,10 @@ def _detect_group(
         stride=stride, window_px=config.window_px, overlap=config.overlap,
     )  # fmt: skip
     found = _Found()
-    for batch in _planned(plan, with_focus is not None, config.batch_pixels):
+    everything = plan.everything if choose is None else lambda: choose([p.key for p in group], plan.everything())
+    rounds = plan.rounds() if with_focus is not None else [everything()]
+    record = None if watch is None else Record(plan)
+    for batch in _planned(rounds if record is None else record.watching(rounds), config.batch_pixels):
         images = _canvases(batch, group).to(device, channels_last=True)
         with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=config.precision != "fp32"):
             kept, focus = _looked_at(detector, masker, with_focus if batch[0].window.level > 0 else None, images)
@@ -118,6 +130,9 @@ def _detect_group(
                 result.labels.cpu().numpy()[whole],
                 maps,
             )
+    if watch is not None and record is not None:
+        for looked in record.looked_at([picture.key for picture in group]):
+            watch(looked)
     for one, rows in found.merged(group, sizes_wh, pyramid, config.merge, plan.full_pixels.sum(axis=1)):
         if masker is None:
             yield one
@@ -126,9 +141,9 @@ def _detect_group(
                 yield replace(one, masks=found.masks(masker, one, rows, device))
 
 
-def _planned(plan: CoarseToFine, focused: bool, batch_pixels: int) -> Iterator[list[Look]]:
-    """Batches of the whole pyramid, or of one level after the other."""
-    for looks in plan.rounds() if focused else [plan.everything()]:
+def _planned(rounds: Iterable[list[Look]], batch_pixels: int) -> Iterator[list[Look]]:
+    """Batches of one round after the other."""
+    for looks in rounds:
         yield from _batches(looks, batch_pixels)
 
 
@@ -219,11 +234,12 @@ class _Found:
         # By image, level and place, and not as batches came: equal scores must not depend on the batching.
         order = sorted(range(len(self.windows)), key=self.windows.__getitem__)
         windows, columns = [self.windows[k] for k in order], [self.columns[k] for k in order]
-        counts = [len(scores) for _, scores, _ in columns]
+        counts = np.asarray([len(scores) for _, scores, _ in columns], np.int64)
         self._order, self._ends, self._sizes_wh = order, np.cumsum(counts), sizes_wh
-        image = np.repeat([window.image for window in windows], counts)
-        level = np.repeat([window.level for window in windows], counts).astype(np.int16)
-        boxes, scores, labels = (np.concatenate(column) for column in zip(*columns, strict=True))
+        image = np.repeat(np.asarray([window.image for window in windows], np.int64), counts)
+        level = np.repeat(np.asarray([window.level for window in windows], np.int16), counts)
+        nothing = np.zeros((0, 4)), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        boxes, scores, labels = (np.concatenate(column) for column in zip(nothing, *columns, strict=True))
         limits = np.tile(np.asarray(sizes_wh, dtype=np.float64), (1, 2))[image]
         boxes = np.clip(boxes, 0, limits).astype(np.float32)
         offsets = np.searchsorted(image, np.arange(len(group) + 1))

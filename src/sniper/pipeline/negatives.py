@@ -28,7 +28,8 @@ from sniper.training.run import RunFolder
 
 log = logging.getLogger("sniper")
 
-AUTO = "auto"
+AUTO = "auto"  # a copy of the detector learns to propose, before training
+SELF = "self"  # the detector itself is asked while it trains
 PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
 Say = Callable[[str], None]
 
@@ -46,7 +47,7 @@ class SourceOf(Protocol):
 
 
 class ProposalFeed:
-    """The proposals that an epoch's negative chips are made from: a run's first ones, or renewed ones.
+    """The proposals that an epoch's negative chips are made from: a run's first ones, if any, or renewed ones.
 
     With ``renew``, every ``every`` epochs those that ``renew(epoch)`` gives take their place.
     """
@@ -54,7 +55,7 @@ class ProposalFeed:
     def __init__(
         self,
         table: AnnotationTable,
-        first: DetectionTable,
+        first: DetectionTable | None,
         config: NegativeConfig,
         *,
         every: int | None = None,
@@ -62,10 +63,10 @@ class ProposalFeed:
     ) -> None:
         self.config = config
         self._table, self._every, self._renew = table, every, renew
-        self._since, self._current = 0, self._alarms(first)
+        self._since, self._current = 0, None if first is None else self._alarms(first)
 
-    def at(self, epoch: int) -> Proposals:
-        """False alarms among the proposals of an epoch, by image of the table."""
+    def at(self, epoch: int) -> Proposals | None:
+        """False alarms among the proposals of an epoch, by image of the table; None: there are no proposals yet."""
         if self._every is not None and self._renew is not None:
             since = epoch // self._every * self._every
             if since != self._since and since > 0:
@@ -91,10 +92,10 @@ def make_proposals(
     *,
     root: Path | str,
     say: Say,
-) -> Path:
+) -> Path | None:
     """The file that ``recipe.negatives.proposals`` means; for ``auto``, a copy of ``detector`` is trained and asked.
 
-    Both stages lie in ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial
+    ``self`` means none: the run asks its own detector later (``feed_of_run``). Both stages lie in ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial
     weights and settings. A stage that was stopped goes on.
 
     Raises:
@@ -107,6 +108,8 @@ def make_proposals(
         )
     wanted = recipe.negatives.proposals
     assert wanted is not None
+    if wanted == SELF:
+        return None
     if wanted != AUTO:
         read_proposals(wanted, table)  # says now what is wrong with it
         return Path(wanted)
@@ -166,7 +169,7 @@ def _extract(
 ) -> Path:
     job = extraction(
         proposer, table, pyramid, recipe, recipe.negatives.extraction, folder / PROPOSALS,
-        on_bad_image=recipe.loader.on_bad_image,
+        on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed,
     )  # fmt: skip
     job = job._replace(output=folder / f"proposals-{job.key[:16]}.safetensors")
     if is_done(job):
@@ -221,17 +224,17 @@ def feed_of_run(
             log.info("epoch %d: proposals from the model as it is now", epoch)
             job = extraction(
                 detector, table, pyramid, recipe, recipe.negatives.extraction, path,
-                on_bad_image=recipe.loader.on_bad_image,
+                on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed + epoch,
             )  # fmt: skip
             _extract_by_all(job, detector, recipe)
         return read_proposals(path, table)
 
     first = run.path / PROPOSALS
-    if not first.is_file():
+    if recipe.negatives.proposals != SELF and not first.is_file():
         raise CheckpointError(f"{run.path} trained with negative chips, but {first.name} is gone; start a new run")
     return ProposalFeed(
         table,
-        read_proposals(first, table),
+        None if recipe.negatives.proposals == SELF else read_proposals(first, table),
         recipe.negatives,
         every=recipe.negatives.refresh_epochs,
         renew=renew,

@@ -53,6 +53,7 @@ class Extraction(NamedTuple):
     key: str  # of data, weights and settings
     on_bad_image: BadImage
     shard_images: int
+    seed: int  # of the windows, where not all are looked at
 
 
 def propose(
@@ -116,11 +117,13 @@ def extraction(
     output: Path | str,
     *,
     on_bad_image: BadImage = "stop",
+    seed: int = 0,
 ) -> Extraction:
     """An extraction with the key that says whether a file is its result."""
     looking = recipe.inference.model_dump(mode="json", include={"window_px", "overlap", "precision"})
-    key = table.fingerprint(pyramid, looking, config, str(table.root.resolve()), weights_digest(detector))
-    return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES)
+    drawn = {"seed": seed} if config.window_share < 1 else {}
+    key = table.fingerprint(pyramid, looking, config, str(table.root.resolve()), weights_digest(detector), drawn)
+    return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
 
 
 def weights_digest(detector: nn.Module) -> str:
@@ -201,7 +204,15 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
     pictures = table_pictures(images, skipped, job.on_bad_image)
     with torch.compiler.set_stance("force_eager"):  # images of many shapes
         found = list(
-            propose_images(detector, pictures, job.pyramid, job.recipe.inference, job.config, device=device)  # type: ignore[arg-type]
+            propose_images(
+                detector,  # type: ignore[arg-type]
+                pictures,
+                job.pyramid,
+                job.recipe.inference,
+                job.config,
+                device=device,
+                seed=job.seed + number,
+            )
         )
     counts = [len(one.scores) for one in found]
     columns = DetectionTable.from_arrays(

@@ -1,0 +1,329 @@
+"""Chips, with and without negatives, against whole images and uniform tiles: one detector, one budget of CPU time.
+
+    python benchmarks/same_budget.py DATA_ROOT --stress FOLDER
+    python benchmarks/same_budget.py DATA_ROOT --table
+
+A cell is (data set, method, seed). Its number of steps is the budget divided by the CPU seconds of a step of that
+method, measured first; so the schedule is complete whatever else the machine does, and every cell costs the same.
+What ``negatives`` spends on looking for its false alarms is part of its budget. Each cell is tested the way it was
+trained. Finished cells are kept as JSON and not run again; table and picture are made from what is there.
+``FOLDER`` is what ``scale_stress.py`` writes: a synthetic set.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import numpy as np
+import torch
+from torch import nn
+
+from sniper.data.detection_files import save_detections
+from sniper.data.source import load_dataset
+from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
+from sniper.detectors.sniper import build_sniper
+from sniper.evaluation.error_types import judge
+from sniper.inference.autofocus import AutoFocusConfig, CoarseToFine
+from sniper.inference.proposing import propose_images
+from sniper.inference.pyramid import InferenceConfig
+from sniper.pipeline import train
+from sniper.pipeline.evaluate import evaluate_table
+from sniper.pipeline.model import load_model, resolve_pyramid
+from sniper.pipeline.sources import Skipped, table_pictures
+from sniper.pipeline.train import ChipSource
+from sniper.recipe import Recipe
+from sniper.scales import Pyramid
+from sniper.structures import Batch
+from sniper.training.devices import keep_freed_memory
+
+TOP_PX = 2048  # longest side of a whole image that training has the memory for
+LOOKS = 2  # times that a detector is asked for its false alarms, about
+LOOK_SHARE = 0.15  # most of the budget that these looks may take
+
+METHODS: dict[str, dict[str, Any]] = {
+    "chips": {"sampler": {"method": "chips"}, "pyramid": {"levels": "auto"}},
+    "negatives": {
+        "sampler": {"method": "chips"},
+        "pyramid": {"levels": "auto"},
+        "negatives": {
+            "proposals": "self",
+            "refresh_epochs": 1,  # of a cell: what ``plan`` finds
+            "extraction": {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5},
+            "least": 1,
+            "least_finest": 1,
+            "sampling": "score",
+        },
+    },
+    "tiles": {
+        "sampler": {"method": "tiles"},
+        "pyramid": {"levels": [{"factor": 1.0}], "chip_px": 512},
+        "inference": {"window_px": 512, "overlap": 0.2},
+    },
+    "whole": {
+        "sampler": {"method": "whole"},
+        "pyramid": {"levels": [{"short_px": 800, "long_px": 1333}], "chip_px": 512},
+        "loader": {"batch_size": 2},
+    },
+    "whole-top": {  # the size of the chips' finest level, as far as memory allows
+        "sampler": {"method": "whole"},
+        "pyramid": {"levels": [{"long_px": TOP_PX}], "chip_px": 512},
+        "loader": {"batch_size": 1},
+        "inference": {"window_px": TOP_PX},
+    },
+    "pyramid": {"sampler": {"method": "tiles"}, "pyramid": {"levels": "auto"}},
+}
+# The data would suggest a finest zoom of 3.8 on the synthetic canvases: a test of 20 minutes a cell.
+OVERRIDES = {"stress": {"pyramid": {"max_zoom": 2.0}}}
+SEEDS = {"chips": (0, 1), "negatives": (0, 1), "tiles": (0, 1), "whole": (0, 1), "whole-top": (0,), "pyramid": (0,)}
+
+
+def base(seed: int) -> dict[str, Any]:
+    """What all methods share. A batch is 2 megapixels for each: eight chips or tiles, two whole images."""
+    return {
+        "model": {"weights": str(imagenet_mobilenet_v2())},
+        "loader": {"batch_size": 8, "workers": 0},
+        # Tree crowns stand 279 in one photo: AP_most counts as many detections as that takes, AP the usual 100.
+        "evaluation": {"most_detections": 600},
+        "inference": {"merge": {"max_per_image": 600}},
+        "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5},
+        "train": {
+            "optimizer": "adamw",
+            "learning_rate": 1.5e-3,
+            "weight_decay": 0.05,
+            "schedule": "cosine",
+            "warmup_steps": 20,
+            "clip_norm": 5.0,
+            "seed": seed,
+            "tensorboard": False,
+            "checkpoint_every_minutes": None,
+            "device": "cpu",
+        },
+    }
+
+
+def tables(name: str, root: Path, stress: Path) -> tuple[AnnotationTable, AnnotationTable]:
+    """Training and test tables of a data set."""
+    if name == "crowns":
+        data = demo_data()
+        return _pair(load_dataset(data.train), data.heldout)
+    if name == "stress":
+        return _pair(load_dataset(stress / "train.json"), stress / "test.json")
+    if name == "cars":
+        folder = root / "aerial_cars_kit_ais"
+        train_table = load_dataset(folder / "annotations" / "train.json", image_root=folder)
+        return _pair(train_table, folder / "annotations" / "test.json", image_root=folder)
+    if name == "coco":
+        folder = root / "coco_subset" / "annotations"
+        return _pair(load_dataset(folder / "instances_train2017.json"), folder / "instances_val2017.json")
+    return _pair(load_dataset(root / "bccd", split="train"), root / "bccd", split="test")
+
+
+def _pair(train_table: AnnotationTable, test: Path | str, **kwargs: Any) -> tuple[AnnotationTable, AnnotationTable]:
+    return train_table, load_dataset(test, classes=train_table.class_names, missing_classes="allow", **kwargs)
+
+
+def recipe_for(method: str, seed: int, steps: int, overrides: dict[str, Any] | None = None) -> Recipe:
+    """The recipe of a cell."""
+    settings = base(seed)
+    for layer in (METHODS[method], overrides or {}):
+        for section, values in layer.items():
+            settings[section] = {**settings.get(section, {}), **values}
+    settings["train"]["steps"] = steps
+    return Recipe.parse(settings, method)
+
+
+class Plan(NamedTuple):
+    """How a cell spends its budget."""
+
+    recipe: Recipe
+    step_seconds: float
+    look_seconds: float  # all looks together
+
+
+def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: float, steps_of_chips: int | None) -> Plan:
+    """The recipe whose training takes ``budget`` CPU seconds.
+
+    With ``steps_of_chips``, the budget is what as many steps of plain chips take: cells of another machine then
+    compare with those of this one.
+    """
+    extra = OVERRIDES.get(data, {}) if METHODS[method]["pyramid"]["levels"] == "auto" else {}
+    recipe, pyramid = resolve_pyramid(recipe_for(method, seed, 1, extra), table)
+    detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last)
+    source = ChipSource(table, pyramid, recipe)
+    per_step = step_seconds(detector, source)
+    if method in ("chips", "negatives") and steps_of_chips is not None:
+        budget = steps_of_chips * per_step
+    if method != "negatives":
+        return Plan(recipe_for(method, seed, max(20, round(budget / per_step)), extra), per_step, 0.0)
+    full = look_seconds(detector, table, recipe)
+    epochs = budget * (1 - LOOK_SHARE) / per_step * recipe.loader.batch_size / len(source.chips(0))
+    every = max(1, round(epochs / (LOOKS + 1)))
+    looks = max(1, math.ceil(epochs / every) - 1)
+    share = min(1.0, LOOK_SHARE * budget / (looks * full))
+    settings = METHODS[method]["negatives"]
+    settings = settings | {"refresh_epochs": every, "extraction": settings["extraction"] | {"window_share": share}}
+    steps = round((budget - looks * share * full) / per_step)
+    return Plan(recipe_for(method, seed, steps, {"negatives": settings} | extra), per_step, looks * share * full)
+
+
+def step_seconds(detector: nn.Module, source: ChipSource, warm: int = 4, measured: int = 12) -> float:
+    """CPU seconds of one training step: loading, forward, backward, update."""
+    keep_freed_memory()  # as training does
+    detector.train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
+    batches = itertools.chain.from_iterable(source.epoch(epoch, 0, 0, 1) for epoch in itertools.count())
+    for batch in itertools.islice(batches, warm):
+        _step(detector, optimizer, batch)
+    started = time.process_time()
+    for batch in itertools.islice(batches, measured):
+        _step(detector, optimizer, batch)
+    return (time.process_time() - started) / measured
+
+
+def _step(detector: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    losses: dict[str, torch.Tensor] = detector.losses(batch.to("cpu", channels_last=True))  # type: ignore[operator]
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def look_seconds(detector: nn.Module, table: AnnotationTable, recipe: Recipe, images: int = 3) -> float:
+    """CPU seconds of looking at every window of a data set, from a tenth of those of some images."""
+    config = recipe.negatives.extraction.model_copy(update={"window_share": 0.1})
+    some = table.select(np.arange(min(images, len(table))))
+    levels, chip_px = recipe.pyramid.levels, recipe.pyramid.chip_px
+    pyramid = Pyramid(levels=levels, chip_px=chip_px)  # type: ignore[arg-type]
+    detector.eval()
+    started = time.process_time()
+    seen = sum(
+        one.pixels_processed
+        for one in propose_images(detector, table_pictures(some, Skipped()), pyramid, recipe.inference, config)  # type: ignore[arg-type]
+    )
+    per_pixel = (time.process_time() - started) / seen
+    full = [pixels_full(size, pyramid, recipe.inference) for size in table.sizes_wh.tolist()]
+    return per_pixel * sum(full)
+
+
+def pixels_full(size_wh: tuple[int, int], pyramid: Pyramid, inference: InferenceConfig) -> int:
+    """Canvas pixels of an image's full pyramid."""
+    everything = CoarseToFine(
+        [tuple(size_wh)],
+        pyramid,
+        AutoFocusConfig(),
+        stride=16,
+        window_px=inference.window_px,
+        overlap=inference.overlap,
+    )
+    return int(everything.full_pixels.sum())
+
+
+def run_cell(data: str, method: str, seed: int, args: argparse.Namespace, path: Path) -> None:
+    """Train and test one cell on one thread, and keep it as JSON."""
+    torch.set_num_threads(1)
+    train_table, test_table = tables(data, args.root, args.stress)
+    chips = args.out / f"{data}-chips-{seed}.json"
+    steps_of_chips = json.loads(chips.read_text())["steps"] if chips.is_file() else None
+    how = plan(data, method, seed, train_table, 60 * args.minutes, steps_of_chips)
+    name = path.stem
+    shutil.rmtree(args.runs / "train" / name, ignore_errors=True)  # of a cell that was cut off
+    wall, cpu = time.perf_counter(), time.process_time()
+    run = train(how.recipe, table=train_table, name=name, root=args.runs)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    cell = {
+        "data": data,
+        "method": method,
+        "seed": seed,
+        "steps": run.result.step,
+        "chips": run.result.chips,
+        "step_seconds": how.step_seconds,
+        "look_seconds": how.look_seconds,
+        "train_cpu_minutes": cpu / 60,
+        "train_wall_minutes": wall / 60,
+        "epochs": run.result.epochs,
+    }
+    path.write_text(json.dumps(cell | tested(run.folder, train_table, test_table, run.result.chips), indent=1))
+
+
+def tested(folder: Path, train_table: AnnotationTable, test_table: AnnotationTable, chips: int) -> dict[str, Any]:
+    """What a trained cell finds on the test images; its detections go into its folder."""
+    model = load_model(folder, device="cpu")
+    recipe, pyramid = model.recipe, model.pyramid
+    cpu = time.process_time()
+    done = evaluate_table(model.detector, test_table, pyramid, recipe.inference, recipe.evaluation, device="cpu")
+    cpu = time.process_time() - cpu
+    save_detections(folder / "detections.safetensors", done.detections, {})
+    canvas = float(ChipSource(train_table, pyramid, recipe).chips(0).size_wh.astype(float).prod(axis=1).mean())
+    return {
+        "train_megapixels": chips * canvas / 1e6,
+        "test_megapixels_per_image": done.pixels_per_image / 1e6,
+        "test_cpu_seconds_per_image": cpu / len(test_table),
+        "levels": [level.model_dump(mode="json", exclude_none=True) for level in pyramid.levels],
+        "metrics": done.result.as_dict(),
+        "errors": errors(test_table, done.detections),
+        "classes": [score._asdict() for score in done.result.classes],
+    }
+
+
+def errors(table: AnnotationTable, found: DetectionTable) -> list[dict[str, float]]:
+    """What is wrong among the fewest best detections that reach a recall, for every recall that is reached."""
+    verdicts = judge(table, found)
+    reached = verdicts.best(number=len(verdicts.verdict)).recall
+    return [verdicts.best(recall=recall).as_dict() for recall in np.arange(0.05, reached, 0.05)]
+
+
+def table(out: Path) -> str:
+    """What is there, as a Markdown table, one line a cell."""
+    columns = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AP_most", "AP50_most"]
+    lines = [
+        "| data | method | seed | " + " | ".join(columns) + " | steps | trained on, Mpx | CPU min | test Mpx / image |",
+        "|---" * (len(columns) + 7) + "|",
+    ]
+    for path in sorted(out.glob("*.json")):
+        cell = json.loads(path.read_text())
+        scores = [f"{100 * cell['metrics'][name]:.1f}" if name in cell["metrics"] else "-" for name in columns]
+        cost = f"{cell['steps']} | {cell['train_megapixels']:.0f} | {cell['train_cpu_minutes']:.1f}"
+        head = f"| {cell['data']} | {cell['method']} | {cell['seed']} | "
+        lines.append(head + " | ".join(scores) + f" | {cost} | {cell['test_megapixels_per_image']:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="folder with aerial_cars_kit_ais, bccd and coco_subset")
+    parser.add_argument("--stress", type=Path, default=Path("scale-stress"), help="what scale_stress.py has written")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/same_budget"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/same_budget"))
+    parser.add_argument("--data", nargs="*", default=["stress", "cars", "bccd", "crowns"])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training a cell")
+    parser.add_argument("--table", action="store_true", help="only print what is there, as Markdown")
+    args = parser.parse_args()
+    if args.table:
+        print(table(args.out))
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed, data, method in itertools.product(args.seeds, args.data, args.methods):
+        path = args.out / f"{data}-{method}-{seed}.json"
+        if seed in SEEDS[method] and not path.is_file():
+            # A process of its own: what one cell leaves behind (memory, threads) must not slow the next.
+            cell = multiprocessing.get_context("spawn").Process(target=run_cell, args=(data, method, seed, args, path))
+            cell.start()
+            cell.join()
+    print(table(args.out))
+
+
+if __name__ == "__main__":
+    main()
