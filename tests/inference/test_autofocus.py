@@ -199,7 +199,7 @@ def test_windows_of_a_level_share_one_map() -> None:
         one = np.zeros((1, 8, 8), np.float32)
         one[0, 0, width - 1] = 1
         plan.add([look], one)
-    marked = np.flatnonzero(plan._maps[0][0])
+    marked = np.flatnonzero(plan.maps[0][0])
     origins = [look.window.origin_xy[0] for look in looks]
     assert origins == [0, 50]
     assert set(marked) == {6, 9}

@@ -101,7 +101,7 @@ class CoarseToFine:
         pixels = [[sum(look.window.canvas_pixels for look in looks) for looks in one] for one in whole]
         self.full_pixels = np.asarray(pixels, dtype=np.int64)  # (I, L) of the full pyramid
         self._spent = np.zeros(len(sizes_wh), dtype=np.int64)
-        self._maps: list[NDArray[np.float32]] = []  # of the level looked at last, one an image
+        self.maps: list[NDArray[np.float32]] = []  # of the level looked at last, one an image
 
     def everything(self) -> list[Look]:
         """Every window of the full pyramid: plain multi-scale inference."""
@@ -118,7 +118,7 @@ class CoarseToFine:
             looks = [look for image in range(len(self.sizes_wh)) for look in self._looks(image, level)]
             for look in looks:
                 self._spent[look.window.image] += look.window.canvas_pixels
-            self._maps = [self._empty(image, level) for image in range(len(self.sizes_wh))]
+            self.maps = [self._empty(image, level) for image in range(len(self.sizes_wh))]
             yield looks
 
     def add(self, looks: list[Look], probability: NDArray[np.float32]) -> None:
@@ -131,7 +131,7 @@ class CoarseToFine:
 
         Windows begin anywhere, the cells of the image do not: each gets the highest of those that reach into it.
         """
-        whole = self._maps[window.image]
+        whole = self.maps[window.image]
         shown = (math.ceil(window.content_wh[1] / self.stride), math.ceil(window.content_wh[0] / self.stride))
         part = probability[: shown[0], : shown[1]]
         (x, dx), (y, dy) = (divmod(origin, self.stride) for origin in window.origin_xy)
@@ -156,7 +156,7 @@ class CoarseToFine:
     def _looks(self, image: int, level: int) -> list[Look]:
         if level == self.coarsest:
             return self._whole(image, level)
-        probability = self._maps[image]
+        probability = self.maps[image]
         content_wh = zoomed_size(self.sizes_wh[image], float(self.scales[image, level + 1]))
         threshold = self.config.threshold_of(self.coarsest - 1 - level)
         cells = enclosed_cells(probability, content_wh, threshold=threshold, stride=self.stride)
@@ -174,7 +174,7 @@ class CoarseToFine:
         size_wh, scale, before = self.sizes_wh[image], self.scales[image, level], self.scales[image, level + 1]
         chips = chips_of_cells(
             cells,
-            self._maps[image],
+            self.maps[image],
             zoomed_size(size_wh, float(before)),
             stride=self.stride,
             dilation=self.config.dilation,
@@ -207,7 +207,7 @@ class CoarseToFine:
 
         A region is what the smallest chip around a cell shows, and its worth the focus probability in it.
         """
-        probability, side = self._maps[image], self._min_cells(image, level)
+        probability, side = self.maps[image], self._min_cells(image, level)
         worth = cv2.boxFilter(
             np.where(cells, probability, 0).astype(np.float64), -1, (side, side), borderType=cv2.BORDER_CONSTANT
         )
