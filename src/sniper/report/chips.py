@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from sniper.data.table import AnnotationTable
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
 from sniper.report.palette import NEGATIVE, QUIET, WHITE, Color, Pixels, level_color
+from sniper.report.shade import covered, dim
 from sniper.structures import ObjectState
 
 _DARK: Color = (92, 99, 107)  # behind white marks in a legend
@@ -75,23 +75,6 @@ def _plural(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def _covered(windows_xyxy: NDArray[np.floating], height: int, width: int) -> NDArray[np.bool_]:
-    """(H, W) pixels that some window shows."""
-    corners = np.clip(np.round(windows_xyxy), 0, [width, height, width, height]).astype(np.int32)
-    # Counting openings and closings of windows along both axes marks all of them at once.
-    counts = np.zeros((height + 1, width + 1), dtype=np.int32)
-    for x, y, sign in ((0, 1, 1), (2, 3, 1), (0, 3, -1), (2, 1, -1)):
-        np.add.at(counts, (corners[:, y], corners[:, x]), sign)
-    return np.asarray(counts.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0)
-
-
-def _dim(pixels: Pixels, where: NDArray[np.bool_], brightness: float, colour: float) -> None:
-    """Darken, and take away colour from, a part of the picture."""
-    grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    dimmed = cv2.addWeighted(pixels, brightness * colour, grey, brightness * (1 - colour), 0)
-    pixels[where] = dimmed[where]
-
-
 def _draw_chip_lines(picture: Pixels, chips: ImageChips, windows: NDArray[np.float64], level: int, line: int) -> None:
     here = chips.level == level
     negative = here & (chips.kind == ChipKind.NEGATIVE)
@@ -140,10 +123,10 @@ def draw_chips(
     shown, scale = _shown(pixels, table, image_row, max_px)
     windows, boxes = own.windows_xyxy * scale, own.boxes_xyxy * scale
     line, px = thickness_for(*shown.shape[:2]), text_px_for(*shown.shape[:2])
-    looked = _covered(windows, *shown.shape[:2])
-    closely = _covered(windows[own.level == own.level.min()], *shown.shape[:2]) if len(windows) else looked
-    _dim(shown, looked & ~closely, 0.76, 0.7)
-    _dim(shown, ~looked, 0.45, 0.3)
+    looked = covered(windows, *shown.shape[:2])
+    closely = covered(windows[own.level == own.level.min()], *shown.shape[:2]) if len(windows) else looked
+    dim(shown, looked & ~closely, 0.76, 0.7)
+    dim(shown, ~looked, 0.45, 0.3)
     learned = own.valid.any(axis=0)
     ignored = ~learned & ~own.crowd
     draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
@@ -202,7 +185,7 @@ def draw_levels(
     for level in np.unique(own.level):
         at = own.level == level
         panel = base.copy()
-        _dim(panel, ~_covered(windows[at], *panel.shape[:2]), 0.45, 0.3)
+        dim(panel, ~covered(windows[at], *panel.shape[:2]), 0.45, 0.3)
         valid = own.valid[at].any(axis=0)
         ignored = ~valid & ~own.crowd & _centred_inside(boxes, windows[at])
         draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")

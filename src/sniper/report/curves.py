@@ -1,7 +1,6 @@
 """Charts: training, precision against recall, object sizes, pixels. Each function returns the bytes of a PNG."""
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,60 +8,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from sniper.errors import DataError
+from sniper.report.chart import STYLE, new_figure, png, silent
 from sniper.report.palette import BLUE, INK, QUIET, RULE, class_color, hexadecimal, level_color
-
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": hexadecimal(INK),
-    "axes.labelcolor": hexadecimal(QUIET),
-    "axes.edgecolor": hexadecimal(RULE),
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8ecf0",
-    "xtick.color": hexadecimal(QUIET),
-    "ytick.color": hexadecimal(QUIET),
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-}
-_DPI = 150
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=_DPI, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
-
-
-def _silent(axes: Any, text: str) -> None:
-    """An empty chart says why it is empty."""
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=hexadecimal(QUIET), transform=axes.transAxes)
 
 
 def _smooth(values: NDArray[np.float64], share: float = 0.06) -> NDArray[np.float64]:
@@ -118,13 +69,13 @@ def draw_training_curves(metrics_csv: Path | str) -> bytes:
     metrics = read_metrics(metrics_csv)
     usual = [name for name in metrics if name in ("eval/AP", "eval/AP50", "eval/AP75")]
     scores = usual or [name for name in metrics if name.startswith("eval/")][:3]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(10 if scores else 7, 3.6, 2 if scores else 1)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(10 if scores else 7, 3.6, 2 if scores else 1)
         axes[0].set_title("Training loss")
         if "loss" in metrics and np.isfinite(metrics["loss"]).any():
             _loss_panel(axes[0], metrics)
         else:
-            _silent(axes[0], "no steps yet")
+            silent(axes[0], "no steps yet")
         for i, name in enumerate(scores):
             single = np.isfinite(metrics[name]).sum() <= 12
             label = name.removeprefix("eval/")
@@ -136,7 +87,7 @@ def draw_training_curves(metrics_csv: Path | str) -> bytes:
             axes[1].set_xlabel("step")
             axes[1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes[1].legend(loc="lower right")
-        return _png(figure)
+        return png(figure)
 
 
 def _loss_panel(axes: Any, metrics: Mapping[str, NDArray[np.float64]]) -> None:
@@ -166,8 +117,8 @@ def draw_pr_curves(
 
     ``scores`` are shown behind the names. At most ten lines are named and coloured, the rest stay grey.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, (axes,) = _figure(5.6, 4.4)
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = new_figure(5.6, 4.4)
         axes.set_title(title)
         for i, (name, (recall, precision)) in reversed(list(enumerate(curves.items()))):
             # Evaluators fill up with zeros behind the highest recall reached, and with -1 where nothing can be told.
@@ -184,8 +135,8 @@ def draw_pr_curves(
             handles, labels = axes.get_legend_handles_labels()
             axes.legend(handles[::-1], labels[::-1], loc="lower left")
         else:
-            _silent(axes, "nothing to evaluate")
-        return _png(figure)
+            silent(axes, "nothing to evaluate")
+        return png(figure)
 
 
 def draw_size_histogram(
@@ -204,8 +155,8 @@ def draw_size_histogram(
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     low = max(0.5, float(sizes.min()) / 1.4) if len(sizes) else 4.0
     high = max(low * 4, float(sizes.max()) * 1.4) if len(sizes) else 512.0
-    with matplotlib.rc_context(_STYLE):
-        figure, (axes,) = _figure(8, 3.2 + 0.22 * len(ranges_px))
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = new_figure(8, 3.2 + 0.22 * len(ranges_px))
         axes.set_title(title)
         edges = np.geomspace(low, high, 49)
         counts, _ = np.histogram(sizes, edges)
@@ -234,7 +185,7 @@ def draw_size_histogram(
         axes.set_ylabel("objects")
         if not len(sizes):
             axes.text(0.5, 0.4, "no objects", ha="center", color=hexadecimal(QUIET), transform=axes.transAxes)
-        return _png(figure)
+        return png(figure)
 
 
 def _pixels_text(pixels: float) -> str:
@@ -247,12 +198,12 @@ def _pixels_text(pixels: float) -> str:
 def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels the network looks at in an epoch") -> bytes:
     """Pixels of each way to train as bars. The first is ours: coloured, and the others are told as its multiples."""
     names, values = list(pixels), np.asarray(list(pixels.values()), dtype=np.float64)
-    with matplotlib.rc_context(_STYLE):
-        figure, (axes,) = _figure(8, 0.9 + 0.42 * max(1, len(names)))
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = new_figure(8, 0.9 + 0.42 * max(1, len(names)))
         axes.set_title(title)
         if not len(names):
-            _silent(axes, "no images")
-            return _png(figure)
+            silent(axes, "no images")
+            return png(figure)
         axes.barh(names, values, height=0.62, color=[hexadecimal(BLUE)] + ["#c4cad1"] * (len(names) - 1))
         for i, value in enumerate(values):
             times = f"   {value / values[0]:.2g} times" if i and values[0] > 0 else ""
@@ -266,4 +217,4 @@ def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels the net
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(axis="y", labelcolor=hexadecimal(INK), pad=6)
-        return _png(figure)
+        return png(figure)
