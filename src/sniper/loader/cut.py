@@ -5,13 +5,11 @@ for a chip with origin ``(x0, y0)`` in the image zoomed by ``s``, so that ``box 
 exactly what ``box`` frames in the original. See ``docs/method.md``, "The loader".
 """
 
-import math
-from typing import NamedTuple, Self
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sniper.chips.compiled import compiled
+from sniper.loader.footprint import Footprint, footprint
 
 Pixels = NDArray[np.uint8]
 BORDER_RGB = (124, 116, 104)  # the mean colour of ImageNet: near zero after every usual normalisation
@@ -45,7 +43,11 @@ def cut(
         reduction: how much ``pixels`` are smaller than the original.
         border: colour of the canvas outside the content, in the channel order of ``pixels``.
     """
-    content = cut_content(pixels, origin_xy, scale, content_wh, reduction=reduction)
+    return on_canvas(cut_content(pixels, origin_xy, scale, content_wh, reduction=reduction), size_wh, border)
+
+
+def on_canvas(content: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int] = BORDER_RGB) -> Pixels:
+    """(H, W, 3) canvas with the (h, w, 3) picture in its top-left corner, ``border`` around it."""
     height, width = content.shape[:2]
     if size_wh == (width, height):
         return content
@@ -61,21 +63,11 @@ def cut_content(
 ) -> Pixels:
     """The picture of a chip without the padding around it, (h, w, 3) uint8; arguments as for ``cut``."""
     pixels = np.ascontiguousarray(pixels)
-    step = 1 / (scale * reduction)  # px of ``pixels`` per chip px
-    block = max(1, math.floor(step + 1e-9))
-    step /= block
-    height, width = pixels.shape[:2]
-    x = _span(origin_xy[0], content_wh[0], step, -(-width // block))
-    y = _span(origin_xy[1], content_wh[1], step, -(-height // block))
-    if block > 1:
-        pixels = _averaged(pixels, block, x.low, x.high, y.low, y.high)
-        x, y = x.shifted(), y.shifted()
-    if step == 1 and x.shows_whole(content_wh[0]) and y.shows_whole(content_wh[1]):
-        content = pixels[y.low : y.high, x.low : x.high].copy()
-    else:
-        content = np.empty((content_wh[1], content_wh[0], 3), dtype=np.uint8)
-        _resample(pixels, (x.low, x.high, x.first), (y.low, y.high, y.first), step, content)
-    return content
+    shown = footprint((pixels.shape[1], pixels.shape[0]), origin_xy, scale * reduction, content_wh)
+    if shown.block == 1:
+        return resampled(pixels, shown, content_wh)
+    x, y = shown.x, shown.y
+    return resampled(averaged(pixels, shown.block, x.low, x.high, y.low, y.high), shown.of_blocks(), content_wh)
 
 
 def planes(content: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int] = BORDER_RGB) -> Pixels:
@@ -89,29 +81,19 @@ def planes(content: Pixels, size_wh: tuple[int, int], border: tuple[int, int, in
     return canvas
 
 
-class _Span(NamedTuple):
-    """What one axis of a chip needs of its source."""
+def resampled(
+    pixels: Pixels, shown: Footprint, content_wh: tuple[int, int], corner_xy: tuple[int, int] = (0, 0)
+) -> Pixels:
+    """The picture of a chip from contiguous (h, w, 3) ``pixels``, blocks already averaged, that begin at ``corner_xy``.
 
-    low: int  # first and
-    high: int  # past-the-end source pixel
-    first: float  # position of the first chip pixel's centre, counted from the centre of source pixel 0
-
-    def shifted(self) -> Self:
-        """The same in a source that begins at ``low``."""
-        return self._replace(low=0, high=self.high - self.low, first=self.first - self.low)
-
-    def shows_whole(self, length: int) -> bool:
-        """Whether, at one source pixel per chip pixel, ``length`` chip pixels are source pixels."""
-        return self.first == self.low and self.high - self.low == length
-
-
-def _span(origin: int, length: int, step: float, available: int) -> _Span:
-    """The span of ``length`` chip pixels, ``step`` source pixels each, of ``available`` source pixels."""
-    first = (origin + 0.5) * step - 0.5
-    reach = max(1.0, step) / 2 - 0.5
-    low = min(max(math.floor(first - reach), 0), available - 1)
-    high = max(min(math.ceil(first + (length - 1) * step + reach), available - 1), low) + 1
-    return _Span(low, high, first)
+    What lies outside the footprint is not looked at, so a part of a picture gives, bit for bit, what all of it gives.
+    """
+    x, y, (left, top) = shown.x, shown.y, corner_xy
+    if shown.step == 1 and x.shows_whole(content_wh[0]) and y.shows_whole(content_wh[1]):
+        return pixels[y.low - top : y.high - top, x.low - left : x.high - left].copy()
+    content = np.empty((content_wh[1], content_wh[0], 3), dtype=np.uint8)
+    _resample(pixels, (left, top), (x.low, x.high, x.first), (y.low, y.high, y.first), shown.step, content)
+    return content
 
 
 @compiled
@@ -127,7 +109,7 @@ def _separate(content: Pixels, canvas: Pixels) -> None:
 
 
 @compiled
-def _averaged(pixels: Pixels, block: int, x_low: int, x_high: int, y_low: int, y_high: int) -> Pixels:
+def averaged(pixels: Pixels, block: int, x_low: int, x_high: int, y_low: int, y_high: int) -> Pixels:
     """(rows, columns, 3) means of ``block`` x ``block`` pixels; columns ``x_low..x_high``, rows ``y_low..y_high``.
 
     Blocks that reach over the edge of the image are completed with its border pixels. Unlike OpenCV's
@@ -135,7 +117,7 @@ def _averaged(pixels: Pixels, block: int, x_low: int, x_high: int, y_low: int, y
     """
     height, width = pixels.shape[0], pixels.shape[1]
     lines = pixels.reshape(height, 3 * width)
-    averaged = np.empty((y_high - y_low, x_high - x_low, 3), np.uint8)
+    means = np.empty((y_high - y_low, x_high - x_low, 3), np.uint8)
     start, stop = x_low * block, min(x_high * block, width)
     sums = np.empty(3 * block * (x_high - x_low), np.uint32)
     inside = 3 * (stop - start)
@@ -155,10 +137,10 @@ def _averaged(pixels: Pixels, block: int, x_low: int, x_high: int, y_low: int, y
                 red += sums[at]
                 green += sums[at + one]
                 blue += sums[at + two]
-            averaged[j, i, 0] = np.uint8(red * share + np.float32(0.5))
-            averaged[j, i, 1] = np.uint8(green * share + np.float32(0.5))
-            averaged[j, i, 2] = np.uint8(blue * share + np.float32(0.5))
-    return averaged
+            means[j, i, 0] = np.uint8(red * share + np.float32(0.5))
+            means[j, i, 1] = np.uint8(green * share + np.float32(0.5))
+            means[j, i, 2] = np.uint8(blue * share + np.float32(0.5))
+    return means
 
 
 @compiled
@@ -228,14 +210,24 @@ def _blend_three(
 
 
 @compiled
-def _resample(source: Pixels, x: tuple[int, int, float], y: tuple[int, int, float], step: float, out: Pixels) -> None:
-    """Fill ``out`` from the spans ``x`` and ``y`` of ``source``, ``step`` <= 2 source pixels per chip pixel.
+def _resample(
+    source: Pixels,
+    corner: tuple[int, int],
+    x: tuple[int, int, float],
+    y: tuple[int, int, float],
+    step: float,
+    out: Pixels,
+) -> None:
+    """Fill ``out`` from the spans ``x`` and ``y``, ``step`` <= 2 source pixels per chip pixel.
+
+    ``source`` begins at ``corner`` (x, y) of what the spans are counted in.
 
     OpenCV's ``resize`` cannot start between two pixels, and its ``warpAffine`` takes four times as long.
     """
     height, width = out.shape[0], out.shape[1]
     lines, out_lines = source.reshape(source.shape[0], 3 * source.shape[1]), out.reshape(height, 3 * width)
     x_low, x_high, x_first = x
+    left, top = corner
     columns, column_shares, three = _taps(x_first - x_low, step, width, 0, x_high - x_low)
     offsets = (3 * columns).astype(np.uint64)
     wanted, row_shares, _ = _taps(y[2], step, height, y[0], y[1])
@@ -248,7 +240,7 @@ def _resample(source: Pixels, x: tuple[int, int, float], y: tuple[int, int, floa
             row = wanted[v, tap]
             if (tap < 2 or shares[2] > 0) and held[row % 3] != row:
                 held[row % 3] = row
-                line = lines[row, 3 * x_low : 3 * x_high]
+                line = lines[row - top, 3 * (x_low - left) : 3 * (x_high - left)]
                 _blend_columns(line, offsets, column_shares, three, floats, rows[row % 3])
         a, b, c = rows[wanted[v, 0] % 3], rows[wanted[v, 1] % 3], rows[wanted[v, 2] % 3]
         if shares[2] > 0:
