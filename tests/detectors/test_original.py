@@ -13,7 +13,7 @@ from sniper.errors import RecipeError
 from sniper.nn.heads import RegionOutput
 from sniper.nn.mask_targets import MaskRegions, mask_targets
 from sniper.nn.original_heads import MaskBranch, OriginalMaps
-from sniper.nn.original_losses import lesson_losses, mask_loss
+from sniper.nn.original_losses import corrected_losses, lesson_losses, mask_loss, taught_losses
 from sniper.nn.original_proposals import RegionLessons
 from sniper.nn.preact_resnet import PreactResNet
 from sniper.nn.proposals import ProposalConfig
@@ -177,16 +177,17 @@ def test_only_the_original_rule_teaches_what_is_out_of_range() -> None:
     detector, batch = small().train(), batch_of(1)
     batch = replace(batch, state=torch.full_like(batch.state, int(ObjectState.IGNORED)))
     maps = detector.maps(detector.normalise(batch))
-    _, regions = detector._second_losses_as_taught(maps, batch)
-    assert len(regions.labels) >= 2
-    _, regions = detector._second_losses(maps, batch, torch.Generator().manual_seed(0))
-    assert len(regions.labels) > 0  # this detector's rule is the original's in both
-    detector.config = detector.config.model_copy(update={"rois": RoiConfig()})
-    _, regions = detector._second_losses(maps, batch, torch.Generator().manual_seed(0))
-    assert len(regions.labels) == 0
+    seen = detector.head, maps.reduced, maps.regions, detector.test_anchors
+    generator, corrected = torch.Generator(), detector.config.model_copy(update={"rois": RoiConfig()})
+    assert len(taught_losses(*seen, batch, detector.config).regions.labels) >= 2
+    assert len(corrected_losses(*seen, batch, detector.config, generator.manual_seed(0)).regions.labels) > 0, (
+        "the rule in the configuration is the original's in both"
+    )
+    assert len(corrected_losses(*seen, batch, corrected, generator.manual_seed(0)).regions.labels) == 0
     narrow = replace(batch, boxes=torch.tensor([[8.0, 8, 17, 80]]).repeat(2, 1, 1))
-    _, regions = detector._second_losses_as_taught(maps, narrow)
-    assert len(regions.labels) == 0, "the original did not know objects under 10 px"
+    assert len(taught_losses(*seen, narrow, detector.config).regions.labels) == 0, (
+        "the original did not know objects under 10 px"
+    )
 
 
 def test_the_proposal_stage_trains_alone() -> None:

@@ -16,8 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from sniper.convert.mxnet import read_params
 from sniper.convert.names import state_dict_of
-from sniper.detectors.original import OriginalConfig, OriginalSniper, build_original, decode, inclusive
+from sniper.detectors.original import OriginalConfig, OriginalSniper, build_original
 from sniper.nn import boxcoding
+from sniper.nn.original_boxes import decode, inclusive
 from sniper.nn.original_heads import OriginalMaps
 from sniper.nn.original_proposals import INCLUSIVE
 

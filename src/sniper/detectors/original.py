@@ -5,80 +5,37 @@ half-open here as everywhere. The 2018 code's inclusive boxes are the same ones 
 bottom: what it computed from ``x2 - x1 + 1`` needs no other change.
 """
 
-from dataclasses import replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from sniper.config import Config
 from sniper.detectors.protocol import Kept
 from sniper.errors import RecipeError
 from sniper.nn import boxcoding
 from sniper.nn.anchors import AnchorConfig, Anchors
 from sniper.nn.class_rows import ClassRows
-from sniper.nn.focus import FocusConfig, focus_labels, focus_loss
 from sniper.nn.focus_head import focus_probability
-from sniper.nn.heads import RegionOutput, region_losses
-from sniper.nn.mask_targets import MaskRegions, mask_regions
-from sniper.nn.matching import AnchorMatchConfig, match_anchors
+from sniper.nn.heads import RegionOutput
+from sniper.nn.original_boxes import as_wide_as_the_original, at_least_single, decode, inclusive, whole_precision
+from sniper.nn.original_config import Network, OriginalConfig
 from sniper.nn.original_heads import FocusBranch, MaskBranch, OriginalMaps, OriginalRegionHead, OriginalRPN, Reduction
-from sniper.nn.original_losses import lesson_losses, mask_loss
-from sniper.nn.original_mobilenet import STRIDE as MOBILENET_STRIDE
+from sniper.nn.original_losses import corrected_losses, first_losses, focus_branch_loss, mask_loss, taught_losses
 from sniper.nn.original_mobilenet import OriginalMobileNet
-from sniper.nn.original_proposals import INCLUSIVE, OriginalProposalConfig, original_lessons, propose_original
-from sniper.nn.preact_resnet import STRIDE as RESNET_STRIDE
+from sniper.nn.original_proposals import INCLUSIVE, propose_original
 from sniper.nn.preact_resnet import PreactResNet, preact_resnet50, preact_resnet101
-from sniper.nn.proposals import ProposalConfig, Proposals, propose
-from sniper.nn.roi import RoiConfig, region_targets
-from sniper.nn.rpn import rpn_losses
-from sniper.nn.sampling import sample
+from sniper.nn.proposals import Proposals
 from sniper.structures import Batch, Detections, Images
 
-LEAST_PX = 10  # objects with a shorter side in a chip did not exist for the original: network px
-MASK_REGIONS = 50  # regions a chip that train the mask branch
-
-Network = Literal["sniper_resnet101", "sniper_resnet50", "sniper_mobilenetv2"]
-
-
-class OriginalConfig(Config):
-    """The settings of the 2018 detectors; the defaults are the published ones."""
-
-    network: Network = Field(default="sniper_resnet101", description="which of the original networks")
-    focus: bool = Field(default=False, description="with AutoFocus's branch")
-    masks: bool = Field(default=False, description="with a mask branch; a ResNet's proposals then come from stage 3")
-    mean: tuple[float, float, float] = Field(
-        default=(123.68, 116.779, 103.939), description="subtracted from RGB pixels in [0, 255]; nothing divides them"
-    )
-    anchor_match: AnchorMatchConfig = Field(default_factory=AnchorMatchConfig)
-    proposals: OriginalProposalConfig = Field(default_factory=OriginalProposalConfig)
-    train_proposals: ProposalConfig = Field(
-        default=ProposalConfig(train_before_nms=6000, keep=300, min_px=3),
-        description="regions that train the second stage; rule original: only how many, and which suppress each other",
-    )
-    rois: RoiConfig = Field(
-        default=RoiConfig(rule="original"),
-        description="labels of these regions; rule original: as the original's operator, number for number",
-    )
-    box_chips: int | None = Field(
-        default=None,
-        ge=1,
-        description="rule original: chips that the sum of the second stage's box losses is divided by (times 188); "
-        "null: those of the batch. The ResNets of 2018 had 16 here whatever the batch",
-    )
-    focus_cells: FocusConfig = Field(
-        default=FocusConfig(overlap="last", loss="mean"), description="what the focus branch learns"
-    )
-    rpn_box_weight: float = Field(default=3.0, gt=0, description="weight of the proposal network's box loss")
-    score_threshold: float = Field(
-        default=0.001, ge=0, lt=1, description="detections with a lower class probability are dropped"
-    )
-
-    @property
-    def stride(self) -> int:
-        """Network px per cell of the feature map."""
-        return MOBILENET_STRIDE if self.network == "sniper_mobilenetv2" else RESNET_STRIDE
+__all__ = [
+    "Network",
+    "OriginalConfig",
+    "OriginalSniper",
+    "build_original",
+    "sniper_mobilenetv2",
+    "sniper_resnet50",
+    "sniper_resnet101",
+]
 
 
 class Maps(NamedTuple):
@@ -228,78 +185,26 @@ class OriginalSniper(nn.Module):
                 "the mask branch is on, but the training data has no masks; give data with outlines, or set "
                 "original.masks to false"
             )
-        batch = _as_wide_as_the_original(batch)
+        config = self.config
+        batch = as_wide_as_the_original(batch)
         maps = self.maps(self.normalise(batch))
         with whole_precision(batch.pixels):
-            losses = self._first_losses(maps.regions, batch, generator)
-            second, regions = (
-                self._second_losses_as_taught(maps, batch)
-                if self.config.rois.rule == "original"
-                else self._second_losses(maps, batch, generator)
-            )
-            losses |= second
-            if self.focus is not None and maps.focus is not None:
-                losses["focus"] = self._focus_loss(maps.focus, batch)
+            losses = first_losses(maps.regions, self.train_anchors, batch, config, generator)
+            second = taught_losses if config.rois.rule == "original" else corrected_losses
+            found = second(self.head, maps.reduced, maps.regions, self.test_anchors, batch, config, generator)
+            losses |= found.losses
+            if maps.focus is not None:
+                losses["focus"] = focus_branch_loss(maps.focus, batch, self.backbone.stride, config.focus_cells)
             if self.masks is not None and batch.polygons is not None:
-                losses["mask"] = mask_loss(self.masks, maps.reduced, regions, batch.polygons)
+                losses["mask"] = mask_loss(self.masks, maps.reduced, found.regions, batch.polygons)
         return losses
 
     def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class`` and ``rpn_box`` alone, without computing the second stage."""
-        batch = _as_wide_as_the_original(batch)
+        batch = as_wide_as_the_original(batch)
         maps = self._proposal_maps(batch)
         with whole_precision(batch.pixels):
-            return self._first_losses(maps, batch, generator)
-
-    def _first_losses(self, maps: OriginalMaps, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """Of the proposal network; boxes are divided by the anchors that are to be sampled, as in the original."""
-        config = self.config.anchor_match
-        anchors = self.train_anchors(maps.deltas.shape[-2:])
-        canvas_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
-        with torch.no_grad():
-            match = match_anchors(anchors, batch.boxes, batch.state, batch.content_hw, canvas_hw, config)
-            chosen = sample(match.labels, config.samples, config.positive_share, generator)
-        weight = self.config.rpn_box_weight
-        losses = rpn_losses(maps.by_anchor(), anchors, batch.boxes, match, chosen, weight)
-        if self.config.rois.rule == "original":
-            losses["rpn_box"] = losses["rpn_box"] * (chosen.used.sum() / (config.samples * len(batch)))
-        return losses
-
-    def _second_losses_as_taught(self, maps: Maps, batch: Batch) -> tuple[dict[str, Tensor], MaskRegions]:
-        """Of the regions as the original chose and labelled them, and those of them that train the mask branch."""
-        config = self.config
-        wide = (batch.boxes[..., 2:] - batch.boxes[..., :2]).amin(dim=-1) >= LEAST_PX
-        known = batch.valid | (batch.ignored & wide)
-        lessons = original_lessons(
-            maps.regions.by_anchor(), inclusive(self.test_anchors(maps.regions.deltas.shape[-2:])), batch.content_hw,
-            inclusive(batch.boxes), batch.labels.masked_fill(~known, -1), batch.range_px,
-            keep=config.train_proposals.keep, nms_iou=config.train_proposals.nms_iou,
-            positive_iou=config.rois.positive_iou, variant="box" if self.masks is None else "mask",
-        )  # fmt: skip
-        rows = torch.arange(len(batch), device=batch.boxes.device).repeat_interleave(lessons.boxes.shape[1])
-        output = self.head(maps.reduced, rows, lessons.boxes.flatten(0, 1))
-        return lesson_losses(output, lessons, config.box_chips), mask_regions(lessons, MASK_REGIONS)
-
-    def _second_losses(
-        self, maps: Maps, batch: Batch, generator: torch.Generator | None
-    ) -> tuple[dict[str, Tensor], MaskRegions]:
-        """The same with ignored objects ignored, without dummies and without the half pixel in the codes."""
-        config = self.config
-        proposals = propose(
-            maps.regions.by_anchor(), self.test_anchors(maps.regions.deltas.shape[-2:]), batch.content_hw,
-            config.train_proposals, before_nms=config.train_proposals.train_before_nms, range_px=batch.range_px,
-        )  # fmt: skip
-        targets = region_targets(proposals, batch, config.rois, generator)
-        losses = region_losses(self.regions(maps, targets.image, targets.boxes), targets)
-        first = torch.where(targets.labels > 0)[0][: MASK_REGIONS * len(batch)]
-        image, boxes = targets.image[first], inclusive(targets.boxes[first])
-        return losses, MaskRegions(image, boxes, targets.labels[first], targets.matched[first])
-
-    def _focus_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        config = self.config.focus_cells
-        map_hw = (logits.shape[2], logits.shape[3])
-        labels = focus_labels(inclusive(batch.boxes), batch.state, self.backbone.stride, map_hw, config)
-        return focus_loss(logits, labels, config.loss)
+            return first_losses(maps, self.train_anchors, batch, self.config, generator)
 
     def _proposal_maps(self, images: Images) -> OriginalMaps:
         """What the proposal network says, without the other branches."""
@@ -324,34 +229,6 @@ class OriginalSniper(nn.Module):
         row, label = torch.where(scores > self.config.score_threshold)
         best, order = scores[row, label].sort(descending=True, stable=True)
         return Detections(boxes[row[order]], best, label[order])
-
-
-def decode(regions: Tensor, deltas: Tensor, content_hw: Tensor) -> Tensor:
-    """(K, 4) inclusive boxes, network px, from half-open ``regions``, inside pictures of ``content_hw`` (K, 2) px."""
-    boxes = inclusive(boxcoding.decode(regions, deltas, boxcoding.REGION_WEIGHTS))
-    last = content_hw.flip(-1).repeat(1, 2).to(boxes.dtype) - 1
-    return boxes.clamp(min=0).minimum(last)
-
-
-def whole_precision(like: Tensor) -> torch.autocast:
-    """No half precision inside, on the device of ``like``: the original had it in the backbone only."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """Half precision cast up; single and double as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def inclusive(boxes: Tensor) -> Tensor:
-    """Half-open (..., 4) boxes as the 2018 code writes them: the last pixel is part of the box."""
-    return boxes - boxes.new_tensor(INCLUSIVE)
-
-
-def _as_wide_as_the_original(batch: Batch) -> Batch:
-    """Objects as the original taught them: ``x2 - 1``, zoomed, is the last pixel; ``detect`` undoes that."""
-    less = (batch.scale.to(batch.boxes.dtype) - 1).view(-1, 1, 1) * batch.boxes.new_tensor(INCLUSIVE)
-    return replace(batch, boxes=batch.boxes - less * (batch.state >= 0).unsqueeze(-1))
 
 
 def build_original(config: OriginalConfig, num_classes: int) -> OriginalSniper:

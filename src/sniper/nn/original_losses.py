@@ -1,15 +1,105 @@
-"""Losses of the 2018 detectors' second stage and mask branch, with the divisors of the original."""
+"""Losses of the 2018 detectors, with the divisors of the original."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sniper.nn.heads import RegionOutput
-from sniper.nn.mask_targets import MaskRegions, mask_targets
-from sniper.nn.original_heads import MaskBranch
-from sniper.nn.original_proposals import RegionLessons
+from sniper.nn.anchors import Anchors
+from sniper.nn.focus import FocusConfig, focus_labels, focus_loss
+from sniper.nn.heads import RegionOutput, region_losses
+from sniper.nn.mask_targets import MaskRegions, mask_regions, mask_targets
+from sniper.nn.matching import match_anchors
+from sniper.nn.original_boxes import inclusive
+from sniper.nn.original_config import OriginalConfig
+from sniper.nn.original_heads import MaskBranch, OriginalMaps, OriginalRegionHead
+from sniper.nn.original_proposals import RegionLessons, original_lessons
+from sniper.nn.proposals import propose
+from sniper.nn.roi import region_targets
+from sniper.nn.rpn import rpn_losses
+from sniper.nn.sampling import sample
+from sniper.structures import Batch
 
+LEAST_PX = 10  # objects with a shorter side in a chip did not exist for the original: network px
+MASK_REGIONS = 50  # regions a chip that train the mask branch
 BOX_REGIONS = 188  # regions a chip that the sum of box losses is divided by, however many there are
+
+
+class SecondStage(NamedTuple):
+    """What the second stage learns from a batch."""
+
+    losses: dict[str, Tensor]  # class, box
+    regions: MaskRegions  # those of its regions that train the mask branch
+
+
+def first_losses(
+    maps: OriginalMaps, anchors: Anchors, batch: Batch, config: OriginalConfig, generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    """``rpn_class`` and ``rpn_box``; boxes are divided by the anchors that are to be sampled, as in the original."""
+    rule, places = config.anchor_match, anchors(maps.deltas.shape[-2:])
+    canvas_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
+    with torch.no_grad():
+        match = match_anchors(places, batch.boxes, batch.state, batch.content_hw, canvas_hw, rule)
+        chosen = sample(match.labels, rule.samples, rule.positive_share, generator)
+    losses = rpn_losses(maps.by_anchor(), places, batch.boxes, match, chosen, config.rpn_box_weight)
+    if config.rois.rule == "original":
+        losses["rpn_box"] = losses["rpn_box"] * (chosen.used.sum() / (rule.samples * len(batch)))
+    return losses
+
+
+def taught_losses(
+    head: OriginalRegionHead,
+    reduced: Tensor,
+    maps: OriginalMaps,
+    anchors: Anchors,
+    batch: Batch,
+    config: OriginalConfig,
+    generator: torch.Generator | None = None,
+) -> SecondStage:
+    """Of the regions as the original chose and labelled them, which leaves nothing to ``generator``.
+
+    ``head`` cuts them from ``reduced`` (B, 256, H, W); ``maps`` are what the proposal network says of ``anchors``.
+    """
+    wide = (batch.boxes[..., 2:] - batch.boxes[..., :2]).amin(dim=-1) >= LEAST_PX
+    known = batch.valid | (batch.ignored & wide)
+    lessons = original_lessons(
+        maps.by_anchor(), inclusive(anchors(maps.deltas.shape[-2:])), batch.content_hw,
+        inclusive(batch.boxes), batch.labels.masked_fill(~known, -1), batch.range_px,
+        keep=config.train_proposals.keep, nms_iou=config.train_proposals.nms_iou,
+        positive_iou=config.rois.positive_iou, variant="mask" if config.masks else "box",
+    )  # fmt: skip
+    image = torch.arange(len(batch), device=batch.boxes.device).repeat_interleave(lessons.boxes.shape[1])
+    output = head(reduced, image, lessons.boxes.flatten(0, 1))
+    return SecondStage(lesson_losses(output, lessons, config.box_chips), mask_regions(lessons, MASK_REGIONS))
+
+
+def corrected_losses(
+    head: OriginalRegionHead,
+    reduced: Tensor,
+    maps: OriginalMaps,
+    anchors: Anchors,
+    batch: Batch,
+    config: OriginalConfig,
+    generator: torch.Generator | None = None,
+) -> SecondStage:
+    """The same with ignored objects ignored, without dummies and without the half pixel in the codes."""
+    proposals = propose(
+        maps.by_anchor(), anchors(maps.deltas.shape[-2:]), batch.content_hw,
+        config.train_proposals, before_nms=config.train_proposals.train_before_nms, range_px=batch.range_px,
+    )  # fmt: skip
+    targets = region_targets(proposals, batch, config.rois, generator)
+    losses = region_losses(head(reduced, targets.image, inclusive(targets.boxes)), targets)
+    first = torch.where(targets.labels > 0)[0][: MASK_REGIONS * len(batch)]
+    image, boxes = targets.image[first], inclusive(targets.boxes[first])
+    return SecondStage(losses, MaskRegions(image, boxes, targets.labels[first], targets.matched[first]))
+
+
+def focus_branch_loss(logits: Tensor, batch: Batch, stride: int, config: FocusConfig) -> Tensor:
+    """Cross-entropy of the cells of (B, 2, H, W) ``logits``; those beyond the picture have no focus, as then."""
+    map_hw = (logits.shape[2], logits.shape[3])
+    labels = focus_labels(inclusive(batch.boxes), batch.state, stride, map_hw, config)
+    return focus_loss(logits, labels, config.loss)
 
 
 def lesson_losses(output: RegionOutput, lessons: RegionLessons, box_chips: int | None) -> dict[str, Tensor]:
