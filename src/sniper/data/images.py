@@ -7,13 +7,14 @@ import math
 import struct
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Literal, NoReturn
+from typing import IO, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from sniper.data.orientation import oriented, oriented_size
 from sniper.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -56,8 +57,16 @@ def read_image(
     if size_wh is not None:
         orientation = _orientation_for(tuple(size_wh), raw_wh, orientation, place)
     if reduction > 1 and not _blocks_survive(orientation, raw_wh, reduction):
-        return _reduce(_orient(_decode(content, jpeg, 1, place), orientation), reduction)
-    return _orient(_decode(content, jpeg, reduction, place), orientation)
+        return _reduce(oriented(_decode(content, jpeg, 1, place), orientation), reduction)
+    return oriented(_decode(content, jpeg, reduction, place), orientation)
+
+
+class Header(NamedTuple):
+    """What an image file says of itself before it is decoded."""
+
+    form: str  # Pillow's name of the format: JPEG, PNG, TIFF, ...
+    size_wh: tuple[int, int]  # upright, px
+    orientation: int  # EXIF 1..8 of the pixels as stored
 
 
 def image_size(path: Path | str, *, image_id: int | None = None) -> tuple[int, int]:
@@ -66,15 +75,30 @@ def image_size(path: Path | str, *, image_id: int | None = None) -> tuple[int, i
     Raises:
         DataError: the file is missing, empty or no image.
     """
+    return image_header(path, image_id=image_id).size_wh
+
+
+def image_header(path: Path | str, *, size_wh: tuple[int, int] | None = None, image_id: int | None = None) -> Header:
+    """Format, size and orientation that ``read_image`` would apply with the same arguments.
+
+    Raises:
+        DataError: the file is missing, empty, no image, or of another size than annotated.
+    """
     place = _name(path, image_id)
     try:
         with Path(path).open("rb") as file:
             start = file.read(16)
             file.seek(0)
-            (width, height), orientation = _header(file, start, place)
+            image = _open(file, start, place)
+            form, raw_wh, orientation = image.format or "", image.size, _orientation(image)
+            tiff = image.tag_v2.get(_ORIENTATION, 1) if form == "TIFF" else 1  # type: ignore[attr-defined]
     except OSError as error:
         raise DataError(f"cannot read {place}: {error.strerror}; restore the file or remove the image") from error
-    return (height, width) if orientation >= 5 else (width, height)
+    if size_wh is not None:
+        orientation = _orientation_for(tuple(size_wh), raw_wh, orientation, place)
+    if form == "TIFF":  # Pillow turns these itself, and its size is the upright one
+        return Header(form, raw_wh, tiff if tiff in range(1, 9) else 1)
+    return Header(form, oriented_size(raw_wh, orientation), orientation)
 
 
 def _name(path: Path | str, image_id: int | None) -> str:
@@ -102,13 +126,17 @@ def _open(file: IO[bytes], start: bytes, place: str) -> ImageFile.ImageFile:
 def _header(file: IO[bytes], start: bytes, place: str) -> tuple[tuple[int, int], int]:
     """Stored width and height, and the EXIF orientation (1 where Pillow applies it itself)."""
     image = _open(file, start, place)
+    return image.size, _orientation(image)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
-        return image.size, 1  # asking a PNG for EXIF that is not in its header would decode it
+        return 1  # asking a PNG for EXIF that is not in its header would decode it
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except (SyntaxError, ValueError, TypeError, OSError):  # damaged metadata do not make the pixels wrong
         orientation = 1
-    return image.size, orientation if orientation in range(1, 9) else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _jpeg_header(content: bytes, place: str) -> tuple[tuple[int, int], int]:
@@ -191,14 +219,3 @@ def _blocks_survive(orientation: int, raw_wh: tuple[int, int], reduction: int) -
 def _reduce(pixels: Pixels, reduction: int) -> Pixels:
     """Means over blocks; those at the right and lower edge are over the pixels there are."""
     return pixels if reduction == 1 else np.asarray(Image.fromarray(pixels).reduce(reduction))
-
-
-def _orient(pixels: Pixels, orientation: int) -> Pixels:
-    """Upright pixels from stored ones, by the EXIF orientation 1..8."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
