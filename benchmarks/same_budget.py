@@ -62,6 +62,7 @@ METHODS: dict[str, dict[str, Any]] = {
             "extraction": {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5},
             "least": 1,
             "least_finest": 1,
+            "per_positive": 0.2,
             "sampling": "score",
         },
     },
@@ -154,16 +155,20 @@ class Plan(NamedTuple):
 def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: float, steps_of_chips: int | None) -> Plan:
     """The recipe whose training takes ``budget`` CPU seconds.
 
-    With ``steps_of_chips``, the budget is what as many steps of plain chips take: cells of another machine then
-    compare with those of this one.
+    With ``steps_of_chips``, the budget is what as many steps of plain chips take here and now: the CPU seconds of a
+    step depend on the machine and on what else it does.
     """
-    extra = OVERRIDES.get(data, {}) if METHODS[method]["pyramid"]["levels"] == "auto" else {}
-    recipe, pyramid = resolve_pyramid(recipe_for(method, seed, 1, extra), table)
-    detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last)
-    source = ChipSource(table, pyramid, recipe)
-    per_step = step_seconds(detector, source)
-    if method in ("chips", "negatives") and steps_of_chips is not None:
-        budget = steps_of_chips * per_step
+
+    def measured(method: str) -> tuple[Recipe, nn.Module, ChipSource, float]:
+        recipe, pyramid = resolve_pyramid(recipe_for(method, seed, 1, _extra(data, method)), table)
+        detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last)
+        source = ChipSource(table, pyramid, recipe)
+        return recipe, detector, source, step_seconds(detector, source)
+
+    recipe, detector, source, per_step = measured(method)
+    if steps_of_chips is not None:
+        budget = steps_of_chips * (per_step if method in ("chips", "negatives") else measured("chips")[-1])
+    extra = _extra(data, method)
     if method != "negatives":
         return Plan(recipe_for(method, seed, max(20, round(budget / per_step)), extra), per_step, 0.0)
     full = look_seconds(detector, table, recipe)
@@ -175,6 +180,10 @@ def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: floa
     settings = settings | {"refresh_epochs": every, "extraction": settings["extraction"] | {"window_share": share}}
     steps = round((budget - looks * share * full) / per_step)
     return Plan(recipe_for(method, seed, steps, {"negatives": settings} | extra), per_step, looks * share * full)
+
+
+def _extra(data: str, method: str) -> dict[str, Any]:
+    return OVERRIDES.get(data, {}) if METHODS[method]["pyramid"]["levels"] == "auto" else {}
 
 
 def step_seconds(detector: nn.Module, source: ChipSource, warm: int = 4, measured: int = 12) -> float:
@@ -232,8 +241,8 @@ def run_cell(data: str, method: str, seed: int, args: argparse.Namespace, path: 
     """Train and test one cell on one thread, and keep it as JSON."""
     torch.set_num_threads(1)
     train_table, test_table = tables(data, args.root, args.stress)
-    chips = args.out / f"{data}-chips-{seed}.json"
-    steps_of_chips = json.loads(chips.read_text())["steps"] if chips.is_file() else None
+    chips = [path for k in (seed, 0) if (path := args.out / f"{data}-chips-{k}.json").is_file()]
+    steps_of_chips = json.loads(chips[0].read_text())["steps"] if chips else None
     how = plan(data, method, seed, train_table, 60 * args.minutes, steps_of_chips)
     name = path.stem
     shutil.rmtree(args.runs / "train" / name, ignore_errors=True)  # of a cell that was cut off

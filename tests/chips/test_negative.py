@@ -57,19 +57,23 @@ def valid_boxes(table: AnnotationTable, boxes: np.ndarray, image: int, chip_px: 
     seed=st.integers(0, 1000),
     covered=st.sampled_from(["contained", "overlap"]),
     per_image=st.integers(0, 4),
+    per_positive=st.sampled_from([0.0, 0.5, 2.0]),
     sampling=st.sampled_from(["uniform", "score"]),
 )
 @settings(max_examples=100, deadline=None)
 def test_each_negative_chip_is_crowded_with_uncovered_proposals_and_hides_no_object(
-    drawn: list[Scene], seed: int, covered: str, per_image: int, sampling: str
+    drawn: list[Scene], seed: int, covered: str, per_image: int, per_positive: float, sampling: str
 ) -> None:
     table = table_of(*drawn)
     proposals = clustered(table, seed)
-    config = LOOSE.model_copy(update={"covered": covered, "per_image": per_image, "sampling": sampling})
+    changes = {"covered": covered, "per_image": per_image, "per_positive": per_positive, "sampling": sampling}
+    config = LOOSE.model_copy(update=changes)
     chips = mine(table, SMALL, CONFIG, seed=seed, epoch=0, proposals=proposals, negatives=config)
     without = mine(table, SMALL, CONFIG, seed=seed, epoch=0)
     negative = chips.kind == ChipKind.NEGATIVE
-    assert np.bincount(chips.image_index[negative], minlength=1).max() <= per_image
+    positives = np.bincount(without.image_index[without.kind == ChipKind.POSITIVE], minlength=len(table))
+    most = per_image + np.floor(per_positive * positives)
+    assert (np.bincount(chips.image_index[negative], minlength=len(table)) <= most).all()
     assert np.array_equal(chips.origin_xy[~negative], without.origin_xy), "the other chips stay as they are"
     valid = valid_objects(table, Zooms.of(table.sizes_wh, SMALL), CONFIG.size_rule(64))
     for k in np.flatnonzero(negative):

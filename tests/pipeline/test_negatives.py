@@ -20,12 +20,15 @@ from sniper.data.source import load_dataset
 from sniper.detectors.original import OriginalConfig, build_original
 from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
+from sniper.inference.proposing import ProposeConfig, propose_images
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
-from sniper.pipeline.negatives import feed_from_file
+from sniper.pipeline.negatives import feed_from_file, feed_of_run
+from sniper.pipeline.sources import Skipped, table_pictures
 from sniper.pipeline.train import ChipSource
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights
+from sniper.training.run import RunFolder
 
 FEW = [
     "negatives.least=3",
@@ -115,6 +118,61 @@ def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_on
     assert done.result.finished
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals-epoch*")) == renewed
+
+
+def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
+    settings = [
+        *TINY, *FEW, f"data.train={data}", "negatives.proposals=self", "negatives.refresh_epochs=1", "train.steps=10",
+        "negatives.extraction.window_share=0.9", "loader.batch_size=6",
+    ]  # fmt: skip
+    said: list[str] = []
+    whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", say=said.append)
+    assert not said
+    assert not (tmp_path / "negatives").exists()
+    renewed = sorted(path.name for path in whole.folder.glob("proposals*"))
+    assert renewed[0] == "proposals-epoch1.safetensors"
+    assert load_detections(whole.folder / renewed[0]).num_objects
+    interrupt = _InterruptAfter("step 6/10")
+    logger = logging.getLogger("sniper")
+    logger.addHandler(interrupt)
+    try:
+        stopped = train("mobilenetv2", overrides=settings, root=tmp_path, name="parts")
+    finally:
+        logger.removeHandler(interrupt)
+    assert not stopped.result.finished
+    done = train(resume=stopped.folder)
+    assert done.result.finished
+    assert same(done.folder, whole.folder)
+    assert sorted(path.name for path in done.folder.glob("proposals*")) == renewed
+    # Later epochs alone have negative chips.
+    model = load_model(whole.folder, device="cpu")
+    table = load_dataset(data)
+    feed = feed_of_run(RunFolder.open(whole.folder), whole.recipe, model.detector, table, model.pyramid)
+    source = ChipSource(table, model.pyramid, whole.recipe, feed)
+    kinds = [source.chips(epoch).kind for epoch in (0, 1)]
+    assert [bool((kind == ChipKind.NEGATIVE).any()) for kind in kinds] == [False, True]
+    with pytest.raises(RecipeError, match="self needs refresh_epochs"):
+        train("mobilenetv2", overrides=[*TINY, f"data.train={data}", "negatives.proposals=self"], root=tmp_path)
+
+
+def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> None:
+    model = load_model(trained.run.folder, device="cpu")
+    table = load_dataset(trained.train_json)
+    inference = model.recipe.inference.model_copy(update={"window_px": 128})
+    zoomed = model.pyramid.levels[0].model_copy(
+        update={"factor": 4.0, "long_px": None, "short_px": None, "most_zoom": None}
+    )
+    pyramid = model.pyramid.model_copy(update={"levels": (zoomed,)})
+
+    def looked(share: float, seed: int) -> list[int]:
+        config = ProposeConfig(window_share=share)
+        found = propose_images(model.detector, table_pictures(table, Skipped()), pyramid, inference, config, seed=seed)
+        return [one.pixels_processed for one in found]
+
+    full = looked(1.0, 0)
+    assert looked(0.5, 1) == looked(0.5, 1) != looked(0.5, 2)
+    assert 0.2 < sum(looked(0.5, 3)) / sum(full) < 0.8
+    assert sum(looked(1e-9, 0)) == 0, "nothing to look at is no error"
 
 
 def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_same(

@@ -22,6 +22,9 @@ class NegativeConfig(Config):
     """Which proposals make negative chips, and how many chips an image gives."""
 
     per_image: int = Field(2, ge=0, description="at most so many negative chips of an image in an epoch")
+    per_positive: float = Field(
+        0.0, ge=0, description="and so many more for each of its positive chips: one huge image is as good as many"
+    )
     least_finest: int = Field(26, ge=1, description="proposals that a chip of the finest level must hold to count")
     least: int = Field(11, ge=1, description="the same at every other level")
     covered: Literal["contained", "overlap"] = Field(

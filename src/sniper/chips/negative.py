@@ -197,7 +197,7 @@ def _negatives_block(
     chip_offsets: NDArray[np.int64],
     chip_level: NDArray[np.int16],
     chip_origin: NDArray[np.int32],
-    per_image: int,
+    per_image: NDArray[np.int64],
     least: NDArray[np.int64],
     overlap: bool,
     share: float,
@@ -211,7 +211,7 @@ def _negatives_block(
     for image in range(start, stop):
         own = offsets[image + 1] - offsets[image]
         most_boxes = max(most_boxes, own)
-        here = min(per_image, own * levels)
+        here = min(per_image[image], own * levels)
         most_chips += here
         most_rows += here * (object_offsets[image + 1] - object_offsets[image])
     out_image, out_level = np.empty(most_chips, np.int32), np.empty(most_chips, np.int16)
@@ -260,7 +260,7 @@ def _negatives_block(
                 candidates += 1
         if candidates == 0:
             continue
-        _choose(c_weight, candidates, per_image, draw(keys[image], levels), chosen)
+        _choose(c_weight, candidates, per_image[image], draw(keys[image], levels), chosen)
         for c in range(candidates):
             if not chosen[c]:
                 continue
@@ -312,6 +312,7 @@ def negative_chips(
     least = np.full(len(zooms.ranges_px), config.least, np.int64)
     least[0] = config.least_finest
     chip_offsets = np.searchsorted(positive.image_index, np.arange(len(table) + 1)).astype(np.int64)
+    per_image = config.per_image + np.floor(config.per_positive * np.diff(chip_offsets)).astype(np.int64)
 
     def block(start: int) -> Negatives:
         return Negatives(
@@ -336,7 +337,7 @@ def negative_chips(
                 chip_offsets,
                 positive.level,
                 positive.origin_xy,
-                config.per_image,
+                per_image,
                 least,
                 config.covered == "overlap",
                 config.covered_share,
