@@ -151,6 +151,11 @@ def _one_sentence(error: pytest.ExceptionInfo) -> str:
     return text
 
 
+def _read_all(path: Path) -> None:
+    opened = open_pixels(path, whole_pixels=0)
+    opened.read(0, 0, *opened.size_wh)
+
+
 def test_damaged_files_are_named(files, tmp_path):
     for name, start in (("tiled", "cut.tif"), ("a.png", "cut.png"), ("a.jpg", "cut.jpg"), ("striped", "strip.tif")):
         content = files[name][0].read_bytes()
@@ -160,8 +165,7 @@ def test_damaged_files_are_named(files, tmp_path):
             content[: len(content) // 2] if not start.endswith("tif") else content[:4000] + b"\xff" * 30000
         )
         with pytest.raises(DataError) as error:
-            opened = open_pixels(broken, whole_pixels=0)
-            opened.read(0, 0, *opened.size_wh)
+            _read_all(broken)
         assert start in _one_sentence(error)
         assert "replace the file" in str(error.value)
 

@@ -45,6 +45,20 @@ class MergeConfig(Config):
     max_per_image: int | None = Field(
         default=300, ge=1, description="best detections kept per image, all classes; null = all"
     )
+    full_megapixels: float | None = Field(
+        default=4.0,
+        gt=0,
+        description="larger images keep proportionally more than max_per_image: twice the area, twice as many; null = "
+        "never more",
+    )
+
+    def caps(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.int64] | None:
+        """(I,) most detections of images of (I, 2) px; None: all."""
+        if self.max_per_image is None:
+            return None
+        megapixels = np.asarray(sizes_wh, np.float64).reshape(-1, 2).prod(axis=1) / 1e6
+        more = np.ones(len(megapixels)) if self.full_megapixels is None else megapixels / self.full_megapixels
+        return np.ceil(self.max_per_image * np.maximum(more, 1)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ def nms(
     dropped with one warning. Raises ValueError for shapes that do not match and negative scores or labels.
     """
     every = np.asarray([0, len(boxes_xyxy)], dtype=np.int64)
-    merged = _merge(every, boxes_xyxy, scores, labels, None, config or MergeConfig(), cap=None)
+    merged = _merge(every, boxes_xyxy, scores, labels, None, config or MergeConfig(), caps=None)
     return Merged(keep=merged.keep, scores=merged.scores)
 
 
@@ -116,12 +130,15 @@ def merge_images(
     levels: NDArray[np.integer],
     ranges_px: FloatArray,
     config: MergeConfig | None = None,
+    *,
+    sizes_wh: NDArray[np.integer] | None = None,
 ) -> MergedImages:
     """Range filter per level, suppression per class and the cap, for I images at once.
 
     ``image_offsets`` (I + 1,) groups the N rows of boxes (N, 4; original px), scores, labels and levels by image; in
     an image any order will do. ``ranges_px`` (L, 2) is what each level may keep, sqrt(area) in original px
-    (``Pyramid.infer_ranges_px()``). Keeps exactly ``max_per_image`` where an image has that many (the original system
+    (``Pyramid.infer_ranges_px()``). ``sizes_wh`` (I, 2) are the sizes of the images, where large ones may keep more
+    (``full_megapixels``). Keeps exactly ``max_per_image`` where an image has that many (the original system
     also kept every box that tied with the last one). Errors as in ``nms``.
     """
     config = config or MergeConfig()
@@ -132,7 +149,8 @@ def merge_images(
     if len(levels) and not 0 <= levels.min() <= levels.max() < len(ranges):
         raise ValueError(f"levels go from {levels.min()} to {levels.max()}, but there are {len(ranges)} ranges")
     in_range = range_keep(boxes_xyxy, *ranges[levels].T) if len(levels) else None
-    return _merge(np.asarray(image_offsets), boxes_xyxy, scores, labels, in_range, config, cap=config.max_per_image)
+    sizes = np.zeros((len(image_offsets) - 1, 2), np.int64) if sizes_wh is None else sizes_wh
+    return _merge(np.asarray(image_offsets), boxes_xyxy, scores, labels, in_range, config, caps=config.caps(sizes))
 
 
 def _merge(
@@ -142,7 +160,7 @@ def _merge(
     labels: NDArray[np.integer],
     usable: NDArray[np.bool_] | None,
     config: MergeConfig,
-    cap: int | None,
+    caps: NDArray[np.int64] | None,
 ) -> MergedImages:
     boxes, scores, labels = _columns(boxes_xyxy, scores, labels)
     n_images = len(image_offsets) - 1
@@ -168,16 +186,16 @@ def _merge(
         sigma=config.sigma,
         iou_threshold=config.iou_threshold,
         score_threshold=config.score_threshold,
-        most=_NO_LIMIT if cap is None else cap,
+        most=_NO_LIMIT if caps is None else int(caps.max()),
     )
     best = _best_first(keep, final)
     if n_images > 1:
         best = counting_order(best, image_of[keep], n_images)
     image_of_best = image_of[keep[best]]
     offsets = np.searchsorted(image_of_best, np.arange(n_images + 1))
-    if cap is not None:
-        best = best[np.arange(len(best)) - offsets[image_of_best] < cap]
-        offsets = np.concatenate([[0], np.cumsum(np.minimum(np.diff(offsets), cap))])
+    if caps is not None:
+        best = best[np.arange(len(best)) - offsets[image_of_best] < caps[image_of_best]]
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(np.diff(offsets), caps))])
     return MergedImages(offsets.astype(np.int64), keep[best], final[best])
 
 

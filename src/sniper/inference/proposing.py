@@ -81,7 +81,13 @@ def propose_images(
         return [windows[k] for k in np.flatnonzero(chosen)]
 
     levels = tuple(level.model_copy(update={"infer_range_px": (0.0, None)}) for level in pyramid.levels)
-    merge = MergeConfig(method="hard", iou_threshold=config.nms_iou, score_threshold=0, max_per_image=config.top)
+    merge = MergeConfig(
+        method="hard",
+        iou_threshold=config.nms_iou,
+        score_threshold=0,
+        max_per_image=config.top,
+        full_megapixels=None,
+    )
     yield from detect_images(
         _Proposing(detector, config),
         pictures,
