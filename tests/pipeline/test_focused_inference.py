@@ -1,6 +1,7 @@
 """AutoFocus through the pipeline: a branch that is trained, and the two settings of prediction and evaluation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from trained_run import Trained
 
 from rectangle_set import TINY
+from sniper.data.images import read_image
+from sniper.errors import RecipeError, StorageError
 from sniper.inference.autofocus import AutoFocusConfig
 from sniper.pipeline import Model, evaluate, load_model, predict, train
 from sniper.pipeline.evaluate import save_evaluation, table_for
@@ -47,6 +50,35 @@ def test_prediction_tells_the_share_of_pixels(focusing: Model, trained: Trained)
     images = sorted(trained.val_json.parent.rglob("*.jpg")) or sorted(trained.val_json.parent.rglob("*.png"))
     assert predict(focusing, images).pixel_share == 1
     assert predict(focusing.focused(1.0), images).pixel_share < 1
+
+
+def test_where_it_looked_is_drawn_beside_the_detections(focusing: Model, trained: Trained, tmp_path: Path) -> None:
+    images = sorted(trained.val_json.parent.rglob("*.png"))
+    found = predict(focusing.focused(0.5), images, output=tmp_path, draw_focus=True)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["0-focus.jpg", "0.jpg", "1-focus.jpg", "1.jpg", "2-focus.jpg", "2.jpg", "predictions.json"]
+    assert read_image(tmp_path / "0-focus.jpg").shape[1] > 640
+    plain = predict(focusing.focused(0.5), images)
+    for one, other in zip(found.items, plain.items, strict=True):
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+    (only := tmp_path / "only").mkdir()
+    predict(focusing.focused(0.5), images[:1], output=only, draw=False, draw_focus=True)
+    assert sorted(path.name for path in only.iterdir()) == ["0-focus.jpg", "predictions.json"]
+
+
+def test_nothing_is_drawn_where_there_is_nothing_to_see(focusing: Model, trained: Trained, tmp_path: Path) -> None:
+    image = next(trained.val_json.parent.rglob("0.png"))
+    for model in (focusing, focusing.focused(0.0)):
+        with pytest.raises(RecipeError, match="the model looks at everything; give a focus threshold"):
+            predict(model, image, output=tmp_path / "new", draw_focus=True)
+    with pytest.raises(RecipeError, match="give output"):
+        predict(focusing.focused(0.5), image, draw_focus=True)
+    assert not (tmp_path / "new").exists()
+    own, other = tmp_path / "a.png", tmp_path / "a-focus.jpg"
+    for path in (own, other):
+        shutil.copy(image, path)
+    with pytest.raises(StorageError, match="would replace"):
+        predict(focusing.focused(0.5), [own, other], output=tmp_path, draw=False, draw_focus=True)
 
 
 def test_an_impossible_setting_is_refused(focusing: Model) -> None:

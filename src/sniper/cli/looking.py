@@ -59,6 +59,9 @@ def predict(
     min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
     draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
     draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
+    draw_focus: Annotated[
+        bool, typer.Option("--draw-focus", help="AutoFocus: write where it looked at each image, <stem>-focus.jpg.")
+    ] = False,
     focus_threshold: FocusOption = None,
     pixel_budget: BudgetOption = None,
     device: DeviceOption = "auto",
@@ -88,6 +91,7 @@ def predict(
             min_score=min_score,
             draw_min_score=draw_min_score,
             draw=draw,
+            draw_focus=draw_focus,
             on_bad_image=bad,
             tick=tick,
         )

@@ -13,9 +13,12 @@ from torch import nn
 
 from sniper.data.images import read_image
 from sniper.data.run_lengths import RunLengths
-from sniper.errors import DataError, StorageError
+from sniper.detectors.protocol import Detector
+from sniper.errors import DataError, RecipeError, StorageError
 from sniper.files import replacing, write_text
+from sniper.inference.looked_at import Watch
 from sniper.inference.pyramid import Picture, PictureDetections, detect_images
+from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import (
     BadImage,
@@ -89,6 +92,7 @@ def predict(
     min_score: float = 0.05,
     draw_min_score: float = 0.3,
     draw: bool = True,
+    draw_focus: bool = False,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -102,7 +106,8 @@ def predict(
         output: folder for ``predictions.json`` and the drawn images or videos; none: no files.
         min_score: detections below it are left out of the result.
         draw_min_score: detections below it are left out of the pictures.
-        draw: whether to draw at all.
+        draw: whether to draw detections.
+        draw_focus: whether to draw where AutoFocus looked, as ``<stem>-focus.jpg`` (images only, into ``output``).
         detector: your own detector, for a checkpoint of it.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
@@ -111,6 +116,7 @@ def predict(
     Raises:
         DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.
         StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
+        RecipeError: ``draw_focus`` without ``output``, or without AutoFocus.
     """
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
     paths = expand([sources] if isinstance(sources, str | Path) else sources)
@@ -120,11 +126,15 @@ def predict(
     items: list[Prediction] = []
 
     images = [path for path in paths if not is_video(path)]
-    for one in _detect(model, file_pictures(images, skipped, on_bad_image)):
+    focus = _focus_pictures(model, paths, images, folder, drawn) if draw_focus else None
+    watch = None if focus is None else focus.watch
+    for one in _detect(model, file_pictures(images, skipped, on_bad_image), watch):
         path = images[one.key]
         items.append(_prediction(model, path, None, one, min_score))
         if drawn:
             save_picture(drawn[path], _drawn(read_image(path), items[-1], draw_min_score))
+        if focus:
+            focus.draw(one.key, read_image(path))
         if tick:
             tick(1)
     for path in filter(is_video, paths):
@@ -139,8 +149,18 @@ def predict(
     return Predictions(items, skipped.files)
 
 
-def _detect(model: Model, pictures: Iterable[Picture]) -> Iterable[PictureDetections]:
-    return detect_images(model.detector, pictures, model.pyramid, model.recipe.inference, device=model.device)  # type: ignore[arg-type]
+def _detect(model: Model, pictures: Iterable[Picture], watch: Watch | None = None) -> Iterable[PictureDetections]:
+    detector: Detector = model.detector  # type: ignore[assignment]
+    return detect_images(detector, pictures, model.pyramid, model.recipe.inference, device=model.device, watch=watch)
+
+
+def _focus_pictures(
+    model: Model, paths: list[Path], images: list[Path], folder: Path | None, drawn: dict[Path, Path]
+) -> FocusPictures:
+    if folder is None:
+        raise RecipeError("where AutoFocus looks is drawn into the output folder; give output")
+    stems = dict(zip(paths, distinct_stems(paths), strict=True))
+    return FocusPictures(model, [stems[path] for path in images], folder, [*paths, *drawn.values()])
 
 
 def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetections, min_score: float) -> Prediction:

@@ -1,0 +1,75 @@
+"""What accuracy costs: AP against the pixels that the network saw, and against time."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.ticker import MaxNLocator
+
+from sniper.report.chart import STYLE, new_figure, png, silent
+from sniper.report.palette import INK, QUIET, class_color, hexadecimal
+
+_MARKERS = "oDs^vPX*"
+
+
+class Spent(NamedTuple):
+    """One way to look at a dataset, what it cost and what it gave."""
+
+    method: str  # ways of one name look alike
+    note: str  # which of them, for example the threshold; empty where there is one
+    megapixels: float  # that the network saw, mean of an image
+    ap: float  # in [0, 1]
+    seconds: float  # mean of an image
+
+
+def draw_tradeoff(
+    points: Sequence[Spent],
+    *,
+    title: str = "What AP costs",
+    ap_name: str = "AP",
+    seconds_name: str = "seconds per image",
+) -> bytes:
+    """AP over megapixels and over seconds of an image, as the bytes of a PNG.
+
+    The points of the first method, ours, are joined to a curve; the others are ways by themselves. Notes name points.
+    ``seconds_name`` tells which seconds: of processors, or of a clock.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(10.4, 4.2, 2)
+        costs = ("megapixels", "seconds")
+        for one, cost, told in zip(axes, costs, ("Mpx per image that the network sees", seconds_name), strict=True):
+            _panel(one, points, cost)
+            one.set_xlabel(told)
+        axes[0].set_title(title)
+        axes[0].set_ylabel(ap_name)
+        if points:
+            handles, names = axes[0].get_legend_handles_labels()
+            figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=min(6, len(names)))
+        return png(figure)
+
+
+def _panel(axes: Any, points: Sequence[Spent], cost: str) -> None:
+    if not points:
+        silent(axes, "nothing measured")
+        return
+    methods = list(dict.fromkeys(point.method for point in points))
+    for number, method in reversed(list(enumerate(methods))):
+        own = sorted((point for point in points if point.method == method), key=lambda point: getattr(point, cost))
+        along, aps = [getattr(point, cost) for point in own], [point.ap for point in own]
+        axes.plot(
+            along, aps, color=hexadecimal(class_color(number)), marker=_MARKERS[number % len(_MARKERS)],
+            markersize=6.5, markeredgecolor="white", markeredgewidth=0.8, linewidth=0 if number else 2.4,
+            label=method, zorder=3 + (number == 0),
+        )  # fmt: skip
+        for x, y, point in zip(along, aps, own, strict=True):
+            if point.note:
+                axes.annotate(
+                    point.note, (x, y), (4, -11), textcoords="offset points", fontsize=8,
+                    color=hexadecimal(INK if number == 0 else QUIET),
+                )  # fmt: skip
+    top, low = max(point.ap for point in points), min(point.ap for point in points)
+    room = max(top - low, 0.02)
+    axes.set_ylim(max(0.0, low - 0.15 * room), top + 0.12 * room)
+    axes.set_xlim(0, 1.08 * max(max(getattr(point, cost) for point in points), 1e-9))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(7))
