@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from budget_report import draw, table
 from sniper.data.detection_files import save_detections
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
@@ -207,21 +208,21 @@ def _step(detector: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -
     optimizer.zero_grad()
 
 
-def look_seconds(detector: nn.Module, table: AnnotationTable, recipe: Recipe, images: int = 3) -> float:
-    """CPU seconds of looking at every window of a data set, from a tenth of those of some images."""
-    config = recipe.negatives.extraction.model_copy(update={"window_share": 0.1})
+def look_seconds(detector: nn.Module, table: AnnotationTable, recipe: Recipe, images: int = 12) -> float:
+    """CPU seconds of looking at every window of a data set, from those of about 20 megapixels."""
     some = table.select(np.arange(min(images, len(table))))
     levels, chip_px = recipe.pyramid.levels, recipe.pyramid.chip_px
     pyramid = Pyramid(levels=levels, chip_px=chip_px)  # type: ignore[arg-type]
+    full = [pixels_full(size, pyramid, recipe.inference) for size in table.sizes_wh.tolist()]
+    share = min(1.0, 2e7 / sum(full[: len(some)]))
+    config = recipe.negatives.extraction.model_copy(update={"window_share": share})
     detector.eval()
     started = time.process_time()
     seen = sum(
         one.pixels_processed
         for one in propose_images(detector, table_pictures(some, Skipped()), pyramid, recipe.inference, config)  # type: ignore[arg-type]
     )
-    per_pixel = (time.process_time() - started) / seen
-    full = [pixels_full(size, pyramid, recipe.inference) for size in table.sizes_wh.tolist()]
-    return per_pixel * sum(full)
+    return (time.process_time() - started) / seen * sum(full)
 
 
 def pixels_full(size_wh: tuple[int, int], pyramid: Pyramid, inference: InferenceConfig) -> int:
@@ -291,22 +292,6 @@ def errors(table: AnnotationTable, found: DetectionTable) -> list[dict[str, floa
     return [verdicts.best(recall=recall).as_dict() for recall in np.arange(0.05, reached, 0.05)]
 
 
-def table(out: Path) -> str:
-    """What is there, as a Markdown table, one line a cell."""
-    columns = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AP_most", "AP50_most"]
-    lines = [
-        "| data | method | seed | " + " | ".join(columns) + " | steps | trained on, Mpx | CPU min | test Mpx / image |",
-        "|---" * (len(columns) + 7) + "|",
-    ]
-    for path in sorted(out.glob("*.json")):
-        cell = json.loads(path.read_text())
-        scores = [f"{100 * cell['metrics'][name]:.1f}" if name in cell["metrics"] else "-" for name in columns]
-        cost = f"{cell['steps']} | {cell['train_megapixels']:.0f} | {cell['train_cpu_minutes']:.1f}"
-        head = f"| {cell['data']} | {cell['method']} | {cell['seed']} | "
-        lines.append(head + " | ".join(scores) + f" | {cost} | {cell['test_megapixels_per_image']:.2f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -318,10 +303,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of training a cell")
-    parser.add_argument("--table", action="store_true", help="only print what is there, as Markdown")
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/same_budget.png"))
+    parser.add_argument("--table", action="store_true", help="only print and draw what is there")
     args = parser.parse_args()
     if args.table:
         print(table(args.out))
+        args.picture.write_bytes(draw(args.out))
         return
     args.out.mkdir(parents=True, exist_ok=True)
     for seed, data, method in itertools.product(args.seeds, args.data, args.methods):
@@ -332,6 +319,7 @@ def main() -> None:
             cell.start()
             cell.join()
     print(table(args.out))
+    args.picture.write_bytes(draw(args.out))
 
 
 if __name__ == "__main__":
