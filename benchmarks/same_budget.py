@@ -292,6 +292,11 @@ def errors(table: AnnotationTable, found: DetectionTable) -> list[dict[str, floa
     return [verdicts.best(recall=recall).as_dict() for recall in np.arange(0.05, reached, 0.05)]
 
 
+def _finished(path: Path) -> bool:
+    """Whether a cell is there; those of before errors were counted are made again, with as many steps."""
+    return path.is_file() and "errors" in json.loads(path.read_text())
+
+
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -313,7 +318,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for seed, data, method in itertools.product(args.seeds, args.data, args.methods):
         path = args.out / f"{data}-{method}-{seed}.json"
-        if seed in SEEDS[method] and not path.is_file():
+        if seed in SEEDS[method] and not _finished(path):
             # A process of its own: what one cell leaves behind (memory, threads) must not slow the next.
             cell = multiprocessing.get_context("spawn").Process(target=run_cell, args=(data, method, seed, args, path))
             cell.start()
