@@ -49,6 +49,13 @@ class Images:
         moved["pixels"] = pixels
         return replace(self, **moved)
 
+    def shown(self) -> Tensor:
+        """(B, 1, H, W) bool: pixels that show the picture."""
+        height, width = self.pixels.shape[2:]
+        rows = torch.arange(height, device=self.pixels.device) < self.content_hw[:, :1]
+        columns = torch.arange(width, device=self.pixels.device) < self.content_hw[:, 1:]
+        return rows[:, None, :, None] & columns[:, None, None, :]
+
     def pin_memory(self) -> Self:
         """Page-locked copies, for overlapped transfers to a GPU."""
         return replace(self, **self._mapped(Tensor.pin_memory))

@@ -15,6 +15,7 @@ from sniper.errors import RecipeError
 from sniper.nn import boxcoding
 from sniper.nn.anchors import AnchorConfig, Anchors
 from sniper.nn.class_rows import ClassRows
+from sniper.nn.evaluating import evaluating
 from sniper.nn.focus_head import focus_probability
 from sniper.nn.heads import RegionOutput
 from sniper.nn.original_boxes import as_wide_as_the_original, at_least_single, decode, inclusive, whole_precision
@@ -104,15 +105,11 @@ class OriginalSniper(nn.Module):
     @torch.no_grad()
     def detect_keeping(self, images: Images) -> Kept:
         """``detect``, with the maps that ``predict_masks`` needs."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             maps = self.maps(self.normalise(images))
             proposals = self.propose_regions(maps.regions, images.content_hw, images.scale)
             image, slot = torch.where(proposals.present)
             output = self.regions(maps, image, proposals.boxes[image, slot])
-        finally:
-            self.train(training)
         boxes = decode(proposals.boxes[image, slot], output.deltas, images.content_hw[image])
         boxes += boxes.new_tensor(INCLUSIVE) * images.scale[image].unsqueeze(1).to(boxes.dtype)
         boxes = boxcoding.clip(boxes.unsqueeze(1), images.content_hw[image]).squeeze(1)
@@ -140,27 +137,15 @@ class OriginalSniper(nn.Module):
         inclusive boxes elsewhere: so half-open boxes go in as they are.
         """
         assert self.masks is not None
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             logits = self.masks(maps.unsqueeze(0), torch.zeros_like(labels), boxes)
-        finally:
-            self.train(training)
         return self.masks.mask_logits(logits, labels).sigmoid()
 
     @torch.no_grad()
     def propose(self, images: Images) -> list[Detections]:
         """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        training = self.training
-        self.eval()
-        try:
-            found = self.propose_regions(self._proposal_maps(images), images.content_hw, images.scale)
-        finally:
-            self.train(training)
-        return [
-            Detections(boxes[present], scores[present], torch.zeros_like(scores[present], dtype=torch.int64))
-            for boxes, scores, present in zip(found.boxes, found.scores, found.present, strict=True)
-        ]
+        with evaluating(self):
+            return self.propose_regions(self._proposal_maps(images), images.content_hw, images.scale).detections()
 
     def propose_regions(self, maps: OriginalMaps, content_hw: Tensor, scale: Tensor) -> Proposals:
         """Half-open regions of pictures of ``content_hw`` (B, 2) px at ``scale`` (B,), by the original's operator."""
@@ -220,9 +205,7 @@ class OriginalSniper(nn.Module):
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone: RGB in [0, 255] minus the mean, and then padding is 0."""
         pixels = images.pixels * 255 if images.pixels.is_floating_point() else images.pixels.float()
-        rows = torch.arange(pixels.shape[2], device=pixels.device) < images.content_hw[:, :1]
-        columns = torch.arange(pixels.shape[3], device=pixels.device) < images.content_hw[:, 1:]
-        return (pixels - self.mean).mul_(rows[:, None, :, None] & columns[:, None, None, :])
+        return (pixels - self.mean).mul_(images.shown())
 
     def _best(self, boxes: Tensor, scores: Tensor) -> Detections:
         """Every class of (R, 4) boxes with (R, C) scores that is likely enough."""

@@ -1,7 +1,5 @@
 """The reference detector: two stages on one feature map (``docs/method.md``, "The reference detector")."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -15,6 +13,7 @@ from sniper.nn import boxcoding
 from sniper.nn.anchors import AnchorConfig, Anchors
 from sniper.nn.backbones import Backbone, Norm, build_backbone
 from sniper.nn.class_rows import ClassRows
+from sniper.nn.evaluating import evaluating
 from sniper.nn.focus import FocusConfig
 from sniper.nn.focus_head import FocusHead, focus_loss_of, focus_probability
 from sniper.nn.heads import RegionHead, region_losses
@@ -165,7 +164,7 @@ class Sniper(nn.Module):
 
         Classes do not suppress each other here, nor do boxes of one class: levels are merged first, then suppressed.
         """
-        with _evaluating(self):
+        with evaluating(self):
             return self._detect(self.backbone(self.normalise(images)), images)
 
     @property
@@ -177,7 +176,7 @@ class Sniper(nn.Module):
     def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
         """``detect`` and (B, H, W) focus probabilities; only with a focus branch."""
         assert self.focus is not None
-        with _evaluating(self):
+        with evaluating(self):
             features = self.backbone(self.normalise(images))
             return self._detect(features, images), focus_probability(self.focus(features))
 
@@ -190,7 +189,7 @@ class Sniper(nn.Module):
     def detect_keeping(self, images: Images) -> Kept:
         """``detect``, with the maps that ``predict_masks`` needs; only with a mask branch."""
         assert self.masks is not None
-        with _evaluating(self):
+        with evaluating(self):
             features = self.backbone(self.normalise(images))
             focus = None if self.focus is None else focus_probability(self.focus(features))
             return Kept(self._detect(features, images), list(self.masks.reduced(features)), focus)
@@ -199,7 +198,7 @@ class Sniper(nn.Module):
     def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the canvas of ``maps`` (F, H, W)."""
         assert self.masks is not None
-        with _evaluating(self):
+        with evaluating(self):
             logits = self.masks(maps.unsqueeze(0), torch.zeros_like(labels), boxes)
         return logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
 
@@ -217,20 +216,13 @@ class Sniper(nn.Module):
     @torch.no_grad()
     def propose(self, images: Images) -> list[Detections]:
         """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        with _evaluating(self):
-            found = self._proposals(self.backbone(self.normalise(images)), images)
-            return [
-                Detections(boxes[present], scores[present], torch.zeros_like(scores[present], dtype=torch.int64))
-                for boxes, scores, present in zip(found.boxes, found.scores, found.present, strict=True)
-            ]
+        with evaluating(self):
+            return self._proposals(self.backbone(self.normalise(images)), images).detections()
 
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""
         pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
-        rows = torch.arange(pixels.shape[2], device=pixels.device) < images.content_hw[:, :1]
-        columns = torch.arange(pixels.shape[3], device=pixels.device) < images.content_hw[:, 1:]
-        inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return ((pixels - self.mean) / self.std).mul_(inside)
+        return ((pixels - self.mean) / self.std).mul_(images.shown())
 
     def _first_stage(
         self, features: Tensor, batch: Batch, generator: torch.Generator | None
@@ -259,19 +251,6 @@ class Sniper(nn.Module):
             kept = one_index[one_best > self.config.score_threshold]
             found.append(Detections(one_boxes[kept // classes], one_best[: len(kept)], kept % classes))
         return found
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, so that a detection never disturbs the statistics of batch norm."""
-    was_training = module.training
-    if was_training:
-        module.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            module.train()
 
 
 def build_sniper(config: SniperConfig, num_classes: int, *, pretrained: bool = True) -> Sniper:

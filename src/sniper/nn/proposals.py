@@ -11,6 +11,7 @@ from sniper.config import Config
 from sniper.nn import boxcoding
 from sniper.nn.rpn import RegionMaps
 from sniper.nn.sampling import gather_boxes
+from sniper.structures import Detections
 
 
 class ProposalConfig(Config):
@@ -31,6 +32,13 @@ class Proposals(NamedTuple):
     boxes: Tensor  # (B, R, 4) xyxy, network px, inside the picture
     scores: Tensor  # (B, R) in [0, 1]
     present: Tensor  # (B, R) bool: not padding
+
+    def detections(self) -> list[Detections]:
+        """The regions of each image without padding and without a class: all labels 0."""
+        return [
+            Detections(boxes[present], scores[present], torch.zeros_like(scores[present], dtype=torch.int64))
+            for boxes, scores, present in zip(self.boxes, self.scores, self.present, strict=True)
+        ]
 
 
 @torch.no_grad()
