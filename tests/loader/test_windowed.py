@@ -22,6 +22,9 @@ class Source:
         self.most = max(self.most, (x2 - x1) * (y2 - y1))
         return self.pixels[y1:y2, x1:x2].copy()
 
+    def close(self) -> None:
+        pass
+
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -26,6 +26,11 @@ class Picture:
         """Pixels that are held for it."""
         return self.pixels.shape[0] * self.pixels.shape[1] if isinstance(self.pixels, np.ndarray) else 0
 
+    def close(self) -> None:
+        """Close the file that the pixels come from, if they do."""
+        if not isinstance(self.pixels, np.ndarray):
+            self.pixels.close()
+
 
 @dataclass(frozen=True, slots=True)
 class PictureDetections:

@@ -40,12 +40,8 @@ class InferenceConfig(Config):
         0.2, ge=0, lt=0.9, description="least share of a window that neighbouring windows have in common"
     )
     batch_pixels: int = Field(4 * 1024 * 1024, gt=0, description="canvas pixels in one batch; one canvas always fits")
-    images_in_flight: int = Field(
-        8, ge=1, description="images batched together; fewer where they are large"
-    )
-    whole_megapixels: float = Field(
-        64, ge=0, description="image files with more are read by windows"
-    )
+    images_in_flight: int = Field(8, ge=1, description="images batched together; fewer where they are large")
+    whole_megapixels: float = Field(64, ge=0, description="image files with more are read by windows")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     merge: MergeConfig = Field(MergeConfig(), description="range filter, NMS and cap")
     focus: AutoFocusConfig | None = Field(
@@ -71,7 +67,7 @@ def detect_images(
     no AutoFocus to do so; none: all. ``watch`` is told of each image what was looked at, before its detections come.
     ``tick`` is told how many windows of the images in hand are done, and of how many; with AutoFocus, these become more
     with each level. ``lost`` is told of an image that turns out to be unreadable, which then has no result; none: the
-    error is raised.
+    error is raised. Pictures that are not in memory are closed when those they are looked at with are done.
 
     Raises:
         DataError: an image that is read by windows cannot be read, and ``lost`` is not given.
@@ -79,9 +75,13 @@ def detect_images(
     focused = config.focus is not None and not config.focus.looks_everywhere and len(pyramid.levels) > 1
     source = focus_source(detector) if focused else (None, FALLBACK_STRIDE)
     for group in groups_of(pictures, config.images_in_flight):
-        yield from _detect_group(
-            detector, source, Reader(group, lost), pyramid, config, torch.device(device), choose, watch, tick
-        )
+        try:
+            yield from _detect_group(
+                detector, source, Reader(group, lost), pyramid, config, torch.device(device), choose, watch, tick
+            )
+        finally:
+            for picture in group:
+                picture.close()
 
 
 def _detect_group(

@@ -30,6 +30,10 @@ class PixelSource(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Nothing will be read any more."""
+        ...
+
 
 def size_of(pixels: Pixels | PixelSource) -> tuple[int, int]:
     """Width and height of a picture, px."""
