@@ -1,12 +1,15 @@
 """Masks on pictures."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from sniper.data.columns import PackedStrings
 from sniper.data.run_lengths import RunLengths
+from sniper.inference.masks import encode_masks
 from sniper.report.draw import draw_detections
-from sniper.report.masks import VEIL, draw_masks
+from sniper.report.masks import VEIL, draw_masks, sampled_mask
 from sniper.report.palette import class_color
 
 
@@ -49,3 +52,32 @@ def test_detections_below_the_score_have_no_veil_and_the_best_lies_on_top():
         pixels, boxes[:0], np.zeros(0), np.zeros(0, int), ("a",), masks=runs_of([]).take(np.zeros(0, int))
     )
     assert (empty == pixels).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    density=st.sampled_from([0, 0.02, 0.5, 0.98, 1]),
+    step=st.integers(1, 7),
+)
+def test_any_pixels_of_a_mask_without_decoding_it(seed, size, density, step):
+    random = np.random.default_rng(seed)
+    masks = random.random((2, *size)) < density
+    columns = np.arange(random.integers(0, 5), size[1] + 3, step)
+    rows = np.unique(random.integers(0, size[0], 9))
+    found = sampled_mask(runs_of(masks), 1, columns, rows)
+    np.testing.assert_array_equal(found, masks[1][rows][:, columns[columns < size[1]]])
+
+
+def test_masks_of_a_huge_image_are_drawn_on_a_small_copy():
+    """20,000 x 20,000 px: nothing of that size is made."""
+    box = np.asarray([[8000.0, 5000, 12_000, 10_000]])
+    masks = encode_masks(np.ones((1, 28, 28), np.float32), box, (20_000, 20_000))
+    pixels = np.full((500, 500, 3), 100, np.uint8)
+    drawn = draw_detections(
+        pixels, box, np.ones(1), np.zeros(1, int), ("a",), masks=masks, scale=0.025, tags=False, counts=False
+    )
+    rows, columns = np.nonzero((drawn != 100).any(axis=2))
+    assert abs(np.asarray([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) - box * 0.025).max() <= 1
+    assert (drawn[130:245, 205:295] != 100).any(axis=2).all()

@@ -6,11 +6,21 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 out = Console()
 err = Console(stderr=True)
+
+MANY_WINDOWS = 32  # of pictures that are looked at together, from which on they have a bar of their own
 
 
 def say(text: str, console: Console = out) -> None:
@@ -52,15 +62,34 @@ def bar_of(*columns: ProgressColumn) -> Progress:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar of ``total`` things, and the function that is told how many more of them are done."""
-    with bar_of(TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")) as bar:
+    with progress_of_windows(what, total) as (tick, _):
+        yield tick
+
+
+@contextmanager
+def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """As ``progress``, with a second bar for the windows of huge pictures, and the function told done and planned."""
+    with bar_of(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    ) as bar:
         task = bar.add_task(what, total=total or None, rate="")
+        windows = bar.add_task("windows", total=None, visible=False, rate="")
+
+        def show_rate(number: TaskID) -> None:
+            speed = bar.tasks[number].speed
+            bar.update(number, rate=f"{speed:.1f}/s" if speed else "")
 
         def tick(done: int) -> None:
             bar.advance(task, done)
-            speed = bar.tasks[task].speed
-            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+            show_rate(task)
 
-        yield tick
+        def window_tick(done: int, planned: int) -> None:
+            if done < bar.tasks[windows].completed:  # of other pictures
+                bar.reset(windows)
+            bar.update(windows, completed=done, total=planned, visible=MANY_WINDOWS <= planned > done)
+            show_rate(windows)
+
+        yield tick, window_tick
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

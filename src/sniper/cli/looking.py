@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sniper.cli.display import progress, say, show_skipped, show_table
+from sniper.cli.display import progress, progress_of_windows, say, show_skipped, show_table
 from sniper.cli.options import (
     BadImageOption,
     BudgetOption,
@@ -54,7 +54,7 @@ def predict(
     checkpoint: CheckpointArgument,
     sources: Annotated[list[str], typer.Argument(help="Images, globs, folders and videos.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and pictures.")
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and pictures.")
     ] = None,
     min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
     draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
@@ -67,7 +67,7 @@ def predict(
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
-    """Detect in images, folders and videos."""
+    """Detect in images of any size, folders and videos."""
     from sniper.pipeline import load_model
     from sniper.pipeline import predict as run
     from sniper.pipeline.sources import expand, is_video, video_facts
@@ -83,7 +83,7 @@ def predict(
             if bad == "stop":
                 raise
     folder = output or _numbered(Path("runs/predict"), "predict")
-    with progress("images", total) as tick:
+    with progress_of_windows("images", total) as (tick, window_tick):
         done = run(
             model,
             paths,
@@ -94,6 +94,7 @@ def predict(
             draw_focus=draw_focus,
             on_bad_image=bad,
             tick=tick,
+            window_tick=window_tick,
         )
     show_skipped(done.skipped)
     found = sum(len(item.scores) for item in done.items)

@@ -57,10 +57,14 @@ def _encode(
         # Pixels whose middle is in the box.
         left, right = max(int(np.ceil(x1 - 0.5)), 0), min(int(np.ceil(x2 - 0.5)), width)
         top, bottom = max(int(np.ceil(y1 - 0.5)), 0), min(int(np.ceil(y2 - 0.5)), height)
-        # As many as there could be; memory that is not written to costs nothing.
-        runs = np.empty(max(right - left, 0) * (max(bottom - top, 0) + 1) + 3, np.int64)
+        column_runs = max(bottom - top, 0) + 3  # as many as a column could have
+        runs = np.empty(column_runs + 4096, np.int64)
         count, state, start = 0, False, 0
         for x in range(left, right):
+            if count + column_runs > len(runs):
+                more_runs = np.empty(2 * len(runs), np.int64)
+                more_runs[:count] = runs[:count]
+                runs = more_runs
             across = min(max((x + 0.5 - x1) / (x2 - x1) * cells - 0.5, 0.0), cells - 1.0)
             column = min(int(across), cells - 2)
             along = across - column

@@ -16,6 +16,7 @@ from sniper.config import Config
 from sniper.detectors.protocol import Detector, Proposer
 from sniper.inference.merge import MergeConfig
 from sniper.inference.pyramid import InferenceConfig, Picture, PictureDetections, detect_images
+from sniper.inference.reading import Lost
 from sniper.inference.windows import Look
 from sniper.scales import Pyramid
 from sniper.structures import Detections, Images
@@ -64,6 +65,7 @@ def propose_images(
     *,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    lost: Lost | None = None,
 ) -> Iterator[PictureDetections]:
     """Proposals of any number of images, in their order, best first, labels 0.
 
@@ -95,4 +97,5 @@ def propose_images(
         inference.model_copy(update={"merge": merge}),
         device=device,
         choose=some if config.window_share < 1 else None,
+        lost=lost,
     )

@@ -24,7 +24,7 @@ from sniper.inference.windows import Look, cut_by_border
 from sniper.scales import Pyramid
 from sniper.structures import Images
 
-__all__ = ["InferenceConfig", "Picture", "PictureDetections", "detect_images"]
+__all__ = ["InferenceConfig", "Picture", "PictureDetections", "WindowTick", "detect_images"]
 
 # Told the number of windows done and planned so far, of the images in hand.
 WindowTick = Callable[[int, int], None]

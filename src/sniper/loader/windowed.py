@@ -61,6 +61,16 @@ def cut_from(
     return on_canvas(resampled(_means(pixels, shown), shown.of_blocks(), content_wh), size_wh)
 
 
+def small_copy(pixels: Pixels | PixelSource, longest_px: int) -> tuple[Pixels, float]:
+    """A picture as it is, or, if it is not in memory, one of at most that long a side; and its px per original px."""
+    if isinstance(pixels, np.ndarray):
+        return pixels, 1.0
+    width, height = pixels.size_wh
+    scale = min(1.0, longest_px / max(width, height))
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    return cut_from(pixels, (0, 0), scale, size_wh, size_wh), scale
+
+
 def _means(pixels: PixelSource, shown: Footprint) -> Pixels:
     """(rows, columns, 3) means of the blocks of a footprint."""
     (x, y), (width, height), block = (shown.x, shown.y), pixels.size_wh, shown.block

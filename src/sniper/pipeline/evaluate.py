@@ -70,7 +70,15 @@ def detect_table(
     """
     skipped = Skipped()
     found: list[PictureDetections] = []
-    for one in detect_images(detector, table_pictures(table, skipped, on_bad_image), pyramid, config, device=device):  # type: ignore[arg-type]
+    pictures = table_pictures(table, skipped, on_bad_image, whole_megapixels=config.whole_megapixels)
+    for one in detect_images(
+        detector,  # type: ignore[arg-type]
+        pictures,
+        pyramid,
+        config,
+        device=device,
+        lost=lambda row, error: skipped.handle(str(table.image_path(row)), error, on_bad_image),
+    ):
         found.append(one)
         if tick:
             tick(1)

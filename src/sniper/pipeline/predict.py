@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sniper.data.images import read_image
+from sniper.data.georeference import GeoReference, feature_collection
+from sniper.data.opening import where_on_ground
 from sniper.data.run_lengths import RunLengths
 from sniper.detectors.protocol import Detector
 from sniper.errors import DataError, RecipeError, StorageError
 from sniper.files import replacing, write_text
 from sniper.inference.looked_at import Watch
-from sniper.inference.pyramid import Picture, PictureDetections, detect_images
+from sniper.inference.pyramid import Picture, PictureDetections, WindowTick, detect_images
+from sniper.inference.reading import Lost
+from sniper.loader.windowed import small_copy
 from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import (
@@ -35,6 +38,7 @@ from sniper.report.draw import draw_detections
 from sniper.report.layout import save_picture
 
 Tick = Callable[[int], None]
+DRAWN_PX = 4096  # longest side of the drawing of an image that is read by windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,21 @@ class Prediction:
     masks: RunLengths | None = None  # (N,) of the image's size, from a detector that predicts them
     pixels_processed: int = 0  # canvas pixels that the network saw
     pixels_full: int = 0  # canvas pixels of the full pyramid
+    geo: GeoReference | None = None  # of a geo-referenced image: the way from its pixels to the ground
+
+    def geojson(self) -> dict[str, Any]:
+        """The boxes on the ground, as ``data.georeference.feature_collection`` gives them.
+
+        Raises:
+            DataError: the image does not say where it lies.
+        """
+        if self.geo is None:
+            raise DataError(
+                f"{self.path} does not say where it lies, so there is no GeoJSON of it; give a GeoTIFF, and install "
+                "the extra geotiff"
+            )
+        names = [self.class_names[label] for label in self.labels]
+        return feature_collection(self.geo, self.boxes_xyxy, self.scores, names)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, boxes as ``x, y, width, height`` in original px, masks as COCO's compressed run lengths."""
@@ -97,13 +116,17 @@ def predict(
     device: str = "auto",
     on_bad_image: BadImage = "stop",
     tick: Tick | None = None,
+    window_tick: WindowTick | None = None,
 ) -> Predictions:
     """Detect in anything that can be looked at.
+
+    Images of more than ``inference.whole_megapixels`` are read by windows and drawn smaller; geo-referenced ones have
+    their detections in ``<stem>.geojson`` too. ``docs/method.md``, "Huge images".
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
         sources: images, globs, folders and videos.
-        output: folder for ``predictions.json`` and the drawn images or videos; none: no files.
+        output: folder for ``predictions.json``, GeoJSON and the drawn images or videos; none: no files.
         min_score: detections below it are left out of the result.
         draw_min_score: detections below it are left out of the pictures.
         draw: whether to draw detections.
@@ -112,6 +135,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         tick: called with the number of images or frames done.
+        window_tick: called with the windows done and planned so far, of the images that are looked at together.
 
     Raises:
         DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.
@@ -121,20 +145,38 @@ def predict(
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
     paths = expand([sources] if isinstance(sources, str | Path) else sources)
     folder = Path(output) if output is not None else None
-    drawn = _drawn_files(paths, folder) if folder and draw else {}
+    stems = dict(zip(paths, distinct_stems(paths), strict=True))
+    drawn = _drawn_files(stems, folder) if folder and draw else {}
     skipped = Skipped()
     items: list[Prediction] = []
 
     images = [path for path in paths if not is_video(path)]
-    focus = _focus_pictures(model, paths, images, folder, drawn) if draw_focus else None
+    focus = _focus_pictures(model, stems, images, folder, drawn) if draw_focus else None
+    held: dict[int, Picture] = {}  # found in, and not yet drawn
+
+    def kept() -> Iterator[Picture]:
+        whole = model.recipe.inference.whole_megapixels
+        for picture in file_pictures(images, skipped, on_bad_image, whole_megapixels=whole):
+            if drawn or focus:
+                held[picture.key] = picture
+            yield picture
+
+    def lost(key: int, error: DataError) -> None:
+        held.pop(key, None)
+        skipped.handle(str(images[key]), error, on_bad_image)
+
     watch = None if focus is None else focus.watch
-    for one in _detect(model, file_pictures(images, skipped, on_bad_image), watch):
+    for one in _detect(model, kept(), watch, window_tick, lost):
         path = images[one.key]
-        items.append(_prediction(model, path, None, one, min_score))
-        if drawn:
-            save_picture(drawn[path], _drawn(read_image(path), items[-1], draw_min_score))
-        if focus:
-            focus.draw(one.key, read_image(path))
+        items.append(replace(_prediction(model, path, None, one, min_score), geo=where_on_ground(path)))
+        if folder and items[-1].geo:
+            write_text(folder / f"{stems[path]}.geojson", json.dumps(items[-1].geojson()))
+        if one.key in held:
+            pixels, scale = small_copy(held.pop(one.key).pixels, DRAWN_PX)
+            if drawn:
+                save_picture(drawn[path], _drawn(pixels, items[-1], draw_min_score, scale))
+            if focus:
+                focus.draw(one.key, pixels)
         if tick:
             tick(1)
     for path in filter(is_video, paths):
@@ -149,18 +191,26 @@ def predict(
     return Predictions(items, skipped.files)
 
 
-def _detect(model: Model, pictures: Iterable[Picture], watch: Watch | None = None) -> Iterable[PictureDetections]:
+def _detect(
+    model: Model,
+    pictures: Iterable[Picture],
+    watch: Watch | None = None,
+    tick: WindowTick | None = None,
+    lost: Lost | None = None,
+) -> Iterable[PictureDetections]:
     detector: Detector = model.detector  # type: ignore[assignment]
-    return detect_images(detector, pictures, model.pyramid, model.recipe.inference, device=model.device, watch=watch)
+    return detect_images(
+        detector, pictures, model.pyramid, model.recipe.inference,
+        device=model.device, watch=watch, tick=tick, lost=lost,
+    )  # fmt: skip
 
 
 def _focus_pictures(
-    model: Model, paths: list[Path], images: list[Path], folder: Path | None, drawn: dict[Path, Path]
+    model: Model, stems: dict[Path, str], images: list[Path], folder: Path | None, drawn: dict[Path, Path]
 ) -> FocusPictures:
     if folder is None:
         raise RecipeError("where AutoFocus looks is drawn into the output folder; give output")
-    stems = dict(zip(paths, distinct_stems(paths), strict=True))
-    return FocusPictures(model, [stems[path] for path in images], folder, [*paths, *drawn.values()])
+    return FocusPictures(model, [stems[path] for path in images], folder, [*stems, *drawn.values()])
 
 
 def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetections, min_score: float) -> Prediction:
@@ -179,17 +229,17 @@ def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetecti
     )
 
 
-def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float) -> NDArray[np.uint8]:
+def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float, scale: float = 1.0) -> NDArray[np.uint8]:
     return draw_detections(
-        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names, min_score=min_score, masks=item.masks
-    )
+        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names,
+        min_score=min_score, masks=item.masks, scale=scale,
+    )  # fmt: skip
 
 
-def _drawn_files(paths: list[Path], folder: Path) -> dict[Path, Path]:
+def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:
     """Where each image and video is drawn; never onto one of them."""
-    stems = dict(zip(paths, distinct_stems(paths), strict=True))
     files = {path: folder / f"{stem}{'.mp4' if is_video(path) else '.jpg'}" for path, stem in stems.items()}
-    sources = {path.resolve() for path in paths}
+    sources = {path.resolve() for path in stems}
     for path, file in files.items():
         if file.resolve() in sources:
             raise StorageError(
@@ -206,7 +256,7 @@ def _predict_video(
 
     def kept() -> Iterable[Picture]:
         for picture in video_pictures(video):
-            if output:
+            if output and isinstance(picture.pixels, np.ndarray):
                 frames[picture.key] = picture.pixels
             yield picture
 

@@ -201,7 +201,8 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
     if (read_details(path) or {}).get("key") == job.key:
         return len(rows)
     images, skipped = job.table.select(rows), Skipped()
-    pictures = table_pictures(images, skipped, job.on_bad_image)
+    whole = job.recipe.inference.whole_megapixels
+    pictures = table_pictures(images, skipped, job.on_bad_image, whole_megapixels=whole)
     with torch.compiler.set_stance("force_eager"):  # images of many shapes
         found = list(
             propose_images(
@@ -212,6 +213,7 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
                 job.config,
                 device=device,
                 seed=job.seed + number,
+                lost=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
             )
         )
     counts = [len(one.scores) for one in found]

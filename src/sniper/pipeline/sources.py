@@ -13,16 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.data.images import read_image
+from sniper.data.opening import open_pixels
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.inference.pyramid import Picture
+from sniper.inference.pyramid import InferenceConfig, Picture
+from sniper.loader.windowed import PixelSource
 
 log = logging.getLogger("sniper")
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 AHEAD = 4  # images decoded before they are needed
+WHOLE_MEGAPIXELS = InferenceConfig().whole_megapixels
+
+Pixels = NDArray[np.uint8] | PixelSource
 
 BadImage = Literal["stop", "skip"]
 
@@ -88,7 +92,7 @@ def is_video(path: Path) -> bool:
 
 
 def pictures_of(
-    read: Callable[[int], NDArray[np.uint8]],
+    read: Callable[[int], Pixels],
     count: int,
     names: Callable[[int], str],
     skipped: Skipped,
@@ -96,7 +100,7 @@ def pictures_of(
 ) -> Iterator[Picture]:
     """Pictures 0..count-1 in order, decoded in a thread a few ahead."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
+        waiting: deque[tuple[int, Future[Pixels]]] = deque()
         upcoming = iter(range(count))
         try:
             while True:
@@ -114,19 +118,39 @@ def pictures_of(
                 future.cancel()
 
 
-def table_pictures(table: AnnotationTable, skipped: Skipped, on_bad_image: BadImage = "stop") -> Iterator[Picture]:
-    """The images of a dataset; keys are rows of the table."""
+def table_pictures(
+    table: AnnotationTable,
+    skipped: Skipped,
+    on_bad_image: BadImage = "stop",
+    *,
+    whole_megapixels: float = WHOLE_MEGAPIXELS,
+) -> Iterator[Picture]:
+    """The images of a dataset; keys are rows of the table. Those of more than ``whole_megapixels`` come by windows."""
 
-    def read(row: int) -> NDArray[np.uint8]:
-        width, height = table.sizes_wh[row]
-        return read_image(table.image_path(row), size_wh=(int(width), int(height)), image_id=int(table.image_ids[row]))
+    def read(row: int) -> Pixels:
+        width, height = table.sizes_wh[row].tolist()
+        return open_pixels(
+            table.image_path(row),
+            whole_pixels=whole_megapixels * 1e6,
+            size_wh=(width, height),
+            image_id=int(table.image_ids[row]),
+        )
 
     return pictures_of(read, len(table), lambda row: str(table.image_path(row)), skipped, on_bad_image)
 
 
-def file_pictures(paths: list[Path], skipped: Skipped, on_bad_image: BadImage = "stop") -> Iterator[Picture]:
-    """Image files; keys are positions in ``paths``."""
-    return pictures_of(lambda k: read_image(paths[k]), len(paths), lambda k: str(paths[k]), skipped, on_bad_image)
+def file_pictures(
+    paths: list[Path],
+    skipped: Skipped,
+    on_bad_image: BadImage = "stop",
+    *,
+    whole_megapixels: float = WHOLE_MEGAPIXELS,
+) -> Iterator[Picture]:
+    """Image files; keys are positions in ``paths``. Those of more than ``whole_megapixels`` come by windows."""
+    pixels = whole_megapixels * 1e6
+    return pictures_of(
+        lambda k: open_pixels(paths[k], whole_pixels=pixels), len(paths), lambda k: str(paths[k]), skipped, on_bad_image
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,17 +36,19 @@ def draw_detections(
     tags: bool = True,
     counts: bool = True,
     masks: RunLengths | None = None,
+    scale: float = 1.0,
 ) -> Pixels:
     """A copy of (H, W, 3) uint8 RGB pixels with the detections of at least ``min_score``, same size.
 
-    Boxes are (N, 4) half-open xyxy in px of ``pixels``, scores (N,) and labels (N,) class indices. A tag with class
+    Boxes are (N, 4) half-open xyxy in px of the image, of which ``pixels`` may be a copy that is ``scale`` times as
+    large; scores (N,) and labels (N,) class indices. A tag with class
     and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
     some boxes go without, a corner says which colour is which class and how many there are (``counts``). ``masks`` (N)
     are laid over the picture in the class's colour, the best on top.
     """
     check(pixels)
     picture = np.ascontiguousarray(pixels).copy()
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4) * scale
     scores, labels = np.asarray(scores, dtype=np.float64).reshape(-1), np.asarray(labels, dtype=np.int64).reshape(-1)
     height, width = picture.shape[:2]
     boxes = np.clip(boxes, 0, [width, height, width, height])
@@ -57,7 +59,8 @@ def draw_detections(
         return picture
     line = _line_width(boxes, height, width)
     if masks is not None:
-        draw_masks(picture, masks.take(kept[::-1]), boxes[::-1], [class_color(int(label)) for label in labels[::-1]])
+        colors = [class_color(int(label)) for label in labels[::-1]]
+        draw_masks(picture, masks.take(kept[::-1]), boxes[::-1], colors, scale=scale)
     for label in np.unique(labels)[::-1]:
         draw_boxes(picture, boxes[labels == label], class_color(int(label)), thickness=line)
     px = text_px_for(height, width)
