@@ -20,7 +20,7 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.pipeline.model import resolve_pyramid
 from sniper.recipe import Recipe
-from sniper.scales import Level, Pyramid, derive_pyramid, valid_levels
+from sniper.scales import Level, Pyramid, derive_pyramid, valid_levels, with_scout
 
 VGA = np.array([[640, 480]])
 
@@ -235,3 +235,13 @@ def test_auto_levels_of_real_sets(shared_data: Path, name: str) -> None:
     np.testing.assert_array_equal(valid, ours & ~table.crowd[:, None])
     counted = (sqrt_area(boxes) >= 2) & ~table.crowd
     assert valid.any(axis=1)[counted].mean() >= 0.99
+
+
+def test_a_single_level_gets_a_scout_for_autofocus_and_nothing_else_does() -> None:
+    one = Pyramid(levels=(Level(factor=2.3),))
+    fine, scout = with_scout(one).levels
+    assert (fine, scout.factor) == (one.levels[0], 0.77)
+    assert scout.train_range_px == scout.infer_range_px == (0.0, None)
+    whole = Pyramid(levels=(Level(long_px=512),))
+    assert with_scout(whole) == whole
+    assert with_scout(with_scout(one)) == with_scout(one)

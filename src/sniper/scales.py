@@ -115,6 +115,7 @@ MOSTLY = 0.9  # share of a level's objects whose images must fit into a chip bef
 MARGIN = 59 / 512  # part of a chip that an object must leave free to be sure to fit: the grid's coarsest stride
 MIN_SIDE_PX = 2.0  # an object with a shorter side than this, original px, is never valid
 SPECK_PX = 2.0  # nor do objects smaller than this, sqrt(area) in original px, have a say in the levels
+SCOUT = 3.0  # how much coarser than a single level one is that only says where to look: a ninth of its pixels
 COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
 
 
@@ -174,6 +175,19 @@ def derive_pyramid(
         return np.logical_or.reduce(each, axis=1)
 
     return _widened(start, sizes, valid)
+
+
+def with_scout(pyramid: Pyramid) -> Pyramid:
+    """A pyramid of one factor with a coarser level before it, from which AutoFocus tells where to look closer.
+
+    The scout learns and finds objects of all sizes, as the level itself does: what it is sure of need not be looked
+    at again. Pyramids of several levels, and one that shows whole images in a chip, stay as they are.
+    """
+    factor = pyramid.levels[0].factor
+    if len(pyramid.levels) > 1 or factor is None:
+        return pyramid
+    scout = pyramid.levels[0].model_copy(update={"factor": float(f"{factor / SCOUT:.2g}")})
+    return pyramid.model_copy(update={"levels": (*pyramid.levels, scout)})
 
 
 def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:

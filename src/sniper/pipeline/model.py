@@ -14,7 +14,7 @@ from sniper.detectors.sniper import build_sniper
 from sniper.errors import CheckpointError, RecipeError
 from sniper.inference.autofocus import AutoFocusConfig
 from sniper.recipe import Recipe
-from sniper.scales import Pyramid, derive_pyramid
+from sniper.scales import Pyramid, derive_pyramid, with_scout
 from sniper.training.checkpoint import load_into, load_weights
 
 ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
@@ -45,6 +45,8 @@ def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyr
         pyramid = _derived(recipe, table, chip_px)
         if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
             pyramid = _derived(recipe, table, pyramid.chip_px)  # a stride in px is another share of this chip
+        if (recipe.model if recipe.original is None else recipe.original).focus:
+            pyramid = with_scout(pyramid)
     else:
         pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
     written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
