@@ -18,7 +18,12 @@ def train(
     data: Annotated[str | None, typer.Option(help="Training data; short for --set data.train=...")] = None,
     val: Annotated[str | None, typer.Option(help="Evaluation data; short for --set data.evaluate=...")] = None,
     negatives: Annotated[
-        str | None, typer.Option(metavar="auto|FILE", help="Hard-negative chips: from own proposals, or from a file.")
+        str | None,
+        typer.Option(
+            metavar="auto|self|FILE",
+            help="Hard-negative chips: from proposals that are made first (auto), from the detector itself every "
+            "negatives.refresh_epochs (self), or from a file.",
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint or run folder to start from; short for --set weights=...")
