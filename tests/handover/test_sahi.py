@@ -12,6 +12,7 @@ from test_incoming import HARD, LEVELS, NAMES, find_colours
 
 import sniper
 from rectangle_set import TINY, make_set
+from sniper.boxes import iou
 from sniper.errors import CheckpointError, RecipeError
 from sniper.pipeline import load_model
 
@@ -40,9 +41,9 @@ def _sahi(checkpoint: Path, **more: Any) -> SniperDetectionModel:
 
 def test_a_slice_is_one_look_of_ours(checkpoint: Path) -> None:
     """One slice that is the whole image: our own single-level inference, box by box."""
-    image = _scene((150, 120))
-    found = get_prediction(image, _sahi(checkpoint)).object_prediction_list
-    model = load_model(checkpoint, device="cpu")
+    image, model = _scene((150, 120)), load_model(checkpoint, device="cpu")
+    same = _sahi(checkpoint, inference=model.recipe.inference)
+    found = get_prediction(image, same).object_prediction_list
     one = sniper.from_callable(lambda _: [], model.class_names).recipe.pyramid
     recipe = model.recipe.model_copy(update={"pyramid": one})
     path = checkpoint / "slice.png"
@@ -53,6 +54,14 @@ def test_a_slice_is_one_look_of_ours(checkpoint: Path) -> None:
     np.testing.assert_allclose([one.score.value for one in found], own.scores, rtol=1e-6)
     assert [one.category.id for one in found] == [model.class_ids[label] for label in own.labels]
     assert [one.category.name for one in found] == [model.class_names[label] for label in own.labels]
+
+
+def test_a_slice_keeps_no_duplicates_that_sahi_would_join(checkpoint: Path) -> None:
+    found = get_prediction(_scene((150, 120)), _sahi(checkpoint)).object_prediction_list
+    boxes = np.asarray([one.bbox.to_xyxy() for one in found])
+    labels = np.asarray([one.category.id for one in found])
+    close = (iou(boxes, boxes) > 0.5) & (labels[:, None] == labels)
+    np.testing.assert_array_equal(close, np.eye(len(found), dtype=bool))
 
 
 @pytest.mark.parametrize("size_wh", [(300, 200), (64, 64), (1, 1)])

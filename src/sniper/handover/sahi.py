@@ -60,7 +60,8 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
             levels: one look at a slice, or the checkpoint's whole pyramid inside each, with its ranges.
             image_size: with one level: slices and whole images are zoomed to this long side, network px, as by SAHI's
                 other models; None: shown as they are. Slices of 256 px with 512 are a zoom of 2.
-            inference: windows, merging and AutoFocus inside a slice; none: as in the checkpoint.
+            inference: windows, merging and AutoFocus inside a slice; none: as in the checkpoint, but with hard NMS.
+                SAHI merges slices afterwards, and would join to an object the duplicates that soft-NMS only lowers.
             mask_threshold: only 0.5, where the masks of the mask branch end.
             sahi: other arguments of ``sahi.models.base.DetectionModel``: ``device``, ``confidence_threshold``,
                 ``category_mapping``, ``category_remapping``, ``load_at_init``.
@@ -127,7 +128,7 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
 
     def perform_batch_inference(self, images: list[NDArray[np.uint8]]) -> None:
         """Look at several slices, in batches of what ``inference.batch_pixels`` allows."""
-        config = self.inference or self.model.recipe.inference
+        config = self.inference or _with_hard_nms(self.model.recipe.inference)
         pictures = (Picture(key, np.ascontiguousarray(image[..., :3])) for key, image in enumerate(images))
         detector: Detector = self.model.detector  # type: ignore[assignment]
         found = list(detect_images(detector, pictures, self.pyramid, config, device=self.model.device))
@@ -173,3 +174,8 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
             return None
         polygons: list[list[float]] = get_coco_segmentation_from_bool_mask(coco_mask.decode(one.masks[row]) > 0)
         return polygons or None
+
+
+def _with_hard_nms(config: InferenceConfig) -> InferenceConfig:
+    merge = config.merge.model_copy(update={"method": "hard"})
+    return config.model_copy(update={"merge": merge})

@@ -11,7 +11,7 @@ from sniper.report.marks import Words, draw_boxes, text_px_for, text_width, thic
 from sniper.report.palette import BLACK, INK, PAPER, QUIET, WHITE, Pixels, level_color
 from sniper.report.shade import covered, dim
 
-_VEIL = 0.85  # share of the heat's colour where focus is certain
+_VEIL = 0.68  # share of the heat's colour where focus is certain
 
 
 def draw_focus(pixels: Pixels, looked: LookedAt, *, panel_px: int = 800) -> Pixels:
@@ -63,10 +63,9 @@ def _chips_panel(pixels: Pixels, looked: LookedAt, max_px: int) -> Pixels:
     depth = np.sum(seen[1:], axis=0) if finest else np.ones((height, width), int)
     for number in range(finest):
         left_out = (finest - number) / finest
-        dim(shown, depth == number, 1 - 0.6 * left_out, 1 - 0.8 * left_out)
+        dim(shown, depth == number, 1 - 0.55 * left_out, 1 - 0.75 * left_out)
     for number, look in enumerate(looked.levels):
-        if number or not finest:
-            draw_boxes(shown, look.chips_xyxy * scale, level_color(look.level), thickness=line, inset=-number)
+        draw_boxes(shown, look.chips_xyxy * scale, level_color(look.level), thickness=line, inset=line * number)
     pixels_seen, pixels_full = (sum(getattr(one, name) for one in looked.levels) for name in ("pixels", "pixels_full"))
     title = f"Looked at: {looked.share:.0%} of the full pyramid's pixels"
     told = f"{pixels_seen / 1e6:.2f} of {pixels_full / 1e6:.2f} Mpx in {len(looked.levels)} levels"

@@ -52,6 +52,7 @@ def _panel(axes: Any, points: Sequence[Spent], cost: str) -> None:
     if not points:
         silent(axes, "nothing measured")
         return
+    limits = _limits(points, cost)
     methods = list(dict.fromkeys(point.method for point in points))
     for number, method in reversed(list(enumerate(methods))):
         own = sorted((point for point in points if point.method == method), key=lambda point: getattr(point, cost))
@@ -61,15 +62,39 @@ def _panel(axes: Any, points: Sequence[Spent], cost: str) -> None:
             markersize=6.5, markeredgecolor="white", markeredgewidth=0.8, linewidth=0 if number else 2.4,
             label=method, zorder=3 + (number == 0),
         )  # fmt: skip
-        for x, y, point in zip(along, aps, own, strict=True):
-            if point.note:
-                axes.annotate(
-                    point.note, (x, y), (4, -11), textcoords="offset points", fontsize=8,
-                    color=hexadecimal(INK if number == 0 else QUIET),
-                )  # fmt: skip
-    top, low = max(point.ap for point in points), min(point.ap for point in points)
-    room = max(top - low, 0.02)
-    axes.set_ylim(max(0.0, low - 0.15 * room), top + 0.12 * room)
-    axes.set_xlim(0, 1.08 * max(max(getattr(point, cost) for point in points), 1e-9))
+        for x, y, note in _notes(own, cost, (limits[0], limits[2] - limits[1])):
+            axes.annotate(
+                note, (x, y), (4, -11), textcoords="offset points", fontsize=8,
+                color=hexadecimal(INK if number == 0 else QUIET),
+            )  # fmt: skip
+    axes.set_xlim(0, limits[0])
+    axes.set_ylim(*limits[1:])
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_locator(MaxNLocator(7))
+
+
+def _limits(points: Sequence[Spent], cost: str) -> tuple[float, float, float]:
+    """Highest cost, lowest and highest AP on the chart."""
+    top, low = max(point.ap for point in points), min(point.ap for point in points)
+    room = max(top - low, 0.02)
+    dearest = max(getattr(point, cost) for point in points)
+    return 1.1 * max(dearest, 1e-9), max(0.0, low - 0.15 * room), top + 0.12 * room
+
+
+def _notes(own: Sequence[Spent], cost: str, size: tuple[float, float]) -> list[tuple[float, float, str]]:
+    """Where to write which note; points that lie on each other share one, from the first to the last."""
+    groups: list[list[Spent]] = []
+    for point in own:
+        last = groups[-1][0] if groups else None
+        near = last is not None and abs(getattr(point, cost) - getattr(last, cost)) < 0.05 * size[0]
+        if last is not None and near and abs(point.ap - last.ap) < 0.04 * size[1]:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    placed = []
+    for group in groups:
+        names = sorted({point.note for point in group if point.note})
+        if names:
+            told = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+            placed.append((getattr(group[0], cost), group[0].ap, told))
+    return placed
