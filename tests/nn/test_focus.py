@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sniper.nn.focus import FocusConfig, focus_labels, focus_loss, recall_at_pixel_fraction
+from sniper.nn.focus import FocusConfig, focus_labels, focus_logits, focus_loss, recall_at_pixel_fraction
+from sniper.nn.focus_recall import FocusRecall
 from sniper.structures import ObjectState
 
 CHIP, STRIDE = 512, 16
@@ -101,3 +102,48 @@ def test_recall_at_a_share_of_the_pixels():
     assert [recall_at_pixel_fraction(logits, labels, f) for f in (0, 0.2, 0.4, 0.8, 1)] == [0, 0, 0.5, 1, 1]
     assert np.isnan(recall_at_pixel_fraction(logits, labels.clamp(max=0), 0.5))
     assert recall_at_pixel_fraction(torch.zeros(10), torch.ones(10), 0.3) == pytest.approx(0.3)
+
+
+# --- while it trains -------------------------------------------------------------------------------------------------
+
+
+def share_of(recall, logits, labels, content_hw=None):
+    content_hw = torch.tensor([[STRIDE * side for side in labels.shape[1:]]]) if content_hw is None else content_hw
+    recall.add(logits, labels, content_hw.expand(len(labels), 2), STRIDE)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_counted_in_bins_the_recall_is_the_sorted_one(channels):
+    random = torch.Generator().manual_seed(0)
+    recall = FocusRecall(0.1)
+    maps, marks = [], []
+    for _ in range(5):
+        labels = torch.randint(-1, 2, (2, 16, 24), generator=random).to(torch.int8)
+        logits = torch.randn(2, channels, 16, 24, generator=random) * 3
+        logits[:, -1] += 2 * (labels == 1)
+        share_of(recall, logits, labels)
+        maps.append(focus_logits(logits))
+        marks.append(labels)
+    found, total = recall.take().tolist()
+    labels = torch.cat(marks)
+    assert total == (labels == 1).sum()
+    assert found / total == pytest.approx(recall_at_pixel_fraction(torch.cat(maps), labels, 0.1), abs=0.005)
+    assert recall.take().tolist() == [0, 0], "each interval is its own"
+
+
+def test_the_recall_of_a_known_map():
+    logits, labels = torch.full((1, 1, 2, 5), -3.0), torch.zeros(1, 2, 5, dtype=torch.int8)
+    labels[0, 0, :2] = 1
+    logits[0, 0, 0, 0], logits[0, 0, 1, 4] = 5.0, 4.0
+    for fraction, found in ((0.1, 1), (0.2, 1), (0.6, 1.5), (1.0, 2)):  # eight cells are as good as each other
+        recall = FocusRecall(fraction)
+        share_of(recall, logits, labels)
+        assert recall.take().tolist() == pytest.approx([found, 2])
+    recall = FocusRecall(0.2)
+    share_of(recall, logits, labels, content_hw=torch.tensor([[STRIDE, 5 * STRIDE]]))
+    assert recall.take().tolist() == [1, 2], "padding is no cell, so that one of five is a fifth"
+    broken = torch.full_like(logits, float("nan"))
+    broken[0, 0, 0] = torch.tensor([float("inf"), 1e30, 0, float("-inf"), -1e30])
+    share_of(recall, broken, labels)
+    assert recall.take().tolist() == pytest.approx([2, 2])
+    assert recall.name == "focus_recall_at_20"

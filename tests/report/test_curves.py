@@ -28,7 +28,10 @@ def test_training_curves_of_a_growing_file(tmp_path: Path) -> None:
     narrow = size_of(draw_training_curves(path))
     path.write_text("step,loss,loss/a,eval/AP\n1,2.5,1,\n2,nan,1,\n3,1.5,1,\n3,,,0.25\n4,-")
     np.testing.assert_array_equal(read_metrics(path)["eval/AP"], [np.nan, np.nan, np.nan, 0.25])
-    assert size_of(draw_training_curves(path))[1] > narrow[1]  # a second panel for the evaluations
+    wide = size_of(draw_training_curves(path))
+    assert wide[1] > narrow[1]  # a second panel for the evaluations
+    path.write_text("step,loss,metric/focus_recall_at_10,eval/AP\n1,2.5,nan,\n2,1.5,0.25,\n3,,,0.25\n")
+    assert size_of(draw_training_curves(path))[1] > wide[1]  # and a third for what the detector says of itself
 
 
 def test_metrics_that_cannot_be_read_name_file_and_line(tmp_path: Path) -> None:

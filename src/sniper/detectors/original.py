@@ -178,8 +178,10 @@ class OriginalSniper(nn.Module):
             second = taught_losses if config.rois.rule == "original" else corrected_losses
             found = second(self.head, maps.reduced, maps.regions, self.test_anchors, batch, config, generator)
             losses |= found.losses
-            if maps.focus is not None:
-                losses["focus"] = focus_branch_loss(maps.focus, batch, self.backbone.stride, config.focus_cells)
+            if self.focus is not None and maps.focus is not None:
+                losses["focus"] = focus_branch_loss(
+                    maps.focus, batch, self.backbone.stride, config.focus_cells, self.focus.recall
+                )
             if self.masks is not None and batch.polygons is not None:
                 losses["mask"] = mask_loss(self.masks, maps.reduced, found.regions, batch.polygons)
         return losses
@@ -190,6 +192,10 @@ class OriginalSniper(nn.Module):
         maps = self._proposal_maps(batch)
         with whole_precision(batch.pixels):
             return first_losses(maps, self.train_anchors, batch, self.config, generator)
+
+    def training_metrics(self) -> dict[str, Tensor]:
+        """``focus_recall_at_10`` since the last call, with a focus branch."""
+        return {} if self.focus is None else self.focus.recall.metrics()
 
     def _proposal_maps(self, images: Images) -> OriginalMaps:
         """What the proposal network says, without the other branches."""

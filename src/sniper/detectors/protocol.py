@@ -91,3 +91,16 @@ class FocusDetector(Protocol):
     def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
         """``detect`` and (B, H, W) probabilities that a cell shows a small object, from one look at the images."""
         ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A detector that can also say how well it does while it trains, in more than its losses."""
+
+    def training_metrics(self) -> dict[str, Tensor]:
+        """Shares since the last call, from the batches that ``losses`` saw; what was counted starts anew.
+
+        Each is (2,): how many, of how many. Both are summed over processes before they are divided; nothing out of
+        nothing is not a number. The names are always the same. Called when a line of the journal is written.
+        """
+        ...

@@ -139,7 +139,8 @@ class Sniper(nn.Module):
         targets = region_targets(proposals, batch, config.rois, generator)
         losses = first | region_losses(self.head(features, targets.image, targets.boxes), targets)
         if self.focus is not None:
-            losses["focus"] = focus_loss_of(self.focus(features), batch, config.stride, config.focus_labels)
+            logits = self.focus(features)
+            losses["focus"] = focus_loss_of(logits, batch, config.stride, config.focus_labels, self.focus.recall)
         if self.masks is None:
             return losses
         if batch.polygons is None:
@@ -147,12 +148,16 @@ class Sniper(nn.Module):
                 "model.masks is on, but the training data have no masks; give data with outlines, or set it to false"
             )
         lessons = mask_lessons(targets, batch.polygons, config.masks_per_chip)
-        logits = self.masks(self.masks.reduced(features), lessons.image, lessons.boxes)
-        return losses | {"mask": mask_loss(logits, lessons)}
+        inside = self.masks(self.masks.reduced(features), lessons.image, lessons.boxes)
+        return losses | {"mask": mask_loss(inside, lessons)}
 
     def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class`` and ``rpn_box`` alone, for training proposals before negatives are mined."""
         return self._first_stage(self.backbone(self.normalise(batch)), batch, generator)[2]
+
+    def training_metrics(self) -> dict[str, Tensor]:
+        """``focus_recall_at_10`` since the last call, with a focus branch."""
+        return {} if self.focus is None else self.focus.recall.metrics()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sniper.nn.focus import FocusConfig, focus_labels, focus_logits, focus_loss
+from sniper.nn.focus_recall import FocusRecall
 from sniper.nn.initial import initialise
 from sniper.structures import Batch
 
@@ -15,6 +16,7 @@ class FocusHead(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(in_channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
         self.logits = nn.Conv2d(channels, 1, 1)
         self.relu = nn.ReLU()
+        self.recall = FocusRecall()
         for layer in (self.conv1, self.conv2, self.logits):
             initialise(layer, std=0.01)
 
@@ -24,11 +26,15 @@ class FocusHead(nn.Module):
         return logits
 
 
-def focus_loss_of(logits: Tensor, batch: Batch, stride: int, config: FocusConfig) -> Tensor:
-    """The loss of (B, 1 or 2, H, W) ``logits`` for the objects of a batch, whatever their level learns of them."""
+def focus_loss_of(logits: Tensor, batch: Batch, stride: int, config: FocusConfig, recall: FocusRecall) -> Tensor:
+    """The loss of (B, 1 or 2, H, W) ``logits`` for the objects of a batch, whatever their level learns of them.
+
+    ``recall`` counts how many of their cells were among the best.
+    """
     labels = focus_labels(
         batch.boxes, batch.state, stride, (logits.shape[2], logits.shape[3]), config, batch.content_hw
     )
+    recall.add(logits, labels, batch.content_hw, stride)
     return focus_loss(logits, labels, config.loss)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sniper.nn.deformable_pooling import deformable_pool
+from sniper.nn.focus_recall import FocusRecall
 from sniper.nn.heads import RegionOutput
 from sniper.nn.initial import initialise
 from sniper.nn.rpn import RegionMaps
@@ -134,6 +135,7 @@ class FocusBranch(nn.Module):
         self.conv1, self.relu1 = nn.Conv2d(in_channels, 256, 3, padding=1), nn.ReLU()
         self.conv2, self.relu2 = nn.Conv2d(256, 256, 1), nn.ReLU()
         self.logits = nn.Conv2d(256, 2, 1)
+        self.recall = FocusRecall()
         for layer in (self.conv1, self.conv2, self.logits):
             initialise(layer, std=0.01)
 

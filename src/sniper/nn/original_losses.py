@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from sniper.nn.anchors import Anchors
 from sniper.nn.focus import FocusConfig, focus_labels, focus_loss
+from sniper.nn.focus_recall import FocusRecall
 from sniper.nn.heads import RegionOutput, region_losses
 from sniper.nn.mask_targets import MaskRegions, mask_regions, mask_targets
 from sniper.nn.matching import match_anchors
@@ -95,10 +96,14 @@ def corrected_losses(
     return SecondStage(losses, MaskRegions(image, boxes, targets.labels[first], targets.matched[first]))
 
 
-def focus_branch_loss(logits: Tensor, batch: Batch, stride: int, config: FocusConfig) -> Tensor:
-    """Cross-entropy of the cells of (B, 2, H, W) ``logits``; those beyond the picture have no focus, as then."""
+def focus_branch_loss(logits: Tensor, batch: Batch, stride: int, config: FocusConfig, recall: FocusRecall) -> Tensor:
+    """Cross-entropy of the cells of (B, 2, H, W) ``logits``; those beyond the picture have no focus, as then.
+
+    ``recall`` counts how many of the focus cells were among the best.
+    """
     map_hw = (logits.shape[2], logits.shape[3])
     labels = focus_labels(inclusive(batch.boxes), batch.state, stride, map_hw, config)
+    recall.add(logits, labels, batch.content_hw, stride)
     return focus_loss(logits, labels, config.loss)
 
 

@@ -61,7 +61,9 @@ def _curve(axes: Any, metrics: Mapping[str, NDArray[np.float64]], name: str, **s
 
 
 def draw_training_curves(metrics_csv: Path | str) -> bytes:
-    """Losses, and where there are any the evaluations (``eval/...``), over the steps of a run's metrics.csv.
+    """Losses over the steps of a run's metrics.csv; where there are any, a detector's own shares (``metric/...``) too.
+
+    Evaluations (``eval/...``), if any, have the last panel.
 
     Raises:
         DataError: the file cannot be read as metrics.
@@ -69,25 +71,36 @@ def draw_training_curves(metrics_csv: Path | str) -> bytes:
     metrics = read_metrics(metrics_csv)
     usual = [name for name in metrics if name in ("eval/AP", "eval/AP50", "eval/AP75")]
     scores = usual or [name for name in metrics if name.startswith("eval/")][:3]
+    shares = [name for name in metrics if name.startswith("metric/")]
+    panels = 1 + bool(shares) + bool(scores)
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(10 if scores else 7, 3.6, 2 if scores else 1)
+        figure, axes = new_figure(7 if panels == 1 else 5 * panels, 3.6, panels)
         axes[0].set_title("Training loss")
         if "loss" in metrics and np.isfinite(metrics["loss"]).any():
             _loss_panel(axes[0], metrics)
         else:
             silent(axes[0], "no steps yet")
-        for i, name in enumerate(scores):
-            single = np.isfinite(metrics[name]).sum() <= 12
-            label = name.removeprefix("eval/")
-            _curve(axes[1], metrics, name, label=label, color=hexadecimal(class_color(i)), marker="o" if single else "")
+        if shares:
+            _shares_panel(axes[1], metrics, shares)
+            axes[1].set_title("While it trains")
+            axes[1].set_ylim(0, 1.02)
         if scores:
-            axes[1].set_title("Held-out evaluation")
-            axes[1].set_ylim(0, max(0.1, 1.1 * max(np.nanmax(metrics[name], initial=0) for name in scores)))
-            axes[1].set_xlim(0, metrics["step"].max() * 1.03)
-            axes[1].set_xlabel("step")
-            axes[1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes[1].legend(loc="lower right")
+            _shares_panel(axes[-1], metrics, scores)
+            axes[-1].set_title("Held-out evaluation")
+            axes[-1].set_ylim(0, max(0.1, 1.1 * max(np.nanmax(metrics[name], initial=0) for name in scores)))
         return png(figure)
+
+
+def _shares_panel(axes: Any, metrics: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> None:
+    """Numbers from 0 to 1 over the steps; few of them as points."""
+    for i, name in enumerate(names):
+        single = np.isfinite(metrics[name]).sum() <= 12
+        label = name.partition("/")[2].replace("_", " ")
+        _curve(axes, metrics, name, label=label, color=hexadecimal(class_color(i)), marker="o" if single else "")
+    axes.set_xlim(0, metrics["step"].max() * 1.03)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.legend(loc="lower right")
 
 
 def _loss_panel(axes: Any, metrics: Mapping[str, NDArray[np.float64]]) -> None:

@@ -114,7 +114,7 @@ def train(
         resumed_step=at.step if resumed else None,
         tensorboard=config.tensorboard,
     )
-    meter = Meter(accelerator, config)
+    meter = Meter(accelerator, config, detector)
     display = Display(enabled=accelerator.is_main_process, done=at.share(config))
 
     # Closing the batches ends the loader's workers, also when an error ends the loop.

@@ -1,4 +1,4 @@
-"""Losses and speed between two lines of the journal, read from the device only when a line is written."""
+"""Losses, metrics and speed between two lines of the journal, read from the device only when a line is written."""
 
 import math
 import time
@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from sniper.detectors.protocol import Measured
 from sniper.errors import SniperError
 from sniper.training.config import TrainConfig
 from sniper.training.position import Position
@@ -19,10 +20,13 @@ class DivergedError(SniperError):
 
 
 class Meter:
-    """Collects losses, chips and decoded images."""
+    """Collects losses, chips and decoded images, and asks a detector for its metrics if it has any."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, detector: object = None) -> None:
         self._accelerator = accelerator
+        self._measured = detector if isinstance(detector, Measured) else None
+        if self._measured is not None:
+            self._measured.training_metrics()  # what it saw before does not count
         self._config = config
         self._names: tuple[str, ...] = ()
         self._pending: list[Tensor] = []  # (number of losses,) each, on the device
@@ -91,11 +95,24 @@ class Meter:
         processes = self._accelerator.num_processes
         row = {"step": at.step, "epoch": at.epochs, "minutes": at.minutes, "learning_rate": rate, "loss": sum(means)}
         row |= {f"loss/{name}": mean for name, mean in zip(self._names, means, strict=True)}
+        row |= self._metrics()
         row["chips_per_s"] = self._chips * processes / seconds
         if self._images is not None:
             row["images_per_s"] = self._images * processes / seconds
         self._restart()
         return row
+
+    def _metrics(self) -> dict[str, float]:
+        """The detector's shares since the last row."""
+        shares = {} if self._measured is None else self._measured.training_metrics()
+        if not shares:
+            return {}
+        counts = torch.stack([share.float() for share in shares.values()]).to(self._accelerator.device)
+        found, total = self._accelerator.reduce(counts, reduction="sum").T.tolist()
+        return {
+            f"metric/{name}": part / whole if whole else math.nan
+            for name, part, whole in zip(shares, found, total, strict=True)
+        }
 
     def _diverged(self, step: int, values: Tensor) -> str:
         named = ", ".join(f"{name} {value:.3g}" for name, value in zip(self._names, values.tolist(), strict=True))

@@ -1,6 +1,7 @@
 """What a person sees while it trains: a bar on a terminal, a line an interval elsewhere."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -14,7 +15,7 @@ _TICKS = 10_000  # the bar's resolution
 
 
 class Display:
-    """Shows share done, losses, chips/s, images/s and time left. With ``enabled=False`` it shows nothing."""
+    """Shows share done, losses, metrics, chips/s, images/s and time left. With ``enabled=False`` it shows nothing."""
 
     def __init__(self, *, enabled: bool, done: float, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
@@ -62,6 +63,8 @@ class Display:
         total = max(step, round(step / done)) if done > 0 else step
         parts = [f"step {step}/{total}", f"epoch {row['epoch']:.2f}", f"loss {row['loss']:.4g}"]
         parts += [f"{name.removeprefix('loss/')} {row[name]:.3g}" for name in row if name.startswith("loss/")]
+        metrics = {name.removeprefix("metric/"): row[name] for name in row if name.startswith("metric/")}
+        parts += [f"{name} {value:.3f}" for name, value in metrics.items() if not math.isnan(value)]
         parts.append(f"{row['chips_per_s']:.1f} chips/s")
         if row.get("images_per_s"):  # none between the decoding of one epoch and the next
             parts.append(f"{row['images_per_s']:.1f} images/s")
