@@ -171,7 +171,7 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     said = sniper("evaluate", trained.folder, trained.val, "--device", "cpu")
     assert said.code == 0, said.err
     assert "AP50" in said.out
-    assert re.search(r"images/s, results: runs/evaluate/evaluate\n", said.out)
+    assert re.search(r"images/s, \d+\.\d\d Mpx an image, results: runs/evaluate/evaluate\n", said.out)
     names = {path.name for path in Path("runs/evaluate/evaluate").iterdir()}
     assert names == {"predictions.json", "metrics.json", "pr_curves.png"}
     assert sniper("evaluate", trained.folder, trained.val, "-o", tmp_path / "e").code == 0
@@ -184,6 +184,8 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     assert said.code == 0, said.err
     assert re.search(r"\d+ detections in 3 images, results: ", said.out)
     assert len(list((tmp_path / "p").glob("*.jpg"))) == 3
+    said = sniper("predict", trained.folder, trained.val.parent / "images", "--draw-focus", "-o", tmp_path / "f")
+    _assert_one_sentence(said, "where AutoFocus looks cannot be drawn, as the model")
     again = sniper("train", "--resume", trained.folder)
     assert again.code == 0
     assert "2 steps" in again.out

@@ -47,7 +47,8 @@ def evaluate(
         done = run(model, table, output=folder, on_bad_image=bad, tick=tick)
     show_evaluation(done)
     show_skipped(done.skipped)
-    say(f"{done.result.images / done.seconds:.2f} images/s{_pixels(done.pixel_share)}, results: {folder}")
+    speed = f"{done.result.images / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
+    say(f"{speed}{_pixels(done.pixel_share)}, results: {folder}")
 
 
 def predict(
