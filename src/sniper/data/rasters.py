@@ -4,6 +4,7 @@ Everything that GDAL reads: GeoTIFF, COG, BigTIFF, JPEG 2000, VRT, PNG, ... ``do
 """
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ class Raster:
         from rasterio.windows import Window
 
         try:
-            with self._lock, Env(GDAL_CACHEMAX=CACHE_BYTES):
+            with self._lock, Env(**_options()):
                 samples = self._file.read(self._bands, window=Window(x1, y1, x2 - x1, y2 - y1))
         except (RasterioError, OSError) as error:
             cause = str(error.__cause__ or error).rstrip(".")
@@ -133,12 +134,17 @@ def _crs_name(crs: Any) -> str:
     return f"urn:ogc:def:crs:{authority[0]}::{authority[1]}" if authority else str(crs.to_wkt())
 
 
+def _options() -> dict[str, int]:
+    """GDAL's settings; its own default would be a twentieth of the memory there is."""
+    return {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_BYTES}
+
+
 def _open(path: Path | str, place: str) -> "DatasetReader":
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        with warnings.catch_warnings(), rasterio.Env(**_options()):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(Path(path))
     except (RasterioError, OSError) as error:
