@@ -4,6 +4,7 @@ SNIPER (arXiv 1805.09300) section 4; ``docs/method.md``, "Inference".
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from sniper.config import Config
 from sniper.detectors.protocol import Detector, Kept, MaskDetector
@@ -21,6 +23,7 @@ from sniper.inference.merge import MergeConfig, drop_cut
 from sniper.inference.pictures import Picture, PictureDetections
 from sniper.inference.reading import Lost, Reader, batches_of, groups_of
 from sniper.inference.windows import Look, cut_by_border
+from sniper.nn.folding import folded
 from sniper.scales import Pyramid
 from sniper.structures import Images
 
@@ -108,24 +111,28 @@ def _detect_group(
     everything = plan.everything if choose is None else lambda: choose([p.key for p in group], plan.everything())
     rounds = plan.rounds() if with_focus is not None else [everything()]
     record = None if watch is None else Record(plan)
-    for batch, canvases in _planned(rounds if record is None else record.watching(rounds), reader, config, tick):
-        images = canvases.to(device, channels_last=True)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=config.precision != "fp32"):
-            kept, focus = _looked_at(detector, masker, with_focus if batch[0].window.level > 0 else None, images)
-        if focus is not None:
-            plan.add(batch, focus.float().cpu().numpy())
-        for row, (look, result) in enumerate(zip(batch, kept.detections, strict=True)):
-            boxes = result.boxes.float().cpu().numpy()
-            whole = _whole(boxes, look, sizes_wh[look.window.image])
-            # Half precision on the CPU: a window's map waits until all levels of its image are merged.
-            maps = kept.maps[row].to("cpu", torch.float16) if kept.maps and whole.any() else None
-            found.add(
-                look.window,
-                boxes[whole],
-                result.scores.float().cpu().numpy()[whole],
-                result.labels.cpu().numpy()[whole],
-                maps,
-            )
+    with folded(detector) if isinstance(detector, nn.Module) else nullcontext():
+        for batch, canvases in _planned(rounds if record is None else record.watching(rounds), reader, config, tick):
+            images = canvases.to(device, channels_last=True)
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, dtype=precision, enabled=config.precision != "fp32"),
+            ):
+                kept, focus = _looked_at(detector, masker, with_focus if batch[0].window.level > 0 else None, images)
+            if focus is not None:
+                plan.add(batch, focus.float().cpu().numpy())
+            for row, (look, result) in enumerate(zip(batch, kept.detections, strict=True)):
+                boxes = result.boxes.float().cpu().numpy()
+                whole = _whole(boxes, look, sizes_wh[look.window.image])
+                # Half precision on the CPU: a window's map waits until all levels of its image are merged.
+                maps = kept.maps[row].to("cpu", torch.float16) if kept.maps and whole.any() else None
+                found.add(
+                    look.window,
+                    boxes[whole],
+                    result.scores.float().cpu().numpy()[whole],
+                    result.labels.cpu().numpy()[whole],
+                    maps,
+                )
     if watch is not None and record is not None:
         for position, looked in enumerate(record.looked_at([picture.key for picture in group])):
             if position not in reader.lost:
