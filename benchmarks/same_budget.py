@@ -243,7 +243,7 @@ def run_cell(data: str, method: str, seed: int, args: argparse.Namespace, path: 
     """Train and test one cell on one thread, and keep it as JSON."""
     torch.set_num_threads(1)
     train_table, test_table = tables(data, args.root, args.stress)
-    chips = [path for k in (seed, 0) if (path := args.out / f"{data}-chips-{k}.json").is_file()]
+    chips = [one for one in (args.out / f"{data}-chips-{k}.json" for k in (seed, 0)) if one.is_file()]
     steps_of_chips = json.loads(chips[0].read_text())["steps"] if chips else None
     how = plan(data, method, seed, train_table, 60 * args.minutes, steps_of_chips)
     name = path.stem
