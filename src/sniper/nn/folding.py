@@ -51,9 +51,9 @@ def _pairs(module: nn.Module) -> Iterator[_Pair]:
                     yield _Pair(conv, norm, owner, name)
         elif isinstance(owner, BasicBlock | Bottleneck):
             for number in "123":
-                conv, norm = children.get(f"conv{number}"), children.get(f"bn{number}")
-                if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
-                    yield _Pair(conv, norm, owner, f"bn{number}")
+                first, second = children.get(f"conv{number}"), children.get(f"bn{number}")
+                if isinstance(first, nn.Conv2d) and type(second) is nn.BatchNorm2d:
+                    yield _Pair(first, second, owner, f"bn{number}")
 
 
 def _foldable(pair: _Pair) -> bool:
