@@ -95,8 +95,9 @@ def make_proposals(
 ) -> Path | None:
     """The file that ``recipe.negatives.proposals`` means; for ``auto``, a copy of ``detector`` is trained and asked.
 
-    ``self`` means none: the run asks its own detector later (``feed_of_run``). Both stages lie in ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial
-    weights and settings. A stage that was stopped goes on.
+    ``self`` means none: the run asks its own detector later (``feed_of_run``). Both stages lie in
+    ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial weights and
+    settings. A stage that was stopped goes on.
 
     Raises:
         RecipeError: the recipe's sampler cuts no chips.
