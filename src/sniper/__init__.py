@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
+    from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.handover.incoming import from_callable, from_sahi
     from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
@@ -30,6 +31,7 @@ __all__ = [
     "predict",
     "propose",
     "train",
+    "with_focus",
 ]
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "download": "sniper.fetch",
     "from_callable": "sniper.handover.incoming",
     "from_sahi": "sniper.handover.incoming",
+    "with_focus": "sniper.detectors.with_focus",
 }
 
 
