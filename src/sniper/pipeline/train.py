@@ -14,7 +14,6 @@ from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.images import read_image
-from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
 from sniper.errors import DataError, RecipeError
@@ -24,6 +23,7 @@ from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation
 from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
 from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
+from sniper.pipeline.tables import evaluation_table_of, training_table_of
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
@@ -161,11 +161,11 @@ def train(
     if weights is not None:
         recipe = recipe.model_copy(update={"weights": str(weights)})
     on_bad_image: BadImage = recipe.loader.on_bad_image
-    train_table = table if table is not None else _train_table(recipe)
+    train_table = table if table is not None else training_table_of(recipe)
     if evaluation_table is not None:
         evaluation_table = table_for(train_table.class_names, evaluation_table)
     elif recipe.data.evaluate is not None:
-        evaluation_table = _evaluation_table(recipe, train_table.class_names)
+        evaluation_table = evaluation_table_of(recipe, train_table.class_names)
     if learns_masks(recipe) and train_table.masks is None:
         raise RecipeError(
             f"the mask branch is on, but the data at {train_table.root} have no masks; "
@@ -213,16 +213,8 @@ def train(
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         assert evaluation_table is not None
-        device = next(trained.parameters()).device
-        done = evaluate_table(
-            trained,
-            evaluation_table,
-            pyramid,
-            recipe.inference,
-            recipe.evaluation,
-            device=device,
-            on_bad_image=on_bad_image,
-        )
+        place, settings = next(trained.parameters()).device, (recipe.inference, recipe.evaluation)
+        done = evaluate_table(trained, evaluation_table, pyramid, *settings, device=place, on_bad_image=on_bad_image)
         evaluations[:] = [done]
         return done.as_dict()
 
@@ -262,33 +254,6 @@ def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         log.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
-
-
-def _train_table(recipe: Recipe) -> AnnotationTable:
-    data = recipe.data
-    if data.train is None:
-        raise RecipeError("data.train is not set: name a dataset, for example --data path/to/instances.json")
-    return load_dataset(
-        data.train,
-        data.train_split,
-        format=data.format,
-        image_root=data.image_root,
-        classes=data.classes,
-        skip_bad_images=recipe.loader.on_bad_image == "skip",
-    )
-
-
-def _evaluation_table(recipe: Recipe, class_names: tuple[str, ...]) -> AnnotationTable:
-    data = recipe.data
-    assert data.evaluate is not None
-    return table_for(
-        class_names,
-        data.evaluate,
-        data.evaluate_split,
-        on_bad_image=recipe.loader.on_bad_image,
-        format=data.format,
-        image_root=data.image_root,
-    )
 
 
 def draw_previews(
