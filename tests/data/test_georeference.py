@@ -14,7 +14,7 @@ rasterio = pytest.importorskip("rasterio")
 
 SOUTH_UP = rasterio.Affine(0.5, 0, 400_000, 0, 0.5, 5_000_000)
 NORTH_UP = rasterio.Affine(0.1, 0, 541_000, 0, -0.1, 4_977_000)
-TURNED = NORTH_UP @ rasterio.Affine.rotation(30) if hasattr(rasterio.Affine, "__matmul__") else NORTH_UP
+TURNED = rasterio.Affine(0.0866, 0.05, 541_000, 0.05, -0.0866, 4_977_000)
 BOXES = np.asarray([[10, 20, 30.5, 60], [0, 0, 1, 1]], np.float32)
 
 
@@ -78,6 +78,17 @@ def test_any_affine_map(affine, points):
     ground = geo.to_ground(np.asarray(points, np.float64).reshape(-1, 2))
     for (x, y), found in zip(points, ground, strict=True):
         np.testing.assert_allclose(found, rasterio.Affine(*affine) * (x, y), atol=1e-6)
+
+
+def test_outlines_take_the_place_of_boxes():
+    geo = GeoReference("urn:ogc:def:crs:EPSG::32612", (0.5, 0, 100, 0, -0.5, 200))
+    ring = np.asarray([[0, 0], [4, 0], [4, 2.0]])
+    found = feature_collection(geo, BOXES, np.ones(2), ["a", "b"], [[ring, ring + 10], []])
+    first, second = (one["geometry"] for one in found["features"])
+    assert first["type"] == "MultiPolygon"
+    assert first["coordinates"][0] == [[[102, 199], [102, 200], [100, 200], [102, 199]]]
+    assert first["coordinates"][1][0][0] == [107, 194]
+    assert second["type"] == "Polygon"
 
 
 def test_no_detections():

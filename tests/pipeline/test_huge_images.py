@@ -16,7 +16,7 @@ from trained_run import Trained
 
 from sniper import cli
 from sniper.errors import DataError
-from sniper.pipeline import Model, load_model, predict
+from sniper.pipeline import Model, evaluate, load_model, predict
 from sniper.pipeline.model import checkpoint_file
 from sniper.training.checkpoint import load_weights, save_weights
 
@@ -118,6 +118,14 @@ def test_onto_the_ground(model: Model, files: dict[str, Path], tmp_path: Path):
     assert other.geo is None
     with pytest.raises(DataError, match=r"picture.png does not say where it lies"):
         other.geojson()
+
+
+def test_a_dataset_is_measured_by_windows_too(model: Model, trained: Trained):
+    inference = model.recipe.inference.model_copy(update={"whole_megapixels": 0.0})
+    by_windows = replace(model, recipe=model.recipe.model_copy(update={"inference": inference}))
+    ours, theirs = (evaluate(one, trained.val_json).detections for one in (by_windows, model))
+    np.testing.assert_array_equal(ours.boxes_xyxy, theirs.boxes_xyxy)
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
 
 
 def test_small_images_lie_on_the_ground_too(model: Model, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Masks on pictures."""
 
+import cv2
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from sniper.data.columns import PackedStrings
 from sniper.data.run_lengths import RunLengths
 from sniper.inference.masks import encode_masks
 from sniper.report.draw import draw_detections
-from sniper.report.masks import VEIL, draw_masks, sampled_mask
+from sniper.report.masks import VEIL, draw_masks, sampled_mask, trace_masks
 from sniper.report.palette import class_color
 
 
@@ -81,3 +82,25 @@ def test_masks_of_a_huge_image_are_drawn_on_a_small_copy():
     rows, columns = np.nonzero((drawn != 100).any(axis=2))
     assert abs(np.asarray([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) - box * 0.025).max() <= 1
     assert (drawn[130:245, 205:295] != 100).any(axis=2).all()
+
+
+def test_rings_around_masks_give_them_back():
+    both = disc(30, 40, 20) | disc(70, 40, 8)
+    spot = np.zeros((80, 100), bool)
+    spot[7, 9] = True
+    masks = runs_of([both, spot, np.zeros((80, 100), bool)])
+    traced = trace_masks(masks, np.asarray([[10.4, 20, 79, 61], [9, 7, 10, 8], [5, 5, 9, 9]]))
+    assert [len(rings) for rings in traced] == [2, 1, 0]
+    filled = np.zeros((80, 100), np.uint8)
+    for ring in traced[0]:
+        cv2.fillPoly(filled, [np.round((ring - 0.5) * 64).astype(np.int32)], 1, shift=6)
+    assert (filled.astype(bool) != both).mean() < 0.005
+    np.testing.assert_allclose(traced[1][0].min(axis=0), [9.25, 7.25])
+    np.testing.assert_allclose(traced[1][0].max(axis=0), [9.75, 7.75])
+
+
+def test_a_huge_mask_is_traced_coarsely():
+    box = np.asarray([[8000.0, 5000, 12_000, 10_000]])
+    masks = encode_masks(np.ones((1, 28, 28), np.float32), box, (20_000, 20_000))
+    ((ring,),) = trace_masks(masks, box)
+    np.testing.assert_allclose([*ring.min(axis=0), *ring.max(axis=0)], box[0], atol=10)

@@ -36,7 +36,7 @@ class GeoReference:
 
 
 def corners(boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, 4, 2) the corners of boxes, from the top left one, in the order in which a ring on the ground goes around."""
+    """(N, 4, 2) the corners of boxes, from the top left one around."""
     x1, y1, x2, y2 = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4).T
     return np.stack([np.stack(one, axis=-1) for one in ((x1, y1), (x1, y2), (x2, y2), (x2, y1))], axis=1)
 
@@ -46,34 +46,43 @@ def feature_collection(
     boxes_xyxy: NDArray[np.floating],
     scores: NDArray[np.floating],
     class_names: Sequence[str],
+    outlines: Sequence[Sequence[NDArray[np.floating]]] | None = None,
 ) -> dict[str, Any]:
-    """N detections as GeoJSON: the four corners of each box in the picture's own coordinate system.
+    """N detections as GeoJSON in the picture's own coordinate system: their outlines, or the corners of their boxes.
 
     That is the GeoJSON of 2008, whose member ``crs`` names the system; GDAL, QGIS and GeoPandas read it. (RFC 7946
-    of 2016 knows longitude and latitude alone.)
+    of 2016 knows longitude and latitude alone.) Rings are counter-clockwise on the ground.
 
     Args:
         geo: where the picture lies.
         boxes_xyxy: (N, 4) original px.
         scores: (N,)
         class_names: N, of each detection.
+        outlines: of each detection its parts, (K, 2) rings in original px, not closed; without any, its box.
     """
-    rings = geo.to_ground(corners(boxes_xyxy))
-    a, b, _, d, e, _ = geo.affine
-    if a * e - b * d > 0:  # rows go up on the ground: turn the rings, so that all are counter-clockwise
-        rings = rings[:, ::-1]
-    rings = np.round(np.concatenate([rings, rings[:, :1]], axis=1), geo.decimals)
+    boxes = geo.to_ground(corners(boxes_xyxy))
+    geometries = [
+        {"type": "Polygon", "coordinates": [_ring(box, geo.decimals)]}
+        if not parts
+        else {"type": "MultiPolygon", "coordinates": [[_ring(geo.to_ground(one), geo.decimals)] for one in parts]}
+        for box, parts in zip(boxes, outlines or [()] * len(boxes), strict=True)
+    ]
     return {
         "type": "FeatureCollection",
         "crs": {"type": "name", "properties": {"name": geo.crs}},
         "features": [
-            {
-                "type": "Feature",
-                "properties": {"class": name, "score": score},
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-            }
-            for name, score, ring in zip(
-                class_names, np.round(scores.astype(np.float64), 5).tolist(), rings.tolist(), strict=True
+            {"type": "Feature", "properties": {"class": name, "score": score}, "geometry": geometry}
+            for name, score, geometry in zip(
+                class_names, np.round(scores.astype(np.float64), 5).tolist(), geometries, strict=True
             )
         ],
     }
+
+
+def _ring(points: NDArray[np.float64], decimals: int) -> list[list[float]]:
+    """(K, 2) points as a closed ring, counter-clockwise."""
+    x, y = (points - points[0]).T
+    if (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0:
+        points = points[::-1]
+    closed: list[list[float]] = np.round(np.concatenate([points, points[:1]]), decimals).tolist()
+    return closed

@@ -36,6 +36,7 @@ from sniper.pipeline.sources import (
 )
 from sniper.report.draw import draw_detections
 from sniper.report.layout import save_picture
+from sniper.report.masks import trace_masks
 
 Tick = Callable[[int], None]
 DRAWN_PX = 4096  # longest side of the drawing of an image that is read by windows
@@ -57,7 +58,7 @@ class Prediction:
     geo: GeoReference | None = None  # of a geo-referenced image: the way from its pixels to the ground
 
     def geojson(self) -> dict[str, Any]:
-        """The boxes on the ground, as ``data.georeference.feature_collection`` gives them.
+        """Masks, or boxes where there are none, on the ground, as ``data.georeference.feature_collection`` gives them.
 
         Raises:
             DataError: the image does not say where it lies.
@@ -68,7 +69,8 @@ class Prediction:
                 "the extra geotiff"
             )
         names = [self.class_names[label] for label in self.labels]
-        return feature_collection(self.geo, self.boxes_xyxy, self.scores, names)
+        outlines = None if self.masks is None else trace_masks(self.masks, self.boxes_xyxy)
+        return feature_collection(self.geo, self.boxes_xyxy, self.scores, names, outlines)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, boxes as ``x, y, width, height`` in original px, masks as COCO's compressed run lengths."""

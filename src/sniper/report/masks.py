@@ -1,5 +1,6 @@
 """Masks on pictures: a veil of the class's colour with an outline."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -11,6 +12,7 @@ from sniper.data.run_lengths import RunLengths
 from sniper.report.palette import Color, Pixels
 
 VEIL = 0.42  # share of the colour
+TRACED_PX = 512  # larger masks are traced more coarsely
 
 
 def draw_masks(
@@ -39,6 +41,22 @@ def draw_masks(
         part[:] = np.where(inside[:, :, None] > 0, tinted, part).astype(np.uint8)
         outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(int(left), int(top)))
         cv2.drawContours(pixels, outlines, -1, color, 1, cv2.LINE_AA)
+
+
+def trace_masks(masks: RunLengths, boxes_xyxy: NDArray[np.floating]) -> list[list[NDArray[np.float64]]]:
+    """Of each of N masks the rings around its parts, (K, 2) px of the image, a quarter of a pixel inside of it.
+
+    Holes are not traced. Masks in boxes (N, 4) with a side of more than ``TRACED_PX`` are looked at every few pixels.
+    """
+    traced = []
+    for row, (x1, y1, x2, y2) in enumerate(np.asarray(boxes_xyxy, np.float64).tolist()):
+        step = max(1, math.ceil(max(x2 - x1, y2 - y1) / TRACED_PX))
+        left, top = math.floor(max(x1, 0)), math.floor(max(y1, 0))
+        columns, rows = np.arange(left, math.ceil(x2), step), np.arange(top, math.ceil(y2), step)
+        inside = sampled_mask(masks, row, columns, rows).repeat(2, axis=0).repeat(2, axis=1)
+        found, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        traced.append([(one[:, 0] + 0.5) / 2 * step + (left, top) for one in found])
+    return traced
 
 
 def _middles(low: int, high: int, scale: float) -> NDArray[np.int64]:
