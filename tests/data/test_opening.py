@@ -66,8 +66,22 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.
         "alpha": (write("alpha", np.concatenate([rgb, rgb[:1] // 2]), photometric="RGB", alpha="YES", **TILED), SMOOTH),
         "four bands": (write("four", np.concatenate([rgb, rgb[:1]]), photometric="RGB", alpha="NO", **TILED), SMOOTH),
         "five bands": (write("five", np.concatenate([rgb, rgb[:2]]), **TILED), SMOOTH),
+        "zstd": (write("zstd", rgb, compress="zstd", **TILED), SMOOTH),
         "no data": (write("nodata", rgb, nodata=0, **TILED), SMOOTH),
     }
+    with rasterio.open(
+        folder / "a.jp2", "w", driver="JP2OpenJPEG", width=WIDTH, height=HEIGHT, count=3, dtype="uint8",
+        QUALITY="100", REVERSIBLE="YES",
+    ) as file:  # fmt: skip
+        file.write(rgb)
+    made["jp2"] = folder / "a.jp2", SMOOTH
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource><SourceFilename relativeToVRT="1">tiled.tif'
+        f"</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    (folder / "a.vrt").write_text(f'<VRTDataset rasterXSize="{WIDTH}" rasterYSize="{HEIGHT}">{bands}</VRTDataset>')
+    made["vrt"] = folder / "a.vrt", SMOOTH
     palette = Image.fromarray(SMOOTH).quantize(40)
     palette.save(folder / "palette.tif")
     made["palette"] = folder / "palette.tif", np.asarray(palette.convert("RGB"))

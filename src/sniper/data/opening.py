@@ -24,6 +24,7 @@ Pixels = NDArray[np.uint8]
 EXTRA = 'pip install "sniper-detection[geotiff]"'
 WHOLE_JPEG_PX = 500_000_000  # larger ones are decoded line by line, with other arithmetic for subsampled colours
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of both byte orders, and of BigTIFF
+_GDAL_FORMS = ("TIFF", "JPEG2000")  # forms of many kinds, some of which Pillow cannot decode
 _GROUND_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".img"}
 _GEO_KEYS = 34735  # the TIFF tag that makes a GeoTIFF
 
@@ -38,8 +39,9 @@ def open_pixels(
     """The pixels of an image file, as ``read_image`` gives them; of more than ``whole_pixels``, by windows.
 
     JPEGs of up to 500 megapixels are decoded once, into a temporary file; other huge files are read through rasterio
-    (the extra ``geotiff``), and so are small ones that Pillow cannot read, such as TIFFs of five bands. Without it huge
-    files are decoded whole, into a temporary file, if there is memory for it. ``size_wh`` as for ``read_image``.
+    (the extra ``geotiff``), and so are small ones that Pillow cannot read, such as TIFFs of five bands or compressed
+    with Zstandard. Without it huge files are decoded whole, into a temporary file, if there is memory for it.
+    ``size_wh`` as for ``read_image``.
 
     Raises:
         DataError: as ``read_image``; or the file is huge, and there is neither rasterio nor the memory to do without.
@@ -52,7 +54,12 @@ def open_pixels(
     width, height = header.size_wh
     pixels = width * height
     if pixels <= whole_pixels:
-        return read_image(path, size_wh=size_wh, image_id=image_id)
+        try:
+            return read_image(path, size_wh=size_wh, image_id=image_id)
+        except DataError as error:
+            if header.form not in _GDAL_FORMS or not has_rasterio():
+                raise
+            return _whole_by_gdal(path, header.orientation, image_id, error)
     jpeg = header.form == "JPEG"
     if has_rasterio() and not (jpeg and pixels <= WHOLE_JPEG_PX):
         try:
@@ -61,7 +68,7 @@ def open_pixels(
                 return raster
             raster.close()
         except DataError:
-            if header.form in ("TIFF", "JPEG2000"):  # of the others, GDAL may be built without
+            if header.form in _GDAL_FORMS:  # of the others, GDAL may be built without
                 raise
     _check_memory(place, pixels, 3 if jpeg else 8, jpeg)
 
@@ -105,6 +112,18 @@ def _otherwise(
         raster.close()
         raise error
     return raster
+
+
+def _whole_by_gdal(path: Path | str, orientation: int, image_id: int | None, error: DataError) -> Pixels:
+    """What Pillow cannot decode, such as TIFFs compressed with Zstandard; ``error`` if GDAL cannot either."""
+    try:
+        raster = Raster(path, orientation=orientation, image_id=image_id)
+        try:
+            return raster.read(0, 0, *raster.size_wh)
+        finally:
+            raster.close()
+    except DataError:
+        raise error from None
 
 
 def _check_memory(place: str, pixels: int, bytes_each: int, jpeg: bool) -> None:
