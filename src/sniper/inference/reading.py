@@ -35,11 +35,15 @@ def groups_of(pictures: Iterable[Picture], most: int) -> Iterator[list[Picture]]
 
 
 def batches_of(looks: Iterable[Look], batch_pixels: int) -> Iterator[list[Look]]:
-    """Windows of equal canvas, as many together as ``batch_pixels`` allows."""
+    """Windows of equal canvas, as many together as ``batch_pixels`` allows; those of an image row by row.
+
+    Focus chips come best first: strips of a file would be decoded again and again.
+    """
     shapes: dict[tuple[int, int], list[Look]] = defaultdict(list)
     for look in looks:
         shapes[look.window.canvas_wh].append(look)
     for (width, height), members in shapes.items():
+        members.sort(key=lambda look: (look.window.image, look.window.level, look.window.origin_xy[::-1]))
         size = max(1, batch_pixels // (width * height))
         yield from (members[start : start + size] for start in range(0, len(members), size))
 
