@@ -10,6 +10,16 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure() -> None:
+    """One thread for each worker and for all that the tests start: there is a worker for each of two cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for the whole suite. Files that are named run here: starting workers takes longer than most of them."""
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Numbers recorded from the original code; another set of the same layout through SNIPER_GOLDEN."""
