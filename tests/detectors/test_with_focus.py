@@ -22,6 +22,7 @@ from sniper.detectors.sniper import SniperConfig, build_sniper
 from sniper.detectors.with_focus import WithFocus, with_focus
 from sniper.errors import RecipeError
 from sniper.inference.pyramid import InferenceConfig, Picture, detect_images
+from sniper.nn.folding import folded
 from sniper.scales import Level, Pyramid
 from sniper.structures import Batch, Detections, Images, ObjectState
 
@@ -116,6 +117,20 @@ def test_a_detector_may_look_at_one_canvas_after_the_other() -> None:
     images = _random(2, 96, 128)
     together, one_by_one = _focused().eval(), _focused(OneByOne).eval()
     torch.testing.assert_close(one_by_one.detect_with_focus(images)[1], together.detect_with_focus(images)[1])
+
+
+def test_folding_norms_leaves_the_map_as_it_was_learned() -> None:
+    torch.manual_seed(0)
+    detector = with_focus(RetinaNet(), LAYER + ".block.0.0").eval()  # a convolution with a norm behind it
+    with torch.no_grad():
+        for module in detector.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_var *= 4
+        detector.focus.logits.weight *= 1000
+    images = _random(1, 64, 96)
+    plain = detector.detect_with_focus(images)[1]
+    with folded(detector):
+        torch.testing.assert_close(detector.detect_with_focus(images)[1], plain, rtol=1e-3, atol=1e-3)
 
 
 def test_the_loss_reaches_branch_and_backbone_and_leaves_the_others_alone() -> None:

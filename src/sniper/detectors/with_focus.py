@@ -79,6 +79,7 @@ class WithFocus(nn.Module):
         self.detector, self.focus = detector, focus
         self.layer, self.labels = layer, labels
         self._stride = stride
+        detector.get_submodule(layer).register_forward_hook(_kept_apart)
         inner: Mapping[str, ClassRows] = getattr(detector, "class_layers", {})
         self.class_layers = {f"detector.{name}": rows for name, rows in inner.items()}
         # In the object, not in the class: what the detector cannot do, this must not seem to.
@@ -146,6 +147,10 @@ class WithFocus(nn.Module):
             expected = f"{rows} x {columns} at {self._stride} px a cell"
             raise RecipeError(_other_size(self.layer, features, (height, width), expected))
         return features[:, :, :rows, :columns]
+
+
+def _kept_apart(module: nn.Module, given: object, output: object) -> None:
+    """A hook that does nothing but tell ``nn.folding`` to leave the layer as it is: the branch learned from that."""
 
 
 @contextmanager
