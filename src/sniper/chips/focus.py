@@ -79,7 +79,7 @@ def chips_of_cells(
     rects = enclosing_rectangles(cells, dilation // 2, max(min_cells, 1))
     if not len(rects):
         return FocusChips(np.zeros((0, 4)), np.zeros(0))
-    density = _densities(np.ascontiguousarray(probability, dtype=np.float32), rects)
+    density = mean_probability(np.ascontiguousarray(probability, dtype=np.float32), rects)
     order = np.lexsort((rects[:, 0], rects[:, 1], -density))
     boxes = _in_px(rects[order], content_wh, stride, max(min_cells, 1))
     return FocusChips(boxes, density[order])
@@ -228,7 +228,7 @@ def _groups(cells: NDArray[np.bool_], reach: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _densities(probability: NDArray[np.float32], rects: NDArray[np.int64]) -> NDArray[np.float64]:
+def mean_probability(probability: NDArray[np.float32], rects: NDArray[np.int64]) -> NDArray[np.float64]:
     """(K,) mean probability inside each rectangle of cells."""
     out = np.empty(len(rects))
     for k in range(len(rects)):

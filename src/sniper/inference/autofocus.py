@@ -4,33 +4,34 @@ AutoFocus (arXiv 1812.01600); ``docs/method.md``, "AutoFocus". This module decid
 and merges what is found as it always does.
 """
 
-import logging
 import math
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import Tensor
 
-from sniper.chips.focus import chips_of_cells, enclosed_cells, painted
+from sniper.chips.focus import chips_of_cells, enclosed_cells
+from sniper.chips.focus_cover import Looking, covering_chips
 from sniper.config import Config
-from sniper.detectors.protocol import Detector, FocusDetector, Proposer
-from sniper.inference.windows import Look, Window, overlap_for, windows_of, windows_of_chip, zoomed_size
+from sniper.inference.windows import (
+    CHIP_STEP,
+    Look,
+    Window,
+    overlap_for,
+    windows_of,
+    windows_of_chip,
+    with_rivals,
+    zoomed_size,
+)
 from sniper.scales import Pyramid
-from sniper.structures import Detections, Images
-
-logger = logging.getLogger("sniper")
 
 Share = Annotated[float, Field(ge=0, le=1)]
-LookWithFocus = Callable[[Images], tuple[list[Detections], Tensor]]
-
-FALLBACK_STRIDE = 16  # px per cell of a map made of proposals
-_SMALL_PX = 5.0, 64.0  # sizes of proposals that speak for a closer look, network px: as the focus branch is taught
+SMALL_PX = 5.0, 64.0  # sizes that speak for a closer look, network px: as the focus branch is taught
 _SLACK = 1e-6
+CHIP_PIXELS = 64 * 256  # what one more chip costs, whatever its size, in canvas pixels
 
 
 class AutoFocusConfig(Config):
@@ -44,7 +45,14 @@ class AutoFocusConfig(Config):
     pixel_budget: float | None = Field(
         None, gt=0, le=1, description="most pixels of an image, as a share of its full pyramid, best regions first"
     )
-    dilation: int = Field(3, ge=1, description="odd; cells within dilation // 2 of such a cell are looked at too")
+    chips: Literal["cheapest", "joined"] = Field(
+        "cheapest",
+        description="cheapest: chips may overlap, and become one only where that costs no more pixels; joined: chips "
+        "that overlap or touch become one (the original)",
+    )
+    dilation: int = Field(
+        1, ge=1, description="odd; cells within dilation // 2 of such a cell are looked at too (the original: 3)"
+    )
     min_chip_px: int = Field(
         256, ge=1, description="least side of a focus chip, network px of the level that looks at it"
     )
@@ -172,20 +180,10 @@ class CoarseToFine:
     def _enclosing(self, image: int, level: int, cells: NDArray[np.bool_]) -> list[Look]:
         """The windows at a level of the focus chips around cells of the level before."""
         size_wh, scale, before = self.sizes_wh[image], self.scales[image, level], self.scales[image, level + 1]
-        chips = chips_of_cells(
-            cells,
-            self.maps[image],
-            zoomed_size(size_wh, float(before)),
-            stride=self.stride,
-            dilation=self.config.dilation,
-            min_cells=self._min_cells(image, level),
-        ).boxes_xyxy * (scale / before)
-        low, high = np.floor(chips[:, :2] + _SLACK), np.ceil(chips[:, 2:] - _SLACK)
-        limit = np.asarray(zoomed_size(size_wh, float(scale)))
-        low, high = np.minimum(low, limit - 1), np.minimum(high, limit)
-        return [
+        boxes = (self._cheapest if self.config.chips == "cheapest" else self._joined)(image, level, cells)
+        looks = [
             look
-            for x1, y1, x2, y2 in np.concatenate([low, high], axis=1).astype(int).tolist()
+            for x1, y1, x2, y2 in boxes.astype(int).tolist()
             for look in windows_of_chip(
                 image,
                 size_wh,
@@ -197,6 +195,42 @@ class CoarseToFine:
                 margin_px=float(self.config.prune_cells * self.stride / before),
             )
         ]
+        dearer = _pixels(looks) + CHIP_PIXELS * len(boxes) >= self.full_pixels[image, level] + CHIP_PIXELS
+        return self._whole(image, level) if dearer else with_rivals(looks)
+
+    def _cheapest(self, image: int, level: int, cells: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(K, 4) network px of the level."""
+        scale, before = self.scales[image, level], self.scales[image, level + 1]
+        looking = Looking(
+            cell_px=float(self.stride * scale / before),
+            margin_px=float(self.config.prune_cells * self.stride * scale / before),
+            size_wh=zoomed_size(self.sizes_wh[image], float(scale)),
+            least_px=self.config.min_chip_px,
+            step_px=CHIP_STEP,
+            window_px=self.window_px,
+            overlap_px=self._overlap(image, level),
+            whole_pixels=int(self.full_pixels[image, level]),
+            chip_pixels=CHIP_PIXELS,
+        )
+        shared = math.ceil(SMALL_PX[1] / self.stride) + 1  # so that one a little longer than wide is whole in a chip
+        return covering_chips(
+            cells, self.maps[image], looking, dilation=self.config.dilation, shared_cells=shared
+        ).boxes_xyxy
+
+    def _joined(self, image: int, level: int, cells: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(K, 4) network px of the level, disjoint."""
+        size_wh, scale, before = self.sizes_wh[image], self.scales[image, level], self.scales[image, level + 1]
+        chips = chips_of_cells(
+            cells,
+            self.maps[image],
+            zoomed_size(size_wh, float(before)),
+            stride=self.stride,
+            dilation=self.config.dilation,
+            min_cells=self._min_cells(image, level),
+        ).boxes_xyxy * (scale / before)
+        low, high = np.floor(chips[:, :2] + _SLACK), np.ceil(chips[:, 2:] - _SLACK)
+        limit = np.asarray(zoomed_size(size_wh, float(scale)))
+        return np.concatenate([np.minimum(low, limit - 1), np.minimum(high, limit)], axis=1)
 
     def _min_cells(self, image: int, level: int) -> int:
         seen_px = self.config.min_chip_px * self.scales[image, level + 1] / self.scales[image, level]
@@ -229,34 +263,3 @@ class CoarseToFine:
 
 def _pixels(looks: list[Look]) -> int:
     return sum(look.window.canvas_pixels for look in looks)
-
-
-def focus_source(detector: Detector) -> tuple[LookWithFocus, int]:
-    """How to get detections with (B, H, W) focus probabilities from a detector, and the px per cell of these maps.
-
-    Without a focus branch, small proposals say where to look closer; without proposals, small detections do.
-    """
-    if isinstance(detector, FocusDetector) and detector.focus_stride is not None:
-        return detector.detect_with_focus, detector.focus_stride
-    proposes = isinstance(detector, Proposer)
-    logger.warning(
-        "%s has no focus branch: its small %s say where to look closer",
-        type(detector).__name__,
-        "proposals" if proposes else "detections",
-    )
-
-    def look(images: Images) -> tuple[list[Detections], Tensor]:
-        found = detector.detect(images)
-        regions = detector.propose(images) if isinstance(detector, Proposer) else found
-        return found, torch.from_numpy(np.stack([_of_small(one, images) for one in regions]))
-
-    return look, FALLBACK_STRIDE
-
-
-def _of_small(regions: Detections, images: Images) -> NDArray[np.float32]:
-    """(H, W) best score of the small regions in each cell of a canvas."""
-    boxes, scores = regions.boxes.float().cpu().numpy(), regions.scores.float().cpu().numpy()
-    size = np.sqrt(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1))
-    small = (size > _SMALL_PX[0]) & (size < _SMALL_PX[1]) & np.isfinite(scores)
-    rows, columns = (math.ceil(side / FALLBACK_STRIDE) for side in images.pixels.shape[2:])
-    return painted(np.ascontiguousarray(boxes[small]), scores[small], FALLBACK_STRIDE, rows, columns)

@@ -99,12 +99,39 @@ def drop_cut(
     are borders of the image (to half a pixel) cut nothing.
     ``chip_xyxy`` is (4,) or (N, 4); all in original px. AutoFocus (arXiv 1812.01600), section 4.
     """
+    return inner_gap(boxes_xyxy, chip_xyxy, image_wh) >= margin_px
+
+
+def inner_gap(boxes_xyxy: FloatArray, chip_xyxy: FloatArray, image_wh: tuple[float, float]) -> NDArray[np.float64]:
+    """(N,) how far boxes stay inside their chip, or (K, N) inside each of (K, 1, 4): the least distance to a side.
+
+    Sides of a chip that are borders of the image (to half a pixel) do not count; infinity where all are.
+    """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    chips = np.asarray(chip_xyxy, dtype=np.float64).reshape(-1, 4)
+    chips = np.asarray(chip_xyxy, dtype=np.float64)
     far = np.asarray(image_wh, dtype=np.float64)
-    at_border = np.concatenate([chips[:, :2] < 0.5, chips[:, 2:] >= far - 0.5], axis=1)
-    gap = np.concatenate([boxes[:, :2] - chips[:, :2], chips[:, 2:] - boxes[:, 2:]], axis=1)
-    return np.asarray((at_border | (gap >= margin_px)).all(axis=1))
+    at_border = np.concatenate([chips[..., :2] < 0.5, chips[..., 2:] >= far - 0.5], axis=-1)
+    gap = np.concatenate([boxes[:, :2] - chips[..., :2], chips[..., 2:] - boxes[:, 2:]], axis=-1)
+    out: NDArray[np.float64] = np.where(at_border, np.inf, gap).min(axis=-1)
+    return out
+
+
+def own_of_chip(
+    boxes_xyxy: FloatArray,
+    chip_xyxy: FloatArray,
+    rivals_xyxy: FloatArray,
+    image_wh: tuple[float, float],
+    tolerance_px: float,
+) -> NDArray[np.bool_]:
+    """(N,) bool, True for boxes to keep: those that no rival (K, 4) holds further from its sides than their own chip.
+
+    An object in several overlapping chips is found in each, at places that differ a little: it is kept in the one that
+    shows most around it, and in those that show nearly as much, to ``tolerance_px``. All in original px.
+    """
+    own = inner_gap(boxes_xyxy, chip_xyxy, image_wh)
+    rivals = np.asarray(rivals_xyxy, dtype=np.float64).reshape(-1, 1, 4)
+    theirs = inner_gap(boxes_xyxy, rivals, image_wh).max(axis=0, initial=-np.inf)
+    return np.asarray(theirs <= own + tolerance_px)
 
 
 def nms(

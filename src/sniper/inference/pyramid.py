@@ -16,10 +16,11 @@ from torch import nn
 
 from sniper.config import Config
 from sniper.detectors.protocol import Detector, Kept, MaskDetector
-from sniper.inference.autofocus import FALLBACK_STRIDE, AutoFocusConfig, CoarseToFine, LookWithFocus, focus_source
+from sniper.inference.autofocus import AutoFocusConfig, CoarseToFine
+from sniper.inference.focus_source import FALLBACK_STRIDE, LookWithFocus, focus_source
 from sniper.inference.found import Found, in_image
 from sniper.inference.looked_at import Record, Watch
-from sniper.inference.merge import MergeConfig, drop_cut
+from sniper.inference.merge import MergeConfig, drop_cut, own_of_chip
 from sniper.inference.pictures import Picture, PictureDetections
 from sniper.inference.reading import Lost, Reader, batches_of, groups_of
 from sniper.inference.windows import Look, cut_by_border
@@ -33,6 +34,8 @@ __all__ = ["InferenceConfig", "Picture", "PictureDetections", "WindowTick", "det
 WindowTick = Callable[[int, int], None]
 # Of the keys of a group of images and the windows of their full pyramids: those to look at.
 Choose = Callable[[list[int], list[Look]], list[Look]]
+
+_JITTER_PX = 4.0  # what a side of a box may differ between two chips that show the object, network px
 
 
 class InferenceConfig(Config):
@@ -181,5 +184,9 @@ def _whole(boxes: NDArray, look: Look, size_wh: tuple[int, int]) -> NDArray[np.b
     """(N,) boxes (network px of the window) that no border has cut, as far as one can tell."""
     whole = ~cut_by_border(boxes, look.window, size_wh, overlap_px=look.overlap_px)
     if look.chip_xyxy is not None:
-        whole &= drop_cut(in_image(boxes, look.window), np.asarray(look.chip_xyxy), size_wh, look.margin_px)
+        boxes, chip = in_image(boxes, look.window), np.asarray(look.chip_xyxy)
+        whole &= drop_cut(boxes, chip, size_wh, look.margin_px)
+        if look.rivals_xyxy:
+            tolerance_px = _JITTER_PX / look.window.scale
+            whole &= own_of_chip(boxes, chip, np.asarray(look.rivals_xyxy), size_wh, tolerance_px)
     return whole

@@ -48,6 +48,19 @@ class Look(NamedTuple):
         None  # the focus chip it lies in, original px; None: the image
     )
     margin_px: float = 0.0  # a box this close to a side of the chip is taken for cut, original px
+    rivals_xyxy: tuple[tuple[float, float, float, float], ...] = ()  # chips of the level that overlap it, original px
+
+
+def with_rivals(looks: list[Look]) -> list[Look]:
+    """The looks at one level of an image, each with the other chips that overlap its own."""
+    chips = list(dict.fromkeys(look.chip_xyxy for look in looks if look.chip_xyxy is not None))
+    if len(chips) < 2:
+        return looks
+    boxes = np.asarray(chips)
+    shared = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
+    overlap = (shared > 0).all(axis=2) & ~np.eye(len(boxes), dtype=bool)
+    rivals = {chip: tuple(chips[k] for k in np.flatnonzero(overlap[row])) for row, chip in enumerate(chips)}
+    return [look if look.chip_xyxy is None else look._replace(rivals_xyxy=rivals[look.chip_xyxy]) for look in looks]
 
 
 def zoomed_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
