@@ -122,6 +122,14 @@ def load(settings: dict):
     return (with_levels(model, settings["factors"]) if settings["factors"] else model).focused(None, settings["budget"])
 
 
+def peak_mb() -> float:
+    """Peak of resident memory of this process; ``ru_maxrss`` would begin with that of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
 def child(settings: dict) -> dict:
     """Predict one file in this process, and tell what it took."""
     import torch
@@ -130,7 +138,7 @@ def child(settings: dict) -> dict:
 
     torch.set_num_threads(settings["threads"])
     model = load(settings)
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before, peak_before = resource.getrusage(resource.RUSAGE_SELF), peak_mb()
     start, windows = time.perf_counter(), [0, 0]
 
     def count(done: int, planned: int) -> None:
@@ -143,8 +151,8 @@ def child(settings: dict) -> dict:
     return {
         "seconds": round(time.perf_counter() - start, 1),
         "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "peak_mb": round(after.ru_maxrss / 1000),
-        "peak_mb_before": round(before.ru_maxrss / 1000),
+        "peak_mb": round(peak_mb()),
+        "peak_mb_before": round(peak_before),
         "detections": len(done.items[0].scores),
         "windows": windows[0],
         "network_megapixels": round(done.items[0].pixels_processed / 1e6),
@@ -218,6 +226,7 @@ def main() -> None:
             told[form] = {"file_mb": round(path.stat().st_size / 1e6)} | in_child(
                 "predict", settings | {"path": str(path), "output": str(output)}
             )
+            print(form, json.dumps(told[form]), file=sys.stderr)
         print(json.dumps(told, indent=1))
 
 

@@ -173,15 +173,17 @@ def checkpoint(model: Model, trained: Trained, tmp_path_factory: pytest.TempPath
 
 
 MEASURED = """
-import resource, sys
+import sys
 import sniper
 model = sniper.load_model(sys.argv[1], device="cpu")
 for path in sys.argv[2:]:
     sniper.predict(model, path, min_score=0)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells its peak of memory on Linux only")
 def test_memory_does_not_grow_with_the_image(checkpoint: Path, files: dict[str, Path], tmp_path: Path):
     side = 11_000  # 363 MB of pixels
     path = tmp_path / "large.tif"
@@ -198,9 +200,9 @@ def test_memory_does_not_grow_with_the_image(checkpoint: Path, files: dict[str, 
         env=os.environ | {"GDAL_CACHEMAX": "32", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    small, large = (int(line) / 1000 for line in done.stdout.split())
-    print("growth", large - small)
-    assert large - small < 200, (small, large)
+    small, large = (int(line) / 1000 for line in done.stdout.split())  # MB
+    assert small > 100
+    assert large - small < 300, (small, large)
 
 
 @pytest.fixture

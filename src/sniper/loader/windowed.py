@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sniper.loader.cut import Pixels, averaged, cut, on_canvas, resampled
 from sniper.loader.footprint import Footprint, footprint
 
-BAND_PX = 16 * 1024 * 1024  # source pixels in memory at once where a window shows more than that
+BAND_PX = 8 * 1024 * 1024  # source pixels in memory at once where a window shows more than that
 
 
 class PixelSource(Protocol):
