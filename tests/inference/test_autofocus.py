@@ -15,6 +15,7 @@ from torch import Tensor
 from sniper.detectors.protocol import FocusDetector
 from sniper.detectors.sniper import Sniper, SniperConfig, build_sniper
 from sniper.inference.autofocus import AutoFocusConfig, CoarseToFine
+from sniper.inference.looked_at import LookedAt
 from sniper.inference.merge import MergeConfig
 from sniper.inference.pyramid import InferenceConfig, Picture, PictureDetections, detect_images
 from sniper.nn.anchors import AnchorConfig
@@ -183,10 +184,47 @@ def test_chips_take_their_canvas_instead_of_padding_it() -> None:
     probability[0, 5, 5] = 1
     plan.add(next(rounds), probability)
     (look,) = next(rounds)
-    assert look.window.content_wh == look.window.canvas_wh == (256, 256)
-    assert look.chip_xyxy == (*look.window.origin_xy, *(side + 256 for side in look.window.origin_xy))
+    assert look.window.content_wh == look.window.canvas_wh == (128, 128)
+    assert look.chip_xyxy == (*look.window.origin_xy, *(side + 128 for side in look.window.origin_xy))
     assert look.margin_px == 0.5 * STRIDE / 0.5
     assert not list(rounds.__next__()), "nothing was added, so that nothing is finer"
+
+
+@given(seed=st.integers(0, 2**20), way=st.sampled_from(["cheapest", "joined"]))
+@settings(max_examples=60, deadline=None)
+def test_chips_never_cost_more_than_the_whole_level(seed: int, way: str) -> None:
+    random = np.random.default_rng(seed)
+    size = tuple(random.integers(20, 1200, 2).tolist())
+    config = AutoFocusConfig.model_validate(
+        {"chips": way, "threshold": 0.5, "min_chip_px": int(random.integers(1, 300))}
+    )
+    window_px = int(random.choice([128, 256, 1536]))
+    plan = CoarseToFine([size], PYRAMID, config, stride=STRIDE, window_px=window_px, overlap=0.2)
+    density = random.uniform(0, 0.3)
+    for number, looks in enumerate(plan.rounds()):
+        pixels = sum(look.window.canvas_pixels for look in looks)
+        assert pixels <= plan.full_pixels[0, plan.coarsest - number]
+        for look in looks:
+            shape = [math.ceil(side / STRIDE) for side in look.window.canvas_wh[::-1]]
+            plan.add([look], (random.random((1, *shape)) < density).astype(np.float32))
+
+
+def test_an_object_in_two_chips_of_a_level_is_found_once() -> None:
+    """A long row of small objects is looked at in chips that overlap; soft-NMS alone would keep both of a pair."""
+    corners = np.array([[20 + 40 * k, 20 + 10 * k] for k in range(16)])
+    picture = draw((700, 500), np.concatenate([corners, corners + 12], axis=1), np.zeros(16, int))
+    soft = {"merge": MergeConfig()}
+    (plain,) = _detect([picture], RectangleFinder(), None, **soft)
+    seen: list[LookedAt] = []
+    config = InferenceConfig.model_validate({"focus": {"threshold": 0.003}} | soft)
+    with torch.inference_mode():
+        (found,) = detect_images(FocusingFinder(), [Picture(0, picture)], PYRAMID, config, watch=seen.append)
+    chips = seen[0].levels[-1].chips_xyxy
+    shared = np.minimum(chips[:, None, 2:], chips[:, 2:]) - np.maximum(chips[:, None, :2], chips[:, :2])
+    assert ((shared > 12).all(axis=2).sum() - len(chips)) > 0, "chips overlap by more than an object"
+    fine = found.levels == 0
+    middles = found.boxes_xyxy[fine].reshape(-1, 2, 2).mean(axis=1).round()
+    assert len(np.unique(middles, axis=0)) == fine.sum() == (plain.levels == 0).sum()
 
 
 def test_windows_of_a_level_share_one_map() -> None:
