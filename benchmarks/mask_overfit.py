@@ -39,7 +39,7 @@ def photos(root: Path, count: int) -> AnnotationTable:
 
 
 def recipe_for(weights: Path, steps: int) -> Recipe:
-    """The settings of ``same_time.py`` with a mask branch and without flips: to overfit is the aim."""
+    """The settings of ``same_budget.py`` with a mask branch and without flips: to overfit is the aim."""
     return Recipe.parse(
         {
             "model": {"weights": str(weights), "masks": True},

@@ -1,6 +1,6 @@
 """Make the packaged starting weights of ``sniper demo`` again: ten CPU minutes on the three training photos.
 
-    python benchmarks/same_time.py . --out OUT --data crowns --methods chips --seeds 0
+    python benchmarks/same_budget.py . --out OUT --runs OUT/runs --data crowns --methods chips --seeds 0
     python tools/make_demo_checkpoint.py OUT/runs/train/crowns-chips-0/last.safetensors
 
 The held-out photo takes no part in it.

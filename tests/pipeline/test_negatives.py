@@ -24,7 +24,7 @@ from sniper.inference.proposing import ProposeConfig, propose_images
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
 from sniper.pipeline.negatives import feed_from_file, feed_of_run
 from sniper.pipeline.sources import Skipped, table_pictures
-from sniper.pipeline.train import ChipSource
+from sniper.pipeline.train import ChipSource, TrainedRun
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights
@@ -97,6 +97,21 @@ class _InterruptAfter(logging.Handler):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def in_two_pieces(settings: list[str], root: Path) -> TrainedRun:
+    """Ten steps, stopped at the sixth or soon after, and resumed."""
+    interrupt = _InterruptAfter("step 6/10")
+    logger = logging.getLogger("sniper")
+    logger.addHandler(interrupt)
+    try:
+        stopped = train("mobilenetv2", overrides=settings, root=root, name="parts")
+    finally:
+        logger.removeHandler(interrupt)
+    assert not stopped.result.finished
+    done = train(resume=stopped.folder)
+    assert done.result.finished
+    return done
+
+
 def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
     settings = [
         *TINY, *FEW, f"data.train={data}", "negatives.proposals=auto", "negatives.refresh_epochs=1",
@@ -106,16 +121,7 @@ def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_on
     renewed = sorted(path.name for path in whole.folder.glob("proposals-epoch*"))
     assert renewed
     assert whole.result.epochs > 1
-    interrupt = _InterruptAfter("step 6/10")
-    logger = logging.getLogger("sniper")
-    logger.addHandler(interrupt)
-    try:
-        stopped = train("mobilenetv2", overrides=settings, root=tmp_path, name="parts")
-    finally:
-        logger.removeHandler(interrupt)
-    assert not stopped.result.finished
-    done = train(resume=stopped.folder)
-    assert done.result.finished
+    done = in_two_pieces(settings, tmp_path)
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals-epoch*")) == renewed
 
@@ -132,16 +138,7 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     renewed = sorted(path.name for path in whole.folder.glob("proposals*"))
     assert renewed[0] == "proposals-epoch1.safetensors"
     assert load_detections(whole.folder / renewed[0]).num_objects
-    interrupt = _InterruptAfter("step 6/10")
-    logger = logging.getLogger("sniper")
-    logger.addHandler(interrupt)
-    try:
-        stopped = train("mobilenetv2", overrides=settings, root=tmp_path, name="parts")
-    finally:
-        logger.removeHandler(interrupt)
-    assert not stopped.result.finished
-    done = train(resume=stopped.folder)
-    assert done.result.finished
+    done = in_two_pieces(settings, tmp_path)
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals*")) == renewed
     # Later epochs alone have negative chips.
