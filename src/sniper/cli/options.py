@@ -20,7 +20,9 @@ ProposalsOption = Annotated[
 FocusOption = Annotated[
     float | None,
     typer.Option(
-        help="AutoFocus: look closer where a small object is at least this likely, such as 0.5; 0: everywhere.", min=0, max=1
+        help="AutoFocus: look closer where a small object is at least this likely, such as 0.5; 0: everywhere.",
+        min=0,
+        max=1,
     ),
 ]
 BudgetOption = Annotated[
