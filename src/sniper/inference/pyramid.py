@@ -127,8 +127,7 @@ def _detect_group(
             for row, (look, result) in enumerate(zip(batch, kept.detections, strict=True)):
                 boxes = result.boxes.float().cpu().numpy()
                 whole = _whole(boxes, look, sizes_wh[look.window.image])
-                # Half precision on the CPU: a window's map waits until all levels of its image are merged.
-                maps = kept.maps[row].to("cpu", torch.float16) if kept.maps and whole.any() else None
+                maps = kept.maps[row] if kept.maps and whole.any() else None
                 found.add(
                     look.window,
                     boxes[whole],

@@ -13,7 +13,10 @@ MEMORY_BYTES = 512 * 1024 * 1024
 
 
 class MapShelf:
-    """Maps in half precision on the CPU; what goes beyond ``MEMORY_BYTES`` lies in a temporary file."""
+    """Maps in half precision on the CPU, until all levels of their images are merged.
+
+    What goes beyond ``MEMORY_BYTES`` lies in a temporary file.
+    """
 
     def __init__(self) -> None:
         self._held: list[torch.Tensor | tuple[int, tuple[int, ...]]] = []  # or place and shape in the file
