@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# The same examples in every run; to look for new ones: pytest --hypothesis-profile=explore.
+settings.register_profile("explore", settings())
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -61,6 +61,12 @@ def test_padding_has_no_focus() -> None:
     assert len(focus_chips(probability, (400.0000001, 512), threshold=0.5, min_cells=4).boxes_xyxy) == 1
 
 
+def test_chips_end_with_a_picture_that_is_wider_by_a_rounding_error() -> None:
+    wide = 8 + 1e-8  # one cell of 8 px, not two
+    found = focus_chips(np.full((1, 2), 0.9), (wide, 8), threshold=0.5, stride=8, min_cells=2)
+    np.testing.assert_array_equal(found.boxes_xyxy, [[0, 0, wide, 8]])
+
+
 def test_densest_chips_come_first() -> None:
     probability = _map(40, 40, (3, 3), (30, 30), (31, 31))
     found = focus_chips(probability, (640, 640), threshold=0.5, min_cells=8)
@@ -86,6 +92,7 @@ def _scenes(draw: st.DrawFn) -> tuple[NDArray[np.float32], tuple[float, float], 
     return probability, (width, height), stride
 
 
+@example(scene=(np.ones((1, 2), np.float32), (8 + 1e-8, 8.0), 8), threshold=0.0, dilation=1, min_cells=2)
 @given(
     scene=_scenes(),
     threshold=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
@@ -107,10 +114,11 @@ def test_chips_hold_every_cell_and_keep_to_the_rules(
     # the least size, unless the parent is smaller
     sides = boxes[:, 2:] - boxes[:, :2]
     assert (sides >= np.minimum(min_cells * stride, [width, height]) - 1e-9).all()
-    # every cell above the threshold, as far as it shows the picture
+    # every cell above the threshold, as far as it shows the picture, by more than a rounding error
     rows, columns = np.nonzero(probability >= threshold)
     cells = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * float(stride)
-    cells = np.minimum(cells[(cells[:, 0] < width) & (cells[:, 1] < height)], [width, height, width, height])
+    cells = cells[(cells[:, :2] < np.subtract([width, height], 1e-6 * stride)).all(axis=1)]
+    cells = np.minimum(cells, [width, height, width, height])
     holds = (boxes[:, None, :2] <= cells[:, :2]).all(axis=2) & (boxes[:, None, 2:] >= cells[:, 2:]).all(axis=2)
     assert holds.any(axis=0).all()
     # no chip without such a cell

@@ -92,13 +92,16 @@ def _cells(side_px: float, stride: int) -> int:
 def _in_px(
     rects: NDArray[np.int64], content_wh: tuple[float, float], stride: int, min_cells: int
 ) -> NDArray[np.float64]:
-    """Rectangles of cells as px. The last cell may be cut by the border: then the other side keeps the least size."""
+    """Rectangles of cells as px. The last cell may be cut by the border: then the other side keeps the least size.
+
+    It ends where the picture does, also where that lies a rounding error further out.
+    """
     boxes = rects.astype(np.float64) * stride
     for axis, side in enumerate(content_wh):
-        over = boxes[:, axis + 2] > side
+        last = rects[:, axis + 2] == _cells(side, stride)
         smallest = np.maximum(np.minimum(boxes[:, axis], side - stride * min_cells), 0)
-        boxes[:, axis] = np.where(over, smallest, boxes[:, axis])
-        boxes[:, axis + 2] = np.minimum(boxes[:, axis + 2], side)
+        boxes[:, axis] = np.where(last, smallest, boxes[:, axis])
+        boxes[:, axis + 2] = np.where(last, side, boxes[:, axis + 2])
     return boxes
 
 
