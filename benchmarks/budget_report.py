@@ -15,6 +15,7 @@ NAMES = {
     "cars": "aerial cars",
     "bccd": "blood cells",
     "crowns": "tree crowns",
+    "people": "people in COCO photos, half without any",
     "coco": "COCO subset, class-agnostic",
 }
 METHODS = {

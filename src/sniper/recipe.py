@@ -71,6 +71,12 @@ class NegativesConfig(NegativeConfig):
     )
     proposal_epochs: float = Field(2.0, gt=0, description="auto: epochs that the proposal stage is trained for")
     extraction: ProposeConfig = Field(default_factory=ProposeConfig)
+    random_share: float = Field(
+        0.0,
+        ge=0,
+        description="self: until the detector is first asked, random windows take the place of negative chips; as a "
+        "share of the number of positive chips",
+    )
     refresh_epochs: int | None = Field(
         None, ge=1, description="extract again from the model in training every so many epochs; null: never"
     )

@@ -148,16 +148,51 @@ def test_the_choice_changes_with_the_epoch_and_follows_scores_when_asked() -> No
     assert seen["score"].count(0) > 30 > seen["uniform"].count(0)
 
 
+def test_all_images_together_give_at_most_a_share_of_the_positive_chips() -> None:
+    table = table_of(*[Scene((150, 120), [(10, 10, 40, 40)])] * 10, *[Scene((150, 120))] * 40)
+    # The last image's false alarms are the worst.
+    heaps = [[(90 + d, 70, 110 + d, 90) for d in range(4)] for _ in range(50)]
+    proposals = proposals_of(*heaps, scores=[0.02] * 4 * 49 + [0.9] * 4)
+    config = ChipConfig(background_per_image=0)
+
+    def drawn(most: float | None, epoch: int, sampling: str = "uniform") -> ChipTable:
+        few = NegativeConfig(least=2, least_finest=2, per_image=1, most_per_positive=most, sampling=sampling)
+        return mine(table, SMALL, config, seed=0, epoch=epoch, proposals=proposals, negatives=few)
+
+    every = drawn(None, 0)
+    positives = int((every.kind == ChipKind.POSITIVE).sum())
+    assert (every.kind == ChipKind.NEGATIVE).sum() == 50 > 0.5 * positives
+    some = drawn(0.5, 0)
+    hard = np.flatnonzero(some.kind == ChipKind.NEGATIVE)
+    assert len(hard) == round(0.5 * positives)
+    places = {(int(every.image_index[k]), *every.origin_xy[k].tolist()) for k in range(len(every))}
+    assert {(int(some.image_index[k]), *some.origin_xy[k].tolist()) for k in hard} <= places
+    assert same(some, drawn(0.5, 0))
+    assert same(every, drawn(100.0, 0))
+    assert not (drawn(0.0, 0).kind == ChipKind.NEGATIVE).any()
+    seen = {sampling: [0] * 50 for sampling in ("uniform", "score")}
+    for sampling, counts in seen.items():
+        for epoch in range(40):
+            chips = drawn(0.5, epoch, sampling)
+            for image in chips.image_index[chips.kind == ChipKind.NEGATIVE]:
+                counts[image] += 1
+    assert min(seen["uniform"]) > 0
+    assert seen["score"][-1] == 40 > seen["uniform"][-1]
+
+
 def test_any_number_of_threads_gives_the_same_chips(monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(*[Scene((150, 120), [(10, 10, 40, 40)])] * (BLOCK_IMAGES + 20))
     one = clustered(table_of(Scene((150, 120))), 5)
     offsets = np.arange(len(table) + 1) * 60
     proposals = Proposals(offsets, np.tile(one.boxes_xyxy, (len(table), 1)), np.tile(one.scores, len(table)))
-    made = []
+    made, fewer = [], []
     for threads in (1, 3):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
         made.append(mine(table, SMALL, CONFIG, seed=1, epoch=2, proposals=proposals, negatives=LOOSE))
+        few = LOOSE.model_copy(update={"most_per_positive": 0.3})
+        fewer.append(mine(table, SMALL, CONFIG, seed=1, epoch=2, proposals=proposals, negatives=few))
     assert same(*made)
+    assert same(*fewer)
     assert (made[0].kind == ChipKind.NEGATIVE).sum() > len(table)
     alone = mine(
         table.select([7]), SMALL, CONFIG, seed=1, epoch=2, proposals=one, negatives=LOOSE

@@ -129,7 +129,7 @@ def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_on
 def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
     settings = [
         *TINY, *FEW, f"data.train={data}", "negatives.proposals=self", "negatives.refresh_epochs=1", "train.steps=10",
-        "negatives.extraction.window_share=0.9", "loader.batch_size=6",
+        "negatives.extraction.window_share=0.9", "negatives.random_share=0.5", "loader.batch_size=6",
     ]  # fmt: skip
     said: list[str] = []
     whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", say=said.append)
@@ -141,13 +141,15 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     done = in_two_pieces(settings, tmp_path)
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals*")) == renewed
-    # Later epochs alone have negative chips.
+    # Later epochs alone have negative chips, in place of random ones.
     model = load_model(whole.folder, device="cpu")
     table = load_dataset(data)
     feed = feed_of_run(RunFolder.open(whole.folder), whole.recipe, model.detector, table, model.pyramid)
     source = ChipSource(table, model.pyramid, whole.recipe, feed)
     kinds = [source.chips(epoch).kind for epoch in (0, 1)]
     assert [bool((kind == ChipKind.NEGATIVE).any()) for kind in kinds] == [False, True]
+    background = [int((kind == ChipKind.BACKGROUND).sum()) for kind in kinds]
+    assert background[0] - background[1] == round(0.5 * (kinds[0] == ChipKind.POSITIVE).sum())
     with pytest.raises(RecipeError, match="self needs refresh_epochs"):
         train("mobilenetv2", overrides=[*TINY, f"data.train={data}", "negatives.proposals=self"], root=tmp_path)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sniper.chips.compiled import compiled
 from sniper.chips.grid import HOLD_SLACK, Zooms, axis_count, axis_origin
-from sniper.chips.seeding import Purpose, draw_below, stream_keys
+from sniper.chips.seeding import Purpose, draw_below, draw_unit, stream_keys
 from sniper.data.table import AnnotationTable
 
 
@@ -59,11 +59,34 @@ def of_empty_images(
 
 
 def anywhere(count: int, zooms: Zooms, stride: int, *, seed: int, epoch: int) -> Windows:
-    """``count`` random windows: each a random image, a random level, a random candidate of it."""
-    keys = stream_keys(seed, epoch, Purpose.EXTRA_BACKGROUND, np.arange(2 * count))
-    images = np.asarray([draw_below(key, 0, len(zooms.scales)) for key in keys[:count]], dtype=np.int64)
-    order = np.argsort(images, kind="stable")
-    return Windows(*_random_windows(images[order], keys[count:][order], 1, zooms.sizes_wh, zooms.chip_px, stride))
+    """``count`` random windows: each a random candidate of a random image and level.
+
+    A level is drawn as often as detection looks at windows of it: by its area, at least that of a chip.
+    """
+    keys = stream_keys(seed, epoch, Purpose.EXTRA_BACKGROUND, np.arange(count))
+    ends = np.maximum(zooms.sizes_wh.astype(np.float64), zooms.chip_px).prod(axis=-1).ravel().cumsum()
+    return Windows(*_windows_by_area(keys, ends, zooms.sizes_wh, zooms.chip_px, stride))
+
+
+@compiled
+def _windows_by_area(
+    keys: NDArray[np.uint64], ends: NDArray[np.float64], sizes: NDArray[np.int32], chip_px: int, stride: int
+) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32]]:
+    levels = sizes.shape[1]
+    places = np.empty(len(keys), np.int64)  # image and level as one number
+    for k in range(len(keys)):
+        places[k] = np.searchsorted(ends, draw_unit(keys[k], 0) * ends[-1], side="left")
+    order = np.argsort(places, kind="mergesort")
+    image_index, level = np.empty(len(keys), np.int32), np.empty(len(keys), np.int16)
+    origin = np.empty((len(keys), 2), np.int32)
+    for k in range(len(keys)):
+        place, key = places[order[k]], keys[order[k]]
+        image_index[k], level[k] = place // levels, place % levels
+        for axis in range(2):
+            extent = sizes[image_index[k], level[k], axis]
+            index = draw_below(key, 1 + axis, axis_count(extent, chip_px, stride))
+            origin[k, axis] = axis_origin(index, extent, chip_px, stride)
+    return image_index, level, origin
 
 
 def objects_inside(

@@ -25,6 +25,12 @@ class NegativeConfig(Config):
     per_positive: float = Field(
         0.0, ge=0, description="and so many more for each of its positive chips: one huge image is as good as many"
     )
+    most_per_positive: float | None = Field(
+        None,
+        ge=0,
+        description="at most so many negative chips of all images in an epoch for each positive one, so that photos "
+        "without objects do not crowd out the others; drawn as sampling says; null: no such limit",
+    )
     least_finest: int = Field(26, ge=1, description="proposals that a chip of the finest level must hold to count")
     least: int = Field(11, ge=1, description="the same at every other level")
     covered: Literal["contained", "overlap"] = Field(

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import read_only, thread_count
+from sniper.chips.compiled import compiled, read_only, thread_count
 from sniper.chips.false_alarms import NegativeConfig as NegativeConfig
 from sniper.chips.false_alarms import Proposals as Proposals
 from sniper.chips.false_alarms import false_alarms as false_alarms
 from sniper.chips.false_alarms import proposals_shown as proposals_shown
 from sniper.chips.grid import Zooms
-from sniper.chips.negative_block import negatives_block
+from sniper.chips.negative_block import arrival, negatives_block
 from sniper.chips.positive import BLOCK_IMAGES, Cover, SizeRule
 from sniper.data.table import AnnotationTable
 
@@ -34,6 +34,7 @@ class Negatives(NamedTuple):
     objects: NDArray[np.int32]  # (K,) valid objects that happen to lie wholly inside
     object_rows: NDArray[np.int64]  # (M,) rows of the annotation table, grouped by chip
     proposals: NDArray[np.int32]  # (K,) uncovered proposals that it was made for
+    weight: NDArray[np.float64]  # (K,) how likely it is drawn, relative to others
 
 
 def negative_chips(
@@ -102,7 +103,34 @@ def negative_chips(
 
     starts = range(0, max(len(table), 1), BLOCK_IMAGES)
     if len(starts) == 1:
-        return block(0)
-    with ThreadPoolExecutor(thread_count()) as threads:
-        blocks = list(threads.map(block, starts))
-    return Negatives(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+        found = block(0)
+    else:
+        with ThreadPoolExecutor(thread_count()) as threads:
+            blocks = list(threads.map(block, starts))
+        found = Negatives(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+    if config.most_per_positive is None:
+        return found
+    return _drawn(found, round(config.most_per_positive * len(positive.image_index)), keys)
+
+
+def _drawn(found: Negatives, most: int, keys: NDArray[np.uint64]) -> Negatives:
+    """At most ``most`` of the chips, in their order."""
+    if len(found.image_index) <= most:
+        return found
+    times = _arrivals(found.image_index, found.weight, keys)
+    kept = np.zeros(len(times), np.bool_)
+    kept[np.argsort(times, kind="stable")[:most]] = True
+    columns = found._replace(object_rows=found.object_rows[np.repeat(kept, found.objects)])
+    return Negatives(*(c if name == "object_rows" else c[kept] for name, c in columns._asdict().items()))
+
+
+@compiled
+def _arrivals(
+    image_index: NDArray[np.int32], weight: NDArray[np.float64], keys: NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    times = np.empty(len(weight), np.float64)
+    number = 0  # of a chip in its image
+    for k in range(len(weight)):
+        number = number + 1 if k > 0 and image_index[k] == image_index[k - 1] else 0
+        times[k] = arrival(~keys[image_index[k]], number, weight[k])  # a stream that draws nothing else
+    return times

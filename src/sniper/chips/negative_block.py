@@ -7,9 +7,7 @@ from sniper.chips.compiled import compiled
 from sniper.chips.cover import cover_many
 from sniper.chips.grid import HOLD_SLACK, axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.positive import fit_limit, is_valid
-from sniper.chips.seeding import draw
-
-_S11, _UNIT = np.uint64(11), 2.0**-53
+from sniper.chips.seeding import draw, draw_unit
 
 
 @compiled
@@ -91,12 +89,17 @@ def _uncovered_spans(
 
 
 @compiled
+def arrival(key: np.uint64, number: int, weight: float) -> float:
+    """When a candidate of that weight comes up; the first K to come are a draw without replacement."""
+    return -np.log(draw_unit(key, number)) / max(weight, 1e-12)  # type: ignore[no-any-return]
+
+
+@compiled
 def _choose(weights: NDArray[np.float64], n: int, most: int, key: np.uint64, chosen: NDArray[np.bool_]) -> None:
     """Mark ``most`` of ``n`` candidates, drawn without replacement by weight (Efraimidis and Spirakis 2006)."""
     times = np.empty(n, np.float64)
     for k in range(n):
-        unit = (np.float64(draw(key, k) >> _S11) + 0.5) * _UNIT
-        times[k] = -np.log(unit) / max(weights[k], 1e-12)
+        times[k] = arrival(key, k, weights[k])
         chosen[k] = n <= most
     if n <= most:
         return
@@ -176,8 +179,9 @@ def negatives_block(
     share: float,
     by_score: bool,
 ) -> tuple[
-    NDArray[np.int32], NDArray[np.int16], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]
-]:
+    NDArray[np.int32], NDArray[np.int16], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32],
+    NDArray[np.float64],
+]:  # fmt: skip
     """The columns of ``negative.Negatives`` for images ``start`` to ``stop``."""
     levels = len(ranges)
     most_boxes, most_chips, most_rows = 1, 0, 0
@@ -190,6 +194,7 @@ def negatives_block(
     out_image, out_level = np.empty(most_chips, np.int32), np.empty(most_chips, np.int16)
     out_origin, out_objects = np.empty((most_chips, 2), np.int32), np.empty(most_chips, np.int32)
     out_rows, out_proposals = np.empty(most_rows, np.int64), np.empty(most_chips, np.int32)
+    out_weight = np.empty(most_chips, np.float64)
     found, spans = np.empty(most_boxes, np.int64), np.empty((2, most_boxes, 2), np.int32)
     cells = np.empty((most_boxes, 2), np.int32)
     order, covered = np.empty(most_boxes, np.int32), np.empty(most_boxes, np.int32)
@@ -246,9 +251,9 @@ def negatives_block(
             )  # fmt: skip
             out_image[chips], out_level[chips] = image, level
             out_origin[chips, 0], out_origin[chips, 1] = c_origin[c, 0], c_origin[c, 1]
-            out_objects[chips], out_proposals[chips] = done - before, c_count[c]
+            out_objects[chips], out_proposals[chips], out_weight[chips] = done - before, c_count[c], c_weight[c]
             chips += 1
     return (
         out_image[:chips], out_level[:chips], out_origin[:chips], out_objects[:chips], out_rows[:done],
-        out_proposals[:chips],
+        out_proposals[:chips], out_weight[:chips],
     )  # fmt: skip

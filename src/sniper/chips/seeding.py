@@ -16,6 +16,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_S11, _UNIT = np.uint64(11), 2.0**-53
 _MASK = (1 << 64) - 1
 
 
@@ -42,6 +43,12 @@ def draw(key: np.uint64, number: int) -> np.uint64:
 def draw_below(key: np.uint64, number: int, limit: int) -> int:
     """The ``number``-th draw of the stream ``key`` as an integer in [0, limit), limit < 2**32."""
     return np.int64(((draw(key, number) >> _S32) * np.uint64(limit)) >> _S32)  # type: ignore[return-value]
+
+
+@compiled
+def draw_unit(key: np.uint64, number: int) -> float:
+    """The ``number``-th draw of the stream ``key`` as a number in (0, 1]."""
+    return (np.float64(draw(key, number) >> _S11) + 0.5) * _UNIT  # type: ignore[no-any-return]
 
 
 @compiled

@@ -54,16 +54,20 @@ class ChipSource:
 
     def chips(self, epoch: int) -> ChipTable:
         """What training looks at in an epoch."""
-        sampler = self.recipe.sampler
+        sampler, negatives = self.recipe.sampler, self.recipe.negatives
         if sampler.method == "chips":
+            config, proposals = self.recipe.chips, None if self.feed is None else self.feed.at(epoch)
+            if self.feed is not None and proposals is None:
+                share = config.background_share + negatives.random_share
+                config = config.model_copy(update={"background_share": share})
             return mine(
                 self.table,
                 self.pyramid,
-                self.recipe.chips,
+                config,
                 seed=self.recipe.train.seed,
                 epoch=epoch,
-                proposals=None if self.feed is None else self.feed.at(epoch),
-                negatives=self.recipe.negatives,
+                proposals=proposals,
+                negatives=negatives,
             )
         if sampler.method == "whole":
             return whole_images(self.table, self.pyramid)
