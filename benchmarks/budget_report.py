@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 
 from sniper.report.chart import STYLE, new_figure, png
-from sniper.report.palette import BLUE, GREEN, ORANGE, PINK, QUIET, VIOLET, YELLOW, hexadecimal
+from sniper.report.palette import BLUE, GREEN, NEGATIVE, ORANGE, PINK, QUIET, VIOLET, YELLOW, hexadecimal
 
 NAMES = {
     "stress": "scale stress (synthetic)",
@@ -21,6 +21,7 @@ NAMES = {
 METHODS = {
     "negatives": ("chips + negatives", ORANGE),
     "chips": ("chips", YELLOW),
+    "random": ("chips + random windows", NEGATIVE),
     "pyramid": ("full pyramid", PINK),
     "tiles": ("512 tiles", BLUE),
     "tiles-sahi": ("512 tiles + image, SAHI's merge", VIOLET),

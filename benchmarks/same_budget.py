@@ -14,7 +14,6 @@ Finished cells are kept as JSON and not run again; table and picture are made fr
 import argparse
 import itertools
 import json
-import math
 import multiprocessing
 import os
 import shutil
@@ -52,8 +51,8 @@ from sniper.structures import Batch
 from sniper.training.devices import keep_freed_memory
 
 TOP_PX = 2048  # longest side of a whole image that training has the memory for
-LOOKS = 2  # times that a detector is asked for its false alarms, about
-LOOK_SHARE = 0.1  # most of the budget that these looks may take
+LEARNED = 2 / 3  # of its epochs, after which a detector is asked for its false alarms: before, it lacks objects more
+LOOK_SHARE = 0.1  # most of the budget that this may take
 
 METHODS: dict[str, dict[str, Any]] = {
     "chips": {  # nothing but positive ones: photos without objects are not seen
@@ -67,7 +66,6 @@ METHODS: dict[str, dict[str, Any]] = {
         "chips": {"background_per_image": 0},
         "negatives": {
             "proposals": "self",
-            "random_share": 0.25,
             "refresh_epochs": 1,  # of a cell: what ``plan`` finds
             "extraction": {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5},
             "least": 1,
@@ -76,6 +74,11 @@ METHODS: dict[str, dict[str, Any]] = {
             "most_per_positive": 0.25,
             "sampling": "score",
         },
+    },
+    "random": {  # as many negative chips, none of them hard
+        "sampler": {"method": "chips"},
+        "pyramid": {"levels": "auto"},
+        "chips": {"background_per_image": 0, "background_share": 0.25},
     },
     "tiles": {
         "sampler": {"method": "tiles"},
@@ -97,7 +100,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # The data would suggest a finest zoom of 3.8 on the synthetic canvases, of 3.6 for people: too long a test.
 OVERRIDES = {name: {"pyramid": {"max_zoom": 2.0}} for name in ("stress", "people")}
-SEEDS = {name: (0,) if name in ("whole-top", "pyramid") else (0, 1) for name in [*METHODS, "tiles-sahi"]}
+SEEDS = {name: (0,) if name in ("random", "whole-top", "pyramid") else (0, 1) for name in [*METHODS, "tiles-sahi"]}
 
 
 def base(seed: int) -> dict[str, Any]:
@@ -170,7 +173,7 @@ class Plan(NamedTuple):
 
     recipe: Recipe
     step_seconds: float
-    look_seconds: float  # all looks together
+    look_seconds: float
 
 
 def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: float, steps_of_chips: int | None) -> Plan:
@@ -188,20 +191,18 @@ def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: floa
 
     recipe, detector, source, per_step = measured(method)
     if steps_of_chips is not None:
-        budget = steps_of_chips * (per_step if method in ("chips", "negatives") else measured("chips")[-1])
+        budget = steps_of_chips * (per_step if method in ("chips", "negatives", "random") else measured("chips")[-1])
     extra = _extra(data, method)
     if method != "negatives":
         return Plan(recipe_for(method, seed, max(20, round(budget / per_step)), extra), per_step, 0.0)
     full = look_seconds(detector, table, recipe)
-    chips = len(source.chips(0)) * (1 + recipe.negatives.random_share)
-    epochs = budget * (1 - LOOK_SHARE) / per_step * recipe.loader.batch_size / chips
-    every = max(1, round(epochs / (LOOKS + 1)))
-    looks = max(1, math.ceil(epochs / every) - 1)
-    share = min(1.0, LOOK_SHARE * budget / (looks * full))
+    epochs = budget * (1 - LOOK_SHARE) / per_step * recipe.loader.batch_size / len(source.chips(0))
+    every = max(1, round(LEARNED * epochs))
+    share = min(1.0, LOOK_SHARE * budget / full)
     settings = METHODS[method]["negatives"]
     settings = settings | {"refresh_epochs": every, "extraction": settings["extraction"] | {"window_share": share}}
-    steps = round((budget - looks * share * full) / per_step)
-    return Plan(recipe_for(method, seed, steps, {"negatives": settings} | extra), per_step, looks * share * full)
+    steps = round((budget - share * full) / per_step)
+    return Plan(recipe_for(method, seed, steps, {"negatives": settings} | extra), per_step, share * full)
 
 
 def _extra(data: str, method: str) -> dict[str, Any]:

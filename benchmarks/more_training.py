@@ -1,0 +1,127 @@
+"""What hard negatives bring a detector that has learned its objects: it goes on with or without them, as long.
+
+    python benchmarks/more_training.py DATA_ROOT --start runs/same_budget/train/people-chips-0 --data people
+
+The detector of a ``chips`` cell of ``same_budget.py`` trains on, for equal CPU time: on positive chips as before; on
+positive and random chips; or it is first asked what it takes for objects, from a share of the windows, and negative
+chips of its false alarms are added. Every way is tested alike and kept as JSON; the table counts false positives on
+background where both find the same share of the objects.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import torch
+
+from same_budget import base, step_seconds, tables, tested
+from sniper.detectors.sniper import build_sniper
+from sniper.inference.proposing import ProposeConfig
+from sniper.pipeline import propose, train
+from sniper.pipeline.model import load_model
+from sniper.pipeline.train import ChipSource
+from sniper.recipe import Recipe
+
+NEGATIVES = 0.5  # negative chips, and random ones, for each positive one
+WAYS: dict[str, dict[str, Any]] = {
+    "chips": {},
+    "random": {"chips": {"background_share": NEGATIVES}},
+    "negatives": {
+        "negatives": {"least": 1, "least_finest": 1, "most_per_positive": NEGATIVES, "sampling": "score"},
+    },
+}
+ASKED = ProposeConfig(boxes="detections", min_score=0.1, nms_iou=0.5, window_share=0.25)
+
+
+def run_way(way: str, seed: int, args: argparse.Namespace, path: Path) -> None:
+    """Train on one way, on one thread, test, and keep what came out."""
+    torch.set_num_threads(1)
+    train_table, test_table = tables(args.data, args.root, args.stress)
+    start = load_model(args.start, device="cpu")
+    settings = base(seed) | {"pyramid": start.pyramid.model_dump(mode="json"), "chips": {"background_per_image": 0}}
+    settings["weights"] = str(args.start)
+    for section, values in WAYS[way].items():
+        settings[section] = {**settings.get(section, {}), **values}
+    asked = 0.0
+    if way == "negatives":
+        file = args.runs / f"{path.stem}.safetensors"
+        file.unlink(missing_ok=True)
+        began = time.process_time()
+        settings["negatives"]["proposals"] = str(file)
+        propose(start, train_table, file, config=ASKED, device="cpu")
+        asked = time.process_time() - began
+    recipe = Recipe.parse(settings, way)
+    detector = build_sniper(recipe.model, len(train_table.class_names)).to(memory_format=torch.channels_last)
+    per_step = step_seconds(detector, ChipSource(train_table, start.pyramid, recipe))
+    settings["train"]["steps"] = max(20, round((60 * args.minutes - asked) / per_step))
+    shutil.rmtree(args.runs / "train" / path.stem, ignore_errors=True)  # of one that was cut off
+    began = time.process_time()
+    run = train(Recipe.parse(settings, way), table=train_table, name=path.stem, root=args.runs)
+    cell = {
+        "data": args.data,
+        "way": way,
+        "seed": seed,
+        "start": args.start.name,
+        "steps": run.result.step,
+        "chips": run.result.chips,
+        "epochs": run.result.epochs,
+        "asked_cpu_seconds": asked,
+        "step_seconds": per_step,
+        "train_cpu_minutes": (time.process_time() - began) / 60,
+    }
+    path.write_text(json.dumps(cell | tested(run.folder, train_table, test_table, run.result.chips), indent=1))
+
+
+def table(out: Path) -> str:
+    """AP, and false positives on background at equal recall."""
+    cells = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    recalls = (0.2, 0.3, 0.4, 0.5, 0.6)
+    head = "| data | seed | way | steps | AP | AP50 | background at recall "
+    lines = [head + " | ".join(f"{recall:g}" for recall in recalls) + " |", "|---" * (6 + len(recalls)) + "|"]
+    for cell in cells:
+        counts = []
+        for recall in recalls:
+            reached = [error for error in cell["errors"] if error["recall"] >= recall - 1e-9]
+            counts.append(f"{reached[0]['background']:.0f}" if reached else "-")
+        scores = f"{100 * cell['metrics']['AP']:.1f} | {100 * cell['metrics']['AP50']:.1f}"
+        lines.append(
+            f"| {cell['data']} | {cell['seed']} | {cell['way']} | {cell['steps']} | {scores} | {' | '.join(counts)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="folder with the data sets, as for same_budget.py")
+    parser.add_argument("--start", type=Path, required=True, help="run folder of a chips cell")
+    parser.add_argument("--data", default="people")
+    parser.add_argument("--stress", type=Path, default=Path("scale-stress"))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--minutes", type=float, default=16.0, help="CPU minutes of training a way")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/more_training"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/more_training"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for way in args.ways:
+            path = args.out / f"{args.data}-{way}-{seed}.json"
+            if not path.is_file():
+                work = multiprocessing.get_context("spawn").Process(target=run_way, args=(way, seed, args, path))
+                work.start()
+                work.join()
+    print(table(args.out))
+
+
+if __name__ == "__main__":
+    main()
