@@ -51,8 +51,7 @@ from sniper.structures import Batch
 from sniper.training.devices import keep_freed_memory
 
 TOP_PX = 2048  # longest side of a whole image that training has the memory for
-LEARNED = 2 / 3  # of its epochs, after which a detector is asked for its false alarms: before, it lacks objects more
-LOOK_SHARE = 0.1  # most of the budget that this may take
+LOOK_SHARE = 0.1  # most of the budget that asking a detector for its false alarms may take
 
 METHODS: dict[str, dict[str, Any]] = {
     "chips": {  # nothing but positive ones: photos without objects are not seen
@@ -64,16 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "sampler": {"method": "chips"},
         "pyramid": {"levels": "auto"},
         "chips": {"background_per_image": 0},
-        "negatives": {
-            "proposals": "self",
-            "refresh_epochs": 1,  # of a cell: what ``plan`` finds
-            "extraction": {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5},
-            "least": 1,
-            "least_finest": 1,
-            "per_positive": 0.2,
-            "most_per_positive": 0.25,
-            "sampling": "score",
-        },
+        "negatives": {"proposals": "self", "per_positive": 0.2, "most_per_positive": 0.25},
     },
     "random": {  # as many negative chips, none of them hard
         "sampler": {"method": "chips"},
@@ -183,24 +173,20 @@ def plan(data: str, method: str, seed: int, table: AnnotationTable, budget: floa
     step depend on the machine and on what else it does.
     """
 
-    def measured(method: str) -> tuple[Recipe, nn.Module, ChipSource, float]:
+    def measured(method: str) -> tuple[Recipe, nn.Module, float]:
         recipe, pyramid = resolve_pyramid(recipe_for(method, seed, 1, _extra(data, method)), table)
         detector = build_sniper(recipe.model, len(table.class_names)).to(memory_format=torch.channels_last)
-        source = ChipSource(table, pyramid, recipe)
-        return recipe, detector, source, step_seconds(detector, source)
+        return recipe, detector, step_seconds(detector, ChipSource(table, pyramid, recipe))
 
-    recipe, detector, source, per_step = measured(method)
+    recipe, detector, per_step = measured(method)
     if steps_of_chips is not None:
         budget = steps_of_chips * (per_step if method in ("chips", "negatives", "random") else measured("chips")[-1])
     extra = _extra(data, method)
     if method != "negatives":
         return Plan(recipe_for(method, seed, max(20, round(budget / per_step)), extra), per_step, 0.0)
     full = look_seconds(detector, table, recipe)
-    epochs = budget * (1 - LOOK_SHARE) / per_step * recipe.loader.batch_size / len(source.chips(0))
-    every = max(1, round(LEARNED * epochs))
     share = min(1.0, LOOK_SHARE * budget / full)
-    settings = METHODS[method]["negatives"]
-    settings = settings | {"refresh_epochs": every, "extraction": settings["extraction"] | {"window_share": share}}
+    settings = METHODS[method]["negatives"] | {"extraction": {"window_share": share}}
     steps = round((budget - share * full) / per_step)
     return Plan(recipe_for(method, seed, steps, {"negatives": settings} | extra), per_step, share * full)
 

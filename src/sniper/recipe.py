@@ -61,8 +61,18 @@ class SamplerConfig(Config):
     )
 
 
+# What a detector takes for objects with both of its stages is wrong seldom, and worth a chip each time.
+_DEFAULTS_OF_SELF: dict[str, Any] = {"least": 1, "least_finest": 1, "sampling": "score", "most_per_positive": 0.5}
+_EXTRACTION_OF_SELF: dict[str, Any] = {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5}
+
+
 class NegativesConfig(NegativeConfig):
-    """Negative chips: from which proposals, and by which rule."""
+    """Negative chips: from which proposals, and by which rule.
+
+    ``proposals: self`` has defaults of its own: finished detections with a score of 0.1 and more, NMS at IoU 0.5
+    (``extraction``), each enough for a chip (``least``, ``least_finest``), drawn by score, half as many negative chips
+    as positive ones at most.
+    """
 
     proposals: str | None = Field(
         None,
@@ -71,21 +81,22 @@ class NegativesConfig(NegativeConfig):
     )
     proposal_epochs: float = Field(2.0, gt=0, description="auto: epochs that the proposal stage is trained for")
     extraction: ProposeConfig = Field(default_factory=ProposeConfig)
-    random_share: float = Field(
-        0.0,
-        ge=0,
-        description="self: until the detector is first asked, random windows take the place of negative chips; as a "
-        "share of the number of positive chips",
-    )
     refresh_epochs: int | None = Field(
-        None, ge=1, description="extract again from the model in training every so many epochs; null: never"
+        None,
+        ge=1,
+        description="extract again from the model in training every so many epochs; null: never, or with self after "
+        "two thirds of the training",
     )
 
-    @model_validator(mode="after")
-    def _asked_sometime(self) -> Self:
-        if self.proposals == "self" and self.refresh_epochs is None:
-            raise ValueError("proposals: self needs refresh_epochs, the epochs after which the detector is asked")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _of_self(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("proposals") != "self":
+            return given
+        extraction = given.get("extraction", {})
+        if isinstance(extraction, dict):
+            extraction = _EXTRACTION_OF_SELF | extraction
+        return _DEFAULTS_OF_SELF | given | {"extraction": extraction}
 
 
 class Recipe(Config):

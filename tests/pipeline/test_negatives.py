@@ -22,7 +22,8 @@ from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
 from sniper.inference.proposing import ProposeConfig, propose_images
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
-from sniper.pipeline.negatives import feed_from_file, feed_of_run
+from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.negatives import feed_from_file, feed_of_run, resolve_refresh
 from sniper.pipeline.sources import Skipped, table_pictures
 from sniper.pipeline.train import ChipSource, TrainedRun
 from sniper.recipe import Recipe
@@ -129,7 +130,7 @@ def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_on
 def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
     settings = [
         *TINY, *FEW, f"data.train={data}", "negatives.proposals=self", "negatives.refresh_epochs=1", "train.steps=10",
-        "negatives.extraction.window_share=0.9", "negatives.random_share=0.5", "loader.batch_size=6",
+        "negatives.extraction.window_share=0.9", "loader.batch_size=6",
     ]  # fmt: skip
     said: list[str] = []
     whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", say=said.append)
@@ -141,17 +142,48 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     done = in_two_pieces(settings, tmp_path)
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals*")) == renewed
-    # Later epochs alone have negative chips, in place of random ones.
+    # Later epochs alone have negative chips.
     model = load_model(whole.folder, device="cpu")
     table = load_dataset(data)
     feed = feed_of_run(RunFolder.open(whole.folder), whole.recipe, model.detector, table, model.pyramid)
     source = ChipSource(table, model.pyramid, whole.recipe, feed)
     kinds = [source.chips(epoch).kind for epoch in (0, 1)]
     assert [bool((kind == ChipKind.NEGATIVE).any()) for kind in kinds] == [False, True]
-    background = [int((kind == ChipKind.BACKGROUND).sum()) for kind in kinds]
-    assert background[0] - background[1] == round(0.5 * (kinds[0] == ChipKind.POSITIVE).sum())
-    with pytest.raises(RecipeError, match="self needs refresh_epochs"):
-        train("mobilenetv2", overrides=[*TINY, f"data.train={data}", "negatives.proposals=self"], root=tmp_path)
+
+
+def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: Path, tmp_path: Path) -> None:
+    tiny = [setting for setting in TINY if not setting.startswith("train.steps")]
+    own = [*tiny, f"data.train={data}", "negatives.proposals=self"]
+    said: list[str] = []
+    table = load_dataset(data)
+    recipe, pyramid = resolve_pyramid(Recipe.load("mobilenetv2", own), table)
+    chips, batch = len(ChipSource(table, pyramid, recipe).chips(0)), recipe.loader.batch_size
+    steps = round(3 * chips / batch)
+    run = train("mobilenetv2", overrides=[*own, f"train.steps={steps}"], root=tmp_path, say=said.append)
+    assert run.recipe.negatives.refresh_epochs == 2
+    assert said == [f"negatives: the detector is asked after 2 of {steps * batch / chips:.1f} epochs"]
+    assert [path.name for path in run.folder.glob("proposals*")] == ["proposals-epoch2.safetensors"]
+    assert Recipe.load(run.folder / "recipe.yaml") == run.recipe
+
+    def asked(length: str) -> tuple[int | None, str]:
+        recipe = resolve_refresh(Recipe.load("mobilenetv2", [*own, length]), lambda _: chips, said.append)
+        return recipe.negatives.refresh_epochs, said[-1]
+
+    assert asked("train.epochs=7") == (5, "negatives: the detector is asked after 5 of 7.0 epochs")
+    assert asked("train.epochs=1") == (1, "negatives: the detector is asked never: 1.0 epochs are too short")
+    with pytest.raises(RecipeError, match=r"self needs negatives.refresh_epochs, .* where train.minutes is the length"):
+        asked("train.minutes=10")
+
+
+def test_a_detector_that_is_asked_itself_has_defaults_of_its_own() -> None:
+    own = Recipe.parse({"negatives": {"proposals": "self", "least": 3, "extraction": {"min_score": 0.2}}}).negatives
+    assert (own.least, own.least_finest, own.sampling, own.most_per_positive) == (3, 1, "score", 0.5)
+    assert (own.extraction.boxes, own.extraction.min_score, own.extraction.nms_iou) == ("detections", 0.2, 0.5)
+    usual = Recipe.parse({"negatives": {"proposals": "auto"}}).negatives
+    assert (usual.least, usual.least_finest, usual.most_per_positive) == (11, 26, None)
+    assert usual.extraction == ProposeConfig()
+    with pytest.raises(RecipeError, match=r"negatives\.extraction"):
+        Recipe.parse({"negatives": {"proposals": "self", "extraction": 3}})
 
 
 def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> None:

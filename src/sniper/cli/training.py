@@ -21,8 +21,8 @@ def train(
         str | None,
         typer.Option(
             metavar="auto|self|FILE",
-            help="Hard-negative chips: from proposals that are made first (auto), from the detector itself every "
-            "negatives.refresh_epochs (self), or from a file.",
+            help="Hard-negative chips: from proposals that are made first (auto), from the detector itself after two "
+            "thirds of the training or every negatives.refresh_epochs (self), or from a file.",
         ),
     ] = None,
     weights: Annotated[

@@ -30,6 +30,7 @@ log = logging.getLogger("sniper")
 
 AUTO = "auto"  # a copy of the detector learns to propose, before training
 SELF = "self"  # the detector itself is asked while it trains
+LEARNED = 2 / 3  # of a training, after which it is asked: before, it lacks objects more than background
 PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
 Say = Callable[[str], None]
 
@@ -81,6 +82,31 @@ class ProposalFeed:
 def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeConfig) -> ProposalFeed:
     """The proposals of a file, for looking at the negative chips that they make."""
     return ProposalFeed(table, read_proposals(path, table), config)
+
+
+def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], say: Say) -> Recipe:
+    """The recipe with the epoch at which a detector is first asked itself written out, if that is not given.
+
+    Raises:
+        RecipeError: the training's length is given in minutes.
+    """
+    negatives, config = recipe.negatives, recipe.train
+    if negatives.proposals != SELF or negatives.refresh_epochs is not None:
+        return recipe
+    if config.epochs is not None:
+        epochs = config.epochs
+    elif config.steps is not None:
+        chips = config.steps * config.accumulate * recipe.loader.batch_size * this_process()[1]
+        epochs = chips / max(chips_of_epoch(recipe), 1)
+    else:
+        raise RecipeError(
+            "negatives.proposals: self needs negatives.refresh_epochs, the epochs after which the detector is asked, "
+            "where train.minutes is the length"
+        )
+    every = max(1, round(LEARNED * epochs))
+    asked = f"after {every} of {epochs:.1f} epochs" if every < epochs else f"never: {epochs:.1f} epochs are too short"
+    on_main(lambda: say(f"negatives: the detector is asked {asked}"))
+    return recipe.model_copy(update={"negatives": negatives.model_copy(update={"refresh_epochs": every})})
 
 
 def make_proposals(

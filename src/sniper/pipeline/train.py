@@ -21,7 +21,7 @@ from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
 from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
-from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals
+from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals, resolve_refresh
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
 from sniper.recipe import Recipe
@@ -54,20 +54,16 @@ class ChipSource:
 
     def chips(self, epoch: int) -> ChipTable:
         """What training looks at in an epoch."""
-        sampler, negatives = self.recipe.sampler, self.recipe.negatives
+        sampler = self.recipe.sampler
         if sampler.method == "chips":
-            config, proposals = self.recipe.chips, None if self.feed is None else self.feed.at(epoch)
-            if self.feed is not None and proposals is None:
-                share = config.background_share + negatives.random_share
-                config = config.model_copy(update={"background_share": share})
             return mine(
                 self.table,
                 self.pyramid,
-                config,
+                self.recipe.chips,
                 seed=self.recipe.train.seed,
                 epoch=epoch,
-                proposals=proposals,
-                negatives=negatives,
+                proposals=None if self.feed is None else self.feed.at(epoch),
+                negatives=self.recipe.negatives,
             )
         if sampler.method == "whole":
             return whole_images(self.table, self.pyramid)
@@ -176,6 +172,7 @@ def train(
             "give data with outlines, or set model.masks to false"
         )
     recipe, pyramid = resolve_pyramid(recipe, train_table)
+    recipe = resolve_refresh(recipe, lambda fixed: len(ChipSource(train_table, pyramid, fixed).chips(0)), say)
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
         torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
