@@ -20,6 +20,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import matplotlib
+import numpy as np
 import torch
 
 from same_budget import base, step_seconds, tables, tested
@@ -29,6 +31,8 @@ from sniper.pipeline import propose, train
 from sniper.pipeline.model import load_model
 from sniper.pipeline.train import ChipSource
 from sniper.recipe import Recipe
+from sniper.report.chart import STYLE, new_figure, png
+from sniper.report.palette import NEGATIVE, ORANGE, YELLOW, hexadecimal
 
 NEGATIVES = 0.5  # negative chips, and random ones, for each positive one
 WAYS: dict[str, dict[str, Any]] = {
@@ -37,6 +41,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "negatives": {
         "negatives": {"least": 1, "least_finest": 1, "most_per_positive": NEGATIVES, "sampling": "score"},
     },
+}
+DRAWN = {
+    "negatives": ("with negative chips", ORANGE),
+    "random": ("with random chips", NEGATIVE),
+    "chips": ("positive chips alone", YELLOW),
 }
 ASKED = ProposeConfig(boxes="detections", min_score=0.1, nms_iou=0.5, window_share=0.25)
 
@@ -98,6 +107,33 @@ def table(out: Path) -> str:
     return "\n".join(lines)
 
 
+def draw(out: Path) -> bytes:
+    """Background among the detections against the share of objects found, each way's seeds together; and AP."""
+    cells = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    ways = [way for way in DRAWN if any(cell["way"] == way for cell in cells)]
+    with matplotlib.rc_context(STYLE):
+        figure, (curve, bars) = new_figure(9.6, 3.6, 2)
+        for place, way in enumerate(ways):
+            name, color = DRAWN[way][0], hexadecimal(DRAWN[way][1])
+            group = [cell for cell in cells if cell["way"] == way]
+            for number, cell in enumerate(group):
+                points = np.asarray([(error["recall"], error["background"]) for error in cell["errors"]])
+                curve.plot(*points.T, color=color, label=name if number == 0 else None)
+            scores = [100 * cell["metrics"]["AP50"] for cell in group]
+            bars.barh(place, np.mean(scores), 0.6, color=color)
+            bars.plot(scores, [place] * len(scores), "o", color="#1f2328", markersize=3.2)
+        curve.set_yscale("log")
+        curve.set_title("False alarms on background ...")
+        curve.set_xlabel("share of the objects found (recall)")
+        curve.set_ylabel("detections on background")
+        curve.legend(loc="upper left")
+        bars.set_title("... and AP50 x 100, a dot a seed")
+        bars.set_yticks(range(len(ways)), [DRAWN[way][0] for way in ways])
+        bars.grid(axis="y", visible=False)
+        bars.invert_yaxis()
+        return png(figure)
+
+
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,6 +146,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=16.0, help="CPU minutes of training a way")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/more_training"))
     parser.add_argument("--runs", type=Path, default=Path("runs/more_training"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/negatives.png"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -121,6 +158,7 @@ def main() -> None:
                 work.start()
                 work.join()
     print(table(args.out))
+    args.picture.write_bytes(draw(args.out))
 
 
 if __name__ == "__main__":
