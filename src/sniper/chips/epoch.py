@@ -96,7 +96,7 @@ def mine(
     Negative chips come from ``proposals`` (of the images of ``table``; usually what ``negative.false_alarms`` leaves).
 
     The same arguments give the same chips, for any number of threads, and an image's positive chips do not depend on
-    the other images of the table, nor do its negative ones.
+    the other images of the table, nor do its negative ones without ``negatives.most_per_positive``.
 
     Raises:
         RecipeError: the stride does not suit the chip's side.
