@@ -138,6 +138,6 @@ def draw(out: Path) -> bytes:
         for axis in axes:
             axis.set_ylim(place - 0.6, -0.9)
         axes[1].margins(x=0.12)
-        axes[0].set_title("Ten CPU minutes of training each: accuracy ...")
+        axes[0].set_title("The same CPU time for training: accuracy ...")
         axes[1].set_title("... and what a look costs")
         return png(figure)

@@ -108,7 +108,7 @@ def table(out: Path) -> str:
 
 
 def draw(out: Path) -> bytes:
-    """Background among the detections against the share of objects found, each way's seeds together; and AP."""
+    """Background found with a share of the objects, a dot a seed and a line for their mean; AP50."""
     cells = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     ways = [way for way in DRAWN if any(cell["way"] == way for cell in cells)]
     with matplotlib.rc_context(STYLE):
@@ -116,13 +116,17 @@ def draw(out: Path) -> bytes:
         for place, way in enumerate(ways):
             name, color = DRAWN[way][0], hexadecimal(DRAWN[way][1])
             group = [cell for cell in cells if cell["way"] == way]
-            for number, cell in enumerate(group):
-                points = np.asarray([(error["recall"], error["background"]) for error in cell["errors"]])
-                curve.plot(*points.T, color=color, label=name if number == 0 else None)
+            most = min(len(cell["errors"]) for cell in group)
+            counts = np.asarray([[error["background"] for error in cell["errors"][:most]] for cell in group])
+            recalls = 0.05 * np.arange(1, most + 1)
+            curve.plot(recalls, counts.T, "o", color=color, markersize=3.2, alpha=0.7)
+            curve.plot(recalls, counts.mean(axis=0), color=color, label=name)
             scores = [100 * cell["metrics"]["AP50"] for cell in group]
             bars.barh(place, np.mean(scores), 0.6, color=color)
             bars.plot(scores, [place] * len(scores), "o", color="#1f2328", markersize=3.2)
         curve.set_yscale("log")
+        curve.set_ylim(bottom=1)
+        curve.set_xlim(left=0.12)
         curve.set_title("False alarms on background ...")
         curve.set_xlabel("share of the objects found (recall)")
         curve.set_ylabel("detections on background")

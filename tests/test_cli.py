@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from rectangle_set import SIZE, TINY, coco_document, make_set
 from sniper import cli
+from sniper.data.detection_files import load_detections
 
 
 class Said(NamedTuple):
@@ -420,7 +421,19 @@ def test_propose_and_the_negative_chips_that_come_of_it(sniper: Command, trained
     assert "was done before" in again.out
     shown = sniper("chips", "stats", trained.data, *_settings(), "--proposals", "boxes.safetensors")
     assert "negative" in shown.out
-    _assert_one_sentence(sniper("propose", trained.folder, trained.data, "-o", "b", "--nms", "0"), "--nms is an IoU")
+    hard = "--detections", "--min-score", "0.1", "--device", "cpu"
+    scores = []
+    for name, share in (("hard", "1"), ("some", "0.3")):
+        said = sniper(
+            "propose", trained.folder, trained.data, "-o", f"{name}.safetensors", *hard, "--window-share", share
+        )
+        assert f"of 6 images, {name}.safetensors written" in said.out
+        scores.append(load_detections(f"{name}.safetensors").scores)
+        assert (scores[-1] >= 0.1).all()
+    assert len(scores[0]) > len(scores[1])
+    assert not np.isin(load_detections("boxes.safetensors").scores, scores[0]).any(), "the second stage's scores"
+    for option, told in (("--nms", "--nms is an IoU"), ("--window-share", "--window-share is a share above 0")):
+        _assert_one_sentence(sniper("propose", trained.folder, trained.data, "-o", "b", option, "0"), told)
     weights = trained.folder / "last.safetensors"
     _assert_one_sentence(sniper("chips", "stats", trained.data, "--proposals", weights), "not weights")
     missing = sniper("train", "mobilenetv2", *_settings(), "--data", trained.data, "--negatives", "none.json")

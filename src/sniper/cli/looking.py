@@ -110,6 +110,12 @@ def propose(
     top: Annotated[int | None, typer.Option(help="Best proposals kept of an image; none: all.", min=1)] = None,
     min_score: Annotated[float, typer.Option(help="Proposals below it are dropped.", min=0, max=1)] = 0.0,
     nms: Annotated[float, typer.Option(help="IoU above which the weaker of two proposals goes.", max=1)] = 0.7,
+    detections: Annotated[
+        bool, typer.Option("--detections", help="What both stages take for objects: the hardest false alarms, and few.")
+    ] = False,
+    window_share: Annotated[
+        float, typer.Option(help="Chance of each window to be looked at; below 1 for large data sets.", max=1)
+    ] = 1.0,
     processes: Annotated[int, typer.Option(help="Processes that work at the same time.", min=1)] = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
@@ -123,14 +129,23 @@ def propose(
     bad = bad_image(on_bad_image)
     if nms <= 0:
         raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
+    if window_share <= 0:
+        raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
     model = load_model(checkpoint, device=device)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
+    config = ProposeConfig(
+        nms_iou=nms,
+        top=top,
+        min_score=min_score,
+        boxes="detections" if detections else "proposals",
+        window_share=window_share,
+    )
     with progress("images", len(table)) as tick:
         done = run(
             model if processes == 1 else checkpoint,
             table,
             output,
-            config=ProposeConfig(nms_iou=nms, top=top, min_score=min_score),
+            config=config,
             processes=processes,
             device=device,
             on_bad_image=bad,
