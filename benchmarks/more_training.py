@@ -10,7 +10,6 @@ background where both find the same share of the objects.
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import time
@@ -24,7 +23,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from same_budget import base, step_seconds, tables, tested
+from same_budget import base, in_own_process, layered, step_seconds, tables, tested
 from sniper.detectors.sniper import build_sniper
 from sniper.inference.proposing import ProposeConfig
 from sniper.pipeline import propose, train
@@ -55,10 +54,8 @@ def run_way(way: str, seed: int, args: argparse.Namespace, path: Path) -> None:
     torch.set_num_threads(1)
     train_table, test_table = tables(args.data, args.root, args.stress)
     start = load_model(args.start, device="cpu")
-    settings = base(seed) | {"pyramid": start.pyramid.model_dump(mode="json"), "chips": {"background_per_image": 0}}
-    settings["weights"] = str(args.start)
-    for section, values in WAYS[way].items():
-        settings[section] = {**settings.get(section, {}), **values}
+    own = {"pyramid": start.pyramid.model_dump(mode="json"), "chips": {"background_per_image": 0}}
+    settings = layered(base(seed), own, WAYS[way]) | {"weights": str(args.start)}
     asked = 0.0
     if way == "negatives":
         file = args.runs / f"{path.stem}.safetensors"
@@ -158,9 +155,7 @@ def main() -> None:
         for way in args.ways:
             path = args.out / f"{args.data}-{way}-{seed}.json"
             if not path.is_file():
-                work = multiprocessing.get_context("spawn").Process(target=run_way, args=(way, seed, args, path))
-                work.start()
-                work.join()
+                in_own_process(run_way, way, seed, args, path)
     print(table(args.out))
     args.picture.write_bytes(draw(args.out))
 

@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,12 +151,16 @@ def _pair(train_table: AnnotationTable, test: Path | str, **kwargs: Any) -> tupl
 
 def recipe_for(method: str, seed: int, steps: int, overrides: dict[str, Any] | None = None) -> Recipe:
     """The recipe of a cell."""
-    settings = base(seed)
-    for layer in (METHODS[method], overrides or {}):
-        for section, values in layer.items():
-            settings[section] = {**settings.get(section, {}), **values}
+    settings = layered(base(seed), METHODS[method], overrides or {})
     settings["train"]["steps"] = steps
     return Recipe.parse(settings, method)
+
+
+def layered(settings: dict[str, Any], *layers: dict[str, Any]) -> dict[str, Any]:
+    """Settings by section, later layers over earlier ones."""
+    for layer in layers:
+        settings = settings | {section: settings.get(section, {}) | values for section, values in layer.items()}
+    return settings
 
 
 class Plan(NamedTuple):
@@ -330,6 +335,13 @@ def _finished(path: Path) -> bool:
     return path.is_file() and "errors" in json.loads(path.read_text())
 
 
+def in_own_process(work: Callable[..., None], *what: Any) -> None:
+    """Call ``work`` elsewhere: what one cell leaves behind (memory, threads) must not slow the next."""
+    cell = multiprocessing.get_context("spawn").Process(target=work, args=what)
+    cell.start()
+    cell.join()
+
+
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -352,11 +364,8 @@ def main() -> None:
     for seed, data, method in itertools.product(args.seeds, args.data, args.methods):
         path = args.out / f"{data}-{method}-{seed}.json"
         if seed in SEEDS[method] and not _finished(path):
-            # A process of its own: what one cell leaves behind (memory, threads) must not slow the next.
             work, what = (sliced, (data, seed)) if method == "tiles-sahi" else (run_cell, (data, method, seed))
-            cell = multiprocessing.get_context("spawn").Process(target=work, args=(*what, args, path))
-            cell.start()
-            cell.join()
+            in_own_process(work, *what, args, path)
     print(table(args.out))
     args.picture.write_bytes(draw(args.out))
 

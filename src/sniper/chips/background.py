@@ -24,6 +24,16 @@ class Windows(NamedTuple):
 
 
 @compiled
+def _draw_origin(
+    key: np.uint64, number: int, size_wh: NDArray[np.int32], chip_px: int, stride: int, origin_xy: NDArray[np.int32]
+) -> None:
+    """Write a random candidate's origin in a zoomed image; takes two draws of the stream, from ``number`` on."""
+    for axis in range(2):
+        index = draw_below(key, number + axis, axis_count(size_wh[axis], chip_px, stride))
+        origin_xy[axis] = axis_origin(index, size_wh[axis], chip_px, stride)
+
+
+@compiled
 def _random_windows(
     images: NDArray[np.int64],
     keys: NDArray[np.uint64],
@@ -38,10 +48,7 @@ def _random_windows(
         image, key, number = images[k // repeats], keys[k // repeats], 3 * (k % repeats)
         image_index[k] = image
         level[k] = draw_below(key, number, sizes.shape[1])
-        for axis in range(2):
-            extent = sizes[image, level[k], axis]
-            index = draw_below(key, number + 1 + axis, axis_count(extent, chip_px, stride))
-            origin[k, axis] = axis_origin(index, extent, chip_px, stride)
+        _draw_origin(key, number + 1, sizes[image, level[k]], chip_px, stride, origin[k])
     return image_index, level, origin
 
 
@@ -82,10 +89,7 @@ def _windows_by_area(
     for k in range(len(keys)):
         place, key = places[order[k]], keys[order[k]]
         image_index[k], level[k] = place // levels, place % levels
-        for axis in range(2):
-            extent = sizes[image_index[k], level[k], axis]
-            index = draw_below(key, 1 + axis, axis_count(extent, chip_px, stride))
-            origin[k, axis] = axis_origin(index, extent, chip_px, stride)
+        _draw_origin(key, 1, sizes[image_index[k], level[k]], chip_px, stride, origin[k])
     return image_index, level, origin
 
 
