@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from devices import TRAIN_DEVICE
+
 SIZE = 160, 120
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (30, 60, 255), "green": (20, 220, 40), "red": (255, 30, 20)}
@@ -24,7 +26,7 @@ TINY = [
     "pyramid.chip_px=128",
     "loader.batch_size=2",
     "loader.workers=0",
-    "train.device=cpu",
+    f"train.device={TRAIN_DEVICE}",
     "train.steps=4",
     "train.log_every=1",
     "train.tensorboard=false",

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from devices import DEVICE
 from rectangle_set import SIZE, TINY, coco_document, make_set
 from sniper import cli
 from sniper.data.detection_files import load_detections
@@ -169,7 +170,7 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     recipe = (trained.folder / "recipe.yaml").read_text()
     assert f"train: '{trained.data}'" in recipe, "a path with characters of YAML stays a path"
 
-    said = sniper("evaluate", trained.folder, trained.val, "--device", "cpu")
+    said = sniper("evaluate", trained.folder, trained.val, "--device", DEVICE)
     assert said.code == 0, said.err
     assert "AP50" in said.out
     assert re.search(r"images/s, \d+\.\d\d Mpx an image, results: runs/evaluate/evaluate\n", said.out)
@@ -414,14 +415,16 @@ def test_images_in_every_colour_and_orientation(sniper: Command, trained: Traine
 
 
 def test_propose_and_the_negative_chips_that_come_of_it(sniper: Command, trained: Trained) -> None:
-    said = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", "cpu")
+    said = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", DEVICE)
     assert said.code == 0, said
     assert "of 6 images, boxes.safetensors written" in said.out
-    again = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", "cpu")
+    again = sniper(
+        "propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", DEVICE
+    )
     assert "was done before" in again.out
     shown = sniper("chips", "stats", trained.data, *_settings(), "--proposals", "boxes.safetensors")
     assert "negative" in shown.out
-    hard = "--detections", "--min-score", "0.1", "--device", "cpu"
+    hard = "--detections", "--min-score", "0.1", "--device", DEVICE
     scores = []
     for name, share in (("hard", "1"), ("some", "0.3")):
         said = sniper(

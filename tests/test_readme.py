@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import sniper
+from devices import DEVICE, TRAIN_DEVICE
 from sniper.detectors.protocol import Detector
 from sniper.structures import Images
 
@@ -68,7 +69,7 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
             "loader.batch_size=2",
             "pyramid.chip_px=128",
             "train.tensorboard=false",
-            "train.device=cpu",
+            f"train.device={TRAIN_DEVICE}",
         ],
         detector=detector,
         root=tmp_path / "runs",
@@ -81,7 +82,7 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
         Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
     )
     assert len(found) == 2
-    again = sniper.load_model(run.checkpoint, detector=names["RetinaNet"](classes=1), device="cpu")
+    again = sniper.load_model(run.checkpoint, detector=names["RetinaNet"](classes=1), device=DEVICE)
     assert again.class_names == ("square",)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from devices import TRAIN_DEVICE
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
 from sniper.detectors.original import OriginalConfig
@@ -49,7 +50,7 @@ def _two_images(folder: Path) -> AnnotationTable:
 
 
 def _one_step(name: str, *smaller: str) -> list[str]:
-    fewer = ["train.steps=1", "train.device=cpu", "train.precision=fp32", "train.tensorboard=false"]
+    fewer = ["train.steps=1", f"train.device={TRAIN_DEVICE}", "train.precision=fp32", "train.tensorboard=false"]
     return [*fewer, "model.weights=null", "pyramid.chip_px=128", "loader.batch_size=2", *smaller]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from devices import DEVICE
 from sniper.convert.mxnet import read_params
 from sniper.convert.names import state_dict_of
 from sniper.detectors.original import OriginalConfig, OriginalSniper, build_original
@@ -52,7 +53,7 @@ def network(request: pytest.FixtureRequest, golden: Path) -> Network:
     file = folder / f"{name}-0001.params.xz"
     detector = build_original(NETWORKS[name], CLASSES)
     detector.load_state_dict(state_dict_of(read_params(file), detector, file=file.name, network=name))
-    return Network(name, detector.eval(), folder)
+    return Network(name, detector.eval().to(DEVICE), folder)
 
 
 class Nodes(dict[str, Tensor]):
@@ -157,12 +158,12 @@ def in_double(detector: OriginalSniper) -> Iterator[None]:
 @torch.no_grad()
 def run(network: Network, inputs: dict[str, np.ndarray], dtype: torch.dtype) -> Nodes:
     """All nodes, of the recorded pixels and regions."""
-    detector, rois = network.detector, torch.from_numpy(inputs["rois"]).to(dtype)
+    detector, rois = network.detector, torch.from_numpy(inputs["rois"]).to(DEVICE, dtype)
     with watched(detector) as nodes:
-        maps = detector.maps(torch.from_numpy(inputs["data"]).to(dtype))
+        maps = detector.maps(torch.from_numpy(inputs["data"]).to(DEVICE, dtype))
         detector.head(maps.reduced, rois[:, 0].long(), rois[:, 1:])
         if detector.masks is not None:
-            rois = torch.from_numpy(inputs["mask_rois"]).to(dtype)
+            rois = torch.from_numpy(inputs["mask_rois"]).to(DEVICE, dtype)
             detector.masks(maps.reduced, rois[:, 0].long(), rois[:, 1:])
     nodes["rpn_cls_prob"] = nodes["rpn_cls_prob_reshape"]  # one array in another shape
     nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
@@ -171,7 +172,7 @@ def run(network: Network, inputs: dict[str, np.ndarray], dtype: torch.dtype) -> 
 
 def errors(record: dict[str, np.ndarray], name: str, value: Tensor) -> np.ndarray:
     """Differences from every recorded value of a node, and of its mean, in deviations of the node."""
-    flat = value.numpy().ravel()
+    flat = value.cpu().numpy().ravel()
     if name in record:
         difference = flat - record[name].ravel()
     else:
@@ -215,7 +216,8 @@ def test_double_precision(network: Network, case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_single_precision(network: Network, case: str) -> None:
+def test_single_precision(network: Network, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep ten bits
     record = network.recorded(case)
     nodes = run(network, record, torch.float32)
     found = {name: float(errors(record, name, nodes[name]).max()) for name in recorded_nodes(record)}
@@ -231,7 +233,7 @@ def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tens
     A sample within rounding of the map's border may count or not, which can empty a bin: where that happened (in one
     region of 300, 1.5e-5 cells from the border) the whole region differs, so a few regions may.
     """
-    rois, detector = torch.from_numpy(record[f"{source}rois"]), network.detector
+    rois, detector = torch.from_numpy(record[f"{source}rois"]).to(DEVICE), network.detector
     with watched(detector) as nodes:
         output = detector.head(reduced, rois[:, 0].long(), rois[:, 1:])
     nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
@@ -239,9 +241,9 @@ def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tens
     for name in ("cls_prob_reshape", "bbox_pred_reshape"):
         found = np.quantile(errors(record, source + name, nodes[name]), MOST_REGIONS)
         assert found < tolerance(network.name, name), source + name
-    im_info = torch.from_numpy(record["im_info"])[rois[:, 0].long()]
-    boxes = decode(rois[:, 1:] + torch.tensor(INCLUSIVE), output.deltas, im_info[:, :2])
-    apart = np.abs((boxes / im_info[:, 2:]).numpy() - record[f"{source}det_boxes"].reshape(-1, 4))
+    im_info = torch.from_numpy(record["im_info"]).to(DEVICE)[rois[:, 0].long()]
+    boxes = decode(rois[:, 1:] + rois.new_tensor(INCLUSIVE), output.deltas, im_info[:, :2])
+    apart = np.abs((boxes / im_info[:, 2:]).cpu().numpy() - record[f"{source}det_boxes"].reshape(-1, 4))
     assert np.quantile(apart.max(axis=1), MOST_REGIONS) < 0.5
     assert np.median(apart) < 0.05
 
@@ -252,13 +254,13 @@ def test_proposals_of_recorded_maps(network: Network, case: str) -> None:
     record = network.recorded(case)
     foreground = torch.from_numpy(record["rpn_cls_prob_reshape"].astype(np.float64)).chunk(2, dim=1)[1]
     logits = torch.cat((torch.zeros_like(foreground), foreground.logit()), dim=1)
-    maps = OriginalMaps(logits, torch.from_numpy(record["rpn_bbox_pred"]))
-    im_info = torch.from_numpy(record["im_info"])
+    maps = OriginalMaps(logits.to(DEVICE), torch.from_numpy(record["rpn_bbox_pred"]).to(DEVICE))
+    im_info = torch.from_numpy(record["im_info"]).to(DEVICE)
     found = network.detector.propose_regions(maps, im_info[:, :2], im_info[:, 2])
     rois = record["fork_cpu/rois"].reshape(len(im_info), -1, 5)
     scores = record["fork_cpu/score"].reshape(len(im_info), -1)
     for image, count in enumerate(record["fork_cpu/n_valid"]):
-        boxes, score = inclusive(found.boxes[image]).numpy(), found.scores[image].numpy().astype(np.float32)
+        boxes, score = inclusive(found.boxes[image]).cpu().numpy(), found.scores[image].cpu().numpy().astype(np.float32)
         assert int(found.present[image].sum()) == count
         np.testing.assert_allclose(score[:count], scores[image, :count], atol=1e-6)
         ours, theirs = (in_order(b[:count], scores[image, :count]) for b in (boxes, rois[image, :, 1:]))

@@ -11,6 +11,7 @@ from PIL import Image
 from test_incoming import HARD, LEVELS, NAMES, find_colours
 
 import sniper
+from devices import DEVICE
 from rectangle_set import TINY, make_set
 from sniper.boxes import iou
 from sniper.errors import CheckpointError, RecipeError
@@ -36,19 +37,19 @@ def _scene(size_wh: tuple[int, int] = (300, 200), seed: int = 0) -> np.ndarray:
 
 
 def _sahi(checkpoint: Path, **more: Any) -> SniperDetectionModel:
-    return SniperDetectionModel(str(checkpoint), device="cpu", confidence_threshold=0.0, **more)
+    return SniperDetectionModel(str(checkpoint), device=DEVICE, confidence_threshold=0.0, **more)
 
 
 def test_a_slice_is_one_look_of_ours(checkpoint: Path) -> None:
     """One slice that is the whole image: our own single-level inference, box by box."""
-    image, model = _scene((150, 120)), load_model(checkpoint, device="cpu")
+    image, model = _scene((150, 120)), load_model(checkpoint, device=DEVICE)
     same = _sahi(checkpoint, inference=model.recipe.inference)
     found = get_prediction(image, same).object_prediction_list
     one = sniper.from_callable(lambda _: [], model.class_names).recipe.pyramid
     recipe = model.recipe.model_copy(update={"pyramid": one})
     path = checkpoint / "slice.png"
     Image.fromarray(image).save(path)
-    (own,) = sniper.predict(load_model(checkpoint, device="cpu", recipe=recipe), path, min_score=0.0).items
+    (own,) = sniper.predict(load_model(checkpoint, device=DEVICE, recipe=recipe), path, min_score=0.0).items
     assert len(found) == len(own.scores) > 0
     np.testing.assert_allclose([one.bbox.to_xyxy() for one in found], own.boxes_xyxy, rtol=1e-6)
     np.testing.assert_allclose([one.score.value for one in found], own.scores, rtol=1e-6)
@@ -101,21 +102,21 @@ def test_image_size_is_a_zoom_and_all_levels_are_a_pyramid_in_each_slice(checkpo
 
 
 def test_a_loaded_model_names_and_wrong_settings(checkpoint: Path) -> None:
-    loaded = load_model(checkpoint, device="cpu")
-    model = SniperDetectionModel(model=loaded, device="cpu")
+    loaded = load_model(checkpoint, device=DEVICE)
+    model = SniperDetectionModel(model=loaded, device=DEVICE)
     assert model.model is loaded
     assert model.category_names == list(loaded.class_names)
     assert model.category_mapping == {"10": "blue", "20": "green", "30": "red"}
     assert (model.num_categories, model.has_mask) == (3, False)
-    named = SniperDetectionModel(model=loaded, device="cpu", category_mapping={"10": "a", "20": "b", "30": "c"},
+    named = SniperDetectionModel(model=loaded, device=DEVICE, category_mapping={"10": "a", "20": "b", "30": "c"},
                                  confidence_threshold=0.0)  # fmt: skip
     assert {one.category.name for one in get_prediction(_scene(), named).object_prediction_list} <= {"a", "b", "c"}
     with pytest.raises(RecipeError, match="mask_threshold"):
-        SniperDetectionModel(model=loaded, device="cpu", mask_threshold=0.7)
+        SniperDetectionModel(model=loaded, device=DEVICE, mask_threshold=0.7)
     with pytest.raises(RecipeError, match="zooms of their own"):
-        SniperDetectionModel(model=loaded, device="cpu", levels="all", image_size=512)
+        SniperDetectionModel(model=loaded, device=DEVICE, levels="all", image_size=512)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        SniperDetectionModel("not/there.safetensors", device="cpu")
+        SniperDetectionModel("not/there.safetensors", device=DEVICE)
 
 
 def test_masks_come_along(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ class Rectangles(DetectionModel):
 
 def test_a_model_of_sahi_in_our_inference(tmp_path: Path) -> None:
     path = make_set(tmp_path / "set", images=3)
-    theirs = Rectangles(device="cpu")
+    theirs = Rectangles(device=DEVICE)
     model = sniper.from_sahi(theirs, levels=LEVELS, inference=HARD)
     assert (model.class_names, model.class_ids) == (NAMES, (10, 20, 30))
     own = sniper.from_callable(find_colours, NAMES, levels=LEVELS, inference=HARD, class_ids=(10, 20, 30))
@@ -187,12 +188,12 @@ def test_a_model_of_sahi_in_our_inference(tmp_path: Path) -> None:
 def test_there_and_back_again(checkpoint: Path, tmp_path: Path) -> None:
     """Our checkpoint as SAHI's model, in our inference over the same levels: nothing is lost on the way."""
     path = make_set(tmp_path / "set", images=2)
-    ours = load_model(checkpoint, device="cpu")
+    ours = load_model(checkpoint, device=DEVICE)
     # Merging once, in the end: inside a slice, everything stays as it was found.
     inside = ours.recipe.inference.model_copy(
         update={"merge": ours.recipe.inference.merge.model_copy(update={"method": "hard", "iou_threshold": 1.0})}
     )
-    theirs = SniperDetectionModel(model=ours, device="cpu", confidence_threshold=0.0, inference=inside)
+    theirs = SniperDetectionModel(model=ours, device=DEVICE, confidence_threshold=0.0, inference=inside)
     back = sniper.from_sahi(theirs, levels=ours.pyramid.levels, inference=ours.recipe.inference)
     done, plain = sniper.evaluate(back, path), sniper.evaluate(ours, path)
     assert done.result.images == plain.result.images
@@ -201,8 +202,8 @@ def test_there_and_back_again(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_remapped_categories_keep_their_names() -> None:
-    theirs = Rectangles(device="cpu", category_remapping={"10": 7, "20": 5, "30": 6})
+    theirs = Rectangles(device=DEVICE, category_remapping={"10": 7, "20": 5, "30": 6})
     model = sniper.from_sahi(theirs)
     assert dict(zip(model.class_ids, model.class_names, strict=True)) == {7: "blue", 5: "green", 6: "red"}
     with pytest.raises(RecipeError, match="no category_mapping"):
-        sniper.from_sahi(Rectangles(device="cpu", load_at_init=False))
+        sniper.from_sahi(Rectangles(device=DEVICE, load_at_init=False))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from devices import DEVICE
 from sniper.nn.deformable import DeformableConv, at_places, deformable_conv
 
 CONVOLUTIONS = [f"c{i}" for i in range(5)]
@@ -15,7 +16,9 @@ OUT, GRADIENT = 1e-4, 1e-3  # of golden/README.md
 
 def recorded(golden, case):
     data = np.load(golden / "ops" / "deformable_convolution.npz")
-    return {key.split("/")[1]: torch.from_numpy(data[key]) for key in data.files if key.startswith(case + "/")}
+    return {
+        key.split("/")[1]: torch.from_numpy(data[key]).to(DEVICE) for key in data.files if key.startswith(case + "/")
+    }
 
 
 def torchvision_path(features, offset, weight, bias=None, *, stride=1, padding=0, dilation=1):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from devices import DEVICE
 from sniper.nn.deformable_pooling import deformable_pool
 
 CASES = [f"c{i}_{shifts}" for i in range(4) for shifts in ("notrans", "trans")]
@@ -20,7 +21,9 @@ def way(request, monkeypatch):
 
 def recorded(golden, case):
     data = np.load(golden / "ops" / "deformable_psroi_pooling.npz")
-    return {key.split("/")[1]: torch.from_numpy(data[key]) for key in data.files if key.startswith(case + "/")}
+    return {
+        key.split("/")[1]: torch.from_numpy(data[key]).to(DEVICE) for key in data.files if key.startswith(case + "/")
+    }
 
 
 @pytest.mark.usefixtures("way")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from devices import DEVICE
 from sniper.nn.mask_targets import ROW, encode_polygons, mask_regions, mask_targets
 from sniper.nn.original_proposals import RegionLessons
 
@@ -28,11 +29,12 @@ def test_encoded_polygons(golden, case):
 @pytest.mark.parametrize("case", CASES)
 def test_masks(golden, case):
     data = recorded(golden, case)
-    boxes, objects = torch.from_numpy(data["rois"][:, 1:]), torch.from_numpy(data["mask_ids"])
-    rows = torch.from_numpy(data["encoded"])
-    np.testing.assert_array_equal(mask_targets(rows, boxes, objects).numpy(), data["masks"])
+    boxes, objects, rows = (
+        torch.from_numpy(part).to(DEVICE) for part in (data["rois"][:, 1:], data["mask_ids"], data["encoded"])
+    )
+    np.testing.assert_array_equal(mask_targets(rows, boxes, objects).cpu().numpy(), data["masks"])
     alone = torch.cat([mask_targets(rows, boxes[i : i + 1], objects[i : i + 1]) for i in range(len(boxes))])
-    np.testing.assert_array_equal(alone.numpy(), data["masks"])
+    np.testing.assert_array_equal(alone.cpu().numpy(), data["masks"])
 
 
 SQUARE = np.array([10.0, 10, 30, 10, 30, 30, 10, 30])

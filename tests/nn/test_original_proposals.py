@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from devices import DEVICE
 from sniper.nn.anchors import AnchorConfig, Anchors
-from sniper.nn.greedy import _on_device, keep_greedily
+from sniper.nn.greedy import keep_greedily
 from sniper.nn.original_proposals import INCLUSIVE, OriginalProposalConfig, original_lessons, propose_original
 from sniper.nn.rpn import RegionMaps
 
@@ -25,9 +26,11 @@ def recorded(golden, name, case):
 
 def network_output(data, stride):
     """Maps and inclusive anchors as our network gives them; double logits keep the order of single probabilities."""
-    deltas = torch.from_numpy(data["bbox_pred"])
+    deltas = torch.from_numpy(data["bbox_pred"]).to(DEVICE)
     images, channels, rows, columns = deltas.shape
-    probability = torch.from_numpy(data["cls_prob"]).double().view(images, 2, channels // 4, rows, columns)[:, 1]
+    probability = (
+        torch.from_numpy(data["cls_prob"]).to(DEVICE).double().view(images, 2, channels // 4, rows, columns)[:, 1]
+    )
     maps = RegionMaps(
         torch.logit(probability).permute(0, 2, 3, 1).reshape(images, -1),
         deltas.permute(0, 2, 3, 1).reshape(images, -1, 4),
@@ -35,14 +38,17 @@ def network_output(data, stride):
     config = AnchorConfig(
         scales=tuple(map(float, data["scales"])), ratios=tuple(map(float, data["ratios"])), rounding="half_up"
     )
-    return maps, Anchors(stride, config)((rows, columns)) - torch.tensor(INCLUSIVE), (rows, columns)
+    anchors = Anchors(stride, config)((rows, columns)) - torch.tensor(INCLUSIVE)
+    return maps, anchors.to(DEVICE), (rows, columns)
 
 
 def proposals(data, **config):
     stride = int(data["params"][0])
     maps, anchors, map_hw = network_output(data, stride)
-    info = torch.from_numpy(data["im_info"])
-    return propose_original(maps, anchors, info[:, :2], info[:, 2], map_hw, stride, OriginalProposalConfig(**config))
+    info = torch.from_numpy(data["im_info"]).to(DEVICE)
+    wanted = OriginalProposalConfig(**config)
+    found = propose_original(maps, anchors, info[:, :2], info[:, 2], map_hw, stride, wanted)
+    return type(found)(*(part.cpu() for part in found))
 
 
 @pytest.mark.parametrize("case", INFERENCE)
@@ -71,12 +77,12 @@ def test_proposals_of_the_original(golden, case):
 def lessons(data):
     stride, keep = data["params"].tolist()
     maps, anchors, _ = network_output(data, stride)
-    content = torch.from_numpy(data["im_info"])[:, :2]
-    truth = torch.from_numpy(data["gt_boxes"])
+    content = torch.from_numpy(data["im_info"])[:, :2].to(DEVICE)
+    truth = torch.from_numpy(data["gt_boxes"]).to(DEVICE)
     labels = torch.where(truth[..., 4] < 0, -1, truth[..., 4] - 1).long()
-    return original_lessons(
-        maps, anchors, content, truth[..., :4], labels, torch.from_numpy(data["valid_ranges"]), keep=keep
-    )
+    limits = torch.from_numpy(data["valid_ranges"]).to(DEVICE)
+    found = original_lessons(maps, anchors, content, truth[..., :4], labels, limits, keep=keep)
+    return type(found)(*(part.cpu() for part in found))
 
 
 @pytest.mark.parametrize("case", TRAINING)
@@ -110,16 +116,30 @@ CONTENT = torch.tensor([[96, 128], [70, 90]])
 
 @pytest.mark.parametrize("plus_one_areas", [True, False])
 @pytest.mark.parametrize("keep", [1, 20, 500])
-def test_suppression_on_a_device_is_that_of_the_cpu(grid, plus_one_areas, keep):
+def test_suppression_is_that_of_its_definition(grid, plus_one_areas, keep):
     generator = torch.Generator().manual_seed(0)
     order = torch.rand(3, len(grid), generator=generator).argsort(dim=1)
-    boxes, candidates = grid[order], torch.tensor([len(grid), 17, 0])
-    ours = keep_greedily(boxes, candidates, keep, 0.4, plus_one_areas=plus_one_areas)
-    device = _on_device(boxes, candidates, keep, 0.4, float(plus_one_areas))
-    assert torch.equal(ours[0], device[0])
-    assert torch.equal(ours[1], device[1])
-    assert ours[1][2] == 0
-    assert 0 < ours[1][1] <= min(17, keep)
+    boxes, candidates = grid[order].to(DEVICE), torch.tensor([len(grid), 17, 0], device=DEVICE)
+    kept, counts = keep_greedily(boxes, candidates, keep, 0.4, plus_one_areas=plus_one_areas)
+    assert kept.device == counts.device == boxes.device
+    assert counts[2] == 0
+    for image in range(3):
+        alone = by_definition(boxes[image, : candidates[image]].cpu().numpy(), 0.4, float(plus_one_areas))[:keep]
+        assert kept[image, : counts[image]].tolist() == alone
+        assert not kept[image, counts[image] :].any()
+
+
+def by_definition(boxes, iou, extra):
+    """Best first: a box stays unless one that stays covers too much of it."""
+    stay = []
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        near = boxes[stay]
+        sides = np.minimum((x2, y2), near[:, 2:]) - np.maximum((x1, y1), near[:, :2]) + 1
+        shared = np.maximum(sides, 0).prod(axis=1)
+        areas = (near[:, 2:] - near[:, :2] + extra).prod(axis=1) + (x2 - x1 + extra) * (y2 - y1 + extra)
+        if not (shared / (areas - shared) > np.float32(iou)).any():
+            stay.append(index)
+    return stay
 
 
 @pytest.mark.parametrize("semantics", ["sniper", "mxnet"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from devices import TRAIN_DEVICE
 from rectangle_set import make_set
 from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
 from sniper.pipeline import import_mxnet, load_model
@@ -60,7 +61,7 @@ def test_fine_tuning_from_an_imported_checkpoint(golden: Path, tmp_path: Path) -
     data.write_text(data.read_text().replace('"blue"', '"person"'))
     settings = [
         "train.steps=14", "train.learning_rate=0.003", "train.warmup_steps=0", "train.accumulate=1",
-        "train.device=cpu", "train.precision=fp32", "train.log_every=1", "train.tensorboard=false",
+        f"train.device={TRAIN_DEVICE}", "train.precision=fp32", "train.log_every=1", "train.tensorboard=false",
         "pyramid.chip_px=128", "pyramid.levels=[{factor: 2}]", "chips.stride_px=auto", "negatives.proposals=null",
         "loader.batch_size=2", "loader.workers=0", "original.train_proposals.keep=40",
     ]  # fmt: skip

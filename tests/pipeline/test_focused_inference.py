@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from trained_run import Trained
 
+from devices import DEVICE
 from rectangle_set import TINY
 from sniper.data.images import read_image
 from sniper.errors import RecipeError, StorageError
@@ -23,7 +24,7 @@ def focusing(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Mode
     overrides += ["pyramid.levels=[{factor: 2}, {factor: 1}]"]
     run = train("mobilenetv2", overrides=overrides, root=tmp_path_factory.mktemp("focus"))
     assert "loss/focus" in (run.folder / "metrics.csv").read_text()
-    return load_model(run.folder, device="cpu")
+    return load_model(run.folder, device=DEVICE)
 
 
 def test_two_settings_and_nothing_else_change(focusing: Model) -> None:

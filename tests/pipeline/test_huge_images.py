@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from trained_run import Trained
 
+from devices import DEVICE
 from sniper import cli
 from sniper.errors import DataError
 from sniper.pipeline import Model, evaluate, load_model, predict
@@ -40,7 +41,7 @@ def _levels(model: Model, whole_megapixels: float) -> Model:
 
 @pytest.fixture(scope="module")
 def model(trained: Trained) -> Model:
-    return load_model(trained.run.folder, device="cpu")
+    return load_model(trained.run.folder, device=DEVICE)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from devices import DEVICE
 from rectangle_set import TINY, make_set
 from sniper.errors import RecipeError
 from sniper.pipeline import evaluate, predict, train
@@ -42,7 +43,7 @@ def test_masks_are_learned_and_measured(run, tmp_path):
         names = next(csv.reader(file))
     assert "loss/mask" in names
     assert any("segm_AP50" in name for name in names)
-    again = evaluate(done.folder, val_json, output=tmp_path, device="cpu")
+    again = evaluate(done.folder, val_json, output=tmp_path, device=DEVICE)
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert numbers["segm_AP"] == again.masks.ap == done.evaluation.masks.ap
     results = json.loads((tmp_path / "predictions.json").read_text())
@@ -54,7 +55,7 @@ def test_masks_are_learned_and_measured(run, tmp_path):
 def test_masks_are_predicted_and_drawn(run, tmp_path):
     done, val_json = run
     image = val_json.parent / "images" / "0.png"
-    found = predict(done.folder, [image], output=tmp_path, min_score=0, draw_min_score=0, device="cpu")
+    found = predict(done.folder, [image], output=tmp_path, min_score=0, draw_min_score=0, device=DEVICE)
     entries = json.loads((tmp_path / "predictions.json").read_text())[0]["detections"]
     assert len(entries) == len(found.items[0].scores) > 0
     for entry in entries:

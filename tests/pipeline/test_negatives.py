@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from trained_run import Trained
 
+from devices import DEVICE
 from rectangle_set import TINY, make_set
 from sniper.chips.table import ChipKind
 from sniper.data.detection_files import load_detections, read_details, read_proposals
@@ -68,11 +69,11 @@ def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_wha
     assert len(found) == 6
     assert not found.labels.any()
     assert set(found.levels.tolist()) <= set(range(len(done.recipe.pyramid.levels)))
-    assert load_model(folder / "proposer.safetensors", device="cpu").class_names == ("blue", "green", "red")
+    assert load_model(folder / "proposer.safetensors", device=DEVICE).class_names == ("blue", "green", "red")
 
     table = load_dataset(data)
     feed = feed_from_file(done.folder / "proposals.safetensors", table, done.recipe.negatives)
-    model = load_model(done.folder, device="cpu")
+    model = load_model(done.folder, device=DEVICE)
     chips = ChipSource(table, model.pyramid, done.recipe, feed).chips(0)
     assert (chips.kind == ChipKind.NEGATIVE).any()
 
@@ -143,7 +144,7 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     assert same(done.folder, whole.folder)
     assert sorted(path.name for path in done.folder.glob("proposals*")) == renewed
     # Later epochs alone have negative chips.
-    model = load_model(whole.folder, device="cpu")
+    model = load_model(whole.folder, device=DEVICE)
     table = load_dataset(data)
     feed = feed_of_run(RunFolder.open(whole.folder), whole.recipe, model.detector, table, model.pyramid)
     source = ChipSource(table, model.pyramid, whole.recipe, feed)
@@ -187,7 +188,7 @@ def test_a_detector_that_is_asked_itself_has_defaults_of_its_own() -> None:
 
 
 def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> None:
-    model = load_model(trained.run.folder, device="cpu")
+    model = load_model(trained.run.folder, device=DEVICE)
     table = load_dataset(trained.train_json)
     inference = model.recipe.inference.model_copy(update={"window_px": 128})
     zoomed = model.pyramid.levels[0].model_copy(
@@ -210,14 +211,16 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks: list[int] = []
-    one = propose(trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device="cpu", tick=ticks.append)
+    one = propose(
+        trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device=DEVICE, tick=ticks.append
+    )
     assert sum(ticks) == 6
     assert not one.reused
     assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
-    assert propose(trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device="cpu").reused
+    assert propose(trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device=DEVICE).reused
 
     monkeypatch.setattr(sys.modules["sniper.pipeline.propose"], "SHARD_IMAGES", 2)
-    two = propose(trained.run.folder, trained.train_json, tmp_path / "two.safetensors", device="cpu", processes=2)
+    two = propose(trained.run.folder, trained.train_json, tmp_path / "two.safetensors", device=DEVICE, processes=2)
     assert np.array_equal(one.detections.boxes_xyxy, two.detections.boxes_xyxy)
 
     def stop(images: int) -> None:
@@ -225,7 +228,7 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
 
     third = tmp_path / "three.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        propose(trained.run.folder, trained.train_json, third, device="cpu", tick=stop)
+        propose(trained.run.folder, trained.train_json, third, device=DEVICE, tick=stop)
     (part,) = (tmp_path / "three.safetensors.parts").iterdir()
     made = part.stat().st_mtime_ns
     seen: list[int] = []
@@ -234,11 +237,11 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
         assert part.stat().st_mtime_ns == made
         seen.append(images)
 
-    assert propose(trained.run.folder, trained.train_json, third, device="cpu", tick=look).detections.num_objects
+    assert propose(trained.run.folder, trained.train_json, third, device=DEVICE, tick=look).detections.num_objects
     assert seen == [2, 2, 2]
     assert not part.parent.exists()
     assert np.array_equal(load_detections(third).scores, one.detections.scores)
-    model = load_model(trained.run.folder, device="cpu")
+    model = load_model(trained.run.folder, device=DEVICE)
     with pytest.raises(RecipeError, match="several processes need a checkpoint"):
         propose(model, trained.train_json, third, processes=2)
 
@@ -247,8 +250,8 @@ def test_an_image_that_cannot_be_read_stops_or_is_listed(trained: Trained, tmp_p
     data = make_set(tmp_path / "data", images=3)
     (tmp_path / "data" / "images" / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.png"):
-        propose(trained.run.folder, data, tmp_path / "p.safetensors", device="cpu")
-    done = propose(trained.run.folder, data, tmp_path / "p.safetensors", device="cpu", on_bad_image="skip")
+        propose(trained.run.folder, data, tmp_path / "p.safetensors", device=DEVICE)
+    done = propose(trained.run.folder, data, tmp_path / "p.safetensors", device=DEVICE, on_bad_image="skip")
     assert len(done.skipped) == 1
     assert done.detections.image_ids.tolist() == [100, 102]
     aligned = read_proposals(done.path, load_dataset(data))
@@ -319,7 +322,7 @@ def test_detectors_that_propose_nothing_give_their_detections(data: Path, tmp_pa
 
 
 def test_what_the_detectors_here_can_do(trained: Trained) -> None:
-    model = load_model(trained.run.folder, device="cpu")
+    model = load_model(trained.run.folder, device=DEVICE)
     assert isinstance(model.detector, ProposalTrainer)
     assert isinstance(model.detector, Proposer)
     original = build_original(OriginalConfig(network="sniper_mobilenetv2"), 3)
@@ -354,7 +357,7 @@ def test_stats_count_negative_chips_and_previews_show_them(trained: Trained, tmp
 
 
 def test_errors_of_an_evaluation_are_written_and_told(trained: Trained, tmp_path: Path) -> None:
-    done = evaluate(trained.run.folder, trained.val_json, device="cpu", output=tmp_path)
+    done = evaluate(trained.run.folder, trained.val_json, device=DEVICE, output=tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())["errors"]
     assert written == done.errors.as_dict()
     assert written["objects"] == done.result.objects

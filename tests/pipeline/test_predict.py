@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from trained_run import Trained
 
+from devices import DEVICE
 from sniper.errors import DataError, StorageError
 from sniper.pipeline import Model, load_model, predict
 from sniper.pipeline.sources import distinct_stems
@@ -16,7 +17,7 @@ from sniper.pipeline.sources import distinct_stems
 
 @pytest.fixture(scope="module")
 def model(trained: Trained) -> Model:
-    return load_model(trained.run.folder, device="cpu")
+    return load_model(trained.run.folder, device=DEVICE)
 
 
 def _image(path: Path, size_wh: tuple[int, int] = (90, 60)) -> Path:

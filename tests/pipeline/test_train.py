@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from trained_run import Trained
 
+from devices import DEVICE
 from rectangle_set import CLASSES, TINY, make_set
 from sniper.data.source import load_dataset
 from sniper.errors import CheckpointError, DataError, RecipeError
@@ -63,14 +64,14 @@ def test_checkpoints_know_what_they_are(trained: Trained) -> None:
     run = trained.run
     assert run.checkpoint == run.folder / "best.safetensors"
     for path in (run.folder, run.checkpoint, str(run.folder / "last.safetensors")):
-        model = load_model(path, device="cpu")
+        model = load_model(path, device=DEVICE)
         assert model.class_names == CLASSES
         assert model.class_ids == (10, 20, 30)
         assert model.recipe == run.recipe
         assert model.pyramid.levels == run.recipe.pyramid.levels
         assert not model.detector.training
     assert run.evaluation is not None
-    again = evaluate(run.folder, trained.val_json, device="cpu")
+    again = evaluate(run.folder, trained.val_json, device=DEVICE)
     assert again.result.as_dict() == run.evaluation.result.as_dict()
     assert again.pixels_per_image == run.evaluation.pixels_per_image > 0
 
@@ -145,7 +146,7 @@ def test_the_alternatives_train_and_run_too(trained: Trained, tmp_path: Path, me
     overrides += ["pyramid.levels=[{factor: 1.5}]"]
     run = train("mobilenetv2", overrides=overrides, root=tmp_path)
     assert run.result.step == 1
-    assert evaluate(run.folder, trained.val_json, device="cpu").result.images == 3
+    assert evaluate(run.folder, trained.val_json, device=DEVICE).result.images == 3
 
 
 def test_a_dataset_without_anything_to_learn(trained: Trained, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_somebody_elses_detector_goes_the_whole_way(trained: Trained, tmp_path: 
     overrides = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}", "train.steps=2"]
     run = train("mobilenetv2", overrides=overrides, detector=Blobs(), root=tmp_path)
     assert run.result.step == 2
-    again = evaluate(run.checkpoint, trained.val_json, detector=Blobs(), device="cpu")
+    again = evaluate(run.checkpoint, trained.val_json, detector=Blobs(), device=DEVICE)
     assert run.evaluation is not None
     assert again.result.as_dict() == run.evaluation.result.as_dict()
     found = predict(run.folder, trained.val_json.parent / "images", detector=Blobs(), min_score=0)
@@ -206,7 +207,7 @@ def test_tables_in_memory_with_classes_in_another_order(trained: Trained, tmp_pa
     assert results[0] is not None
     assert results[1] is not None
     assert results[0].result.as_dict() == results[1].result.as_dict()
-    model = load_model(trained.run.folder, device="cpu")
+    model = load_model(trained.run.folder, device=DEVICE)
     assert evaluate(model, shuffled).result.as_dict() == evaluate(model, val).result.as_dict()
 
 
@@ -215,7 +216,7 @@ def test_a_test_set_may_lack_a_class(
     trained: Trained, tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = make_set(tmp_path / "val", form, images=3, classes=("red", "blue"), seed=2)  # type: ignore[arg-type]
-    done = evaluate(trained.run.folder, data, output=tmp_path / "out", device="cpu")
+    done = evaluate(trained.run.folder, data, output=tmp_path / "out", device=DEVICE)
     by_name = {score.name: score.objects for score in done.result.classes}
     assert set(by_name) == set(CLASSES)
     assert by_name["green"] == 0
@@ -223,7 +224,7 @@ def test_a_test_set_may_lack_a_class(
     other = make_set(tmp_path / "more", form, images=3, classes=("red", "blue"), seed=2)  # type: ignore[arg-type]
     only_red = load_dataset(other).with_classes(["red"])
     run = train("mobilenetv2", overrides=[*TINY, "train.steps=1"], table=only_red, root=tmp_path)
-    assert evaluate(run.folder, data, device="cpu").result.objects == by_name["red"]
+    assert evaluate(run.folder, data, device=DEVICE).result.objects == by_name["red"]
     assert "objects are of classes that the detector was not trained on (blue)" in caplog.text
 
 

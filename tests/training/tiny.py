@@ -99,5 +99,6 @@ class RandomSource:
 def mean_score(detector: nn.Module) -> dict[str, float]:
     """An evaluation: how sure the detector is on two fixed chips. Draws random numbers, as an evaluation may."""
     torch.rand(3)
-    scores = torch.cat([d.scores for d in detector.detect(make_batch((99,)).to("cpu"))])  # type: ignore[operator]
+    batch = make_batch((99,)).to(next(detector.parameters()).device)
+    scores = torch.cat([d.scores for d in detector.detect(batch)])  # type: ignore[operator]
     return {"AP": float(scores.mean()), "AP50": float(scores.max())}

@@ -16,14 +16,15 @@ def keep_greedily(
     Of each image only the first ``candidates`` (B,) take part. A box goes if its IoU with a kept one is above ``iou``.
     Intersections are of whole pixels; areas too only with ``plus_one_areas`` (the training operator leaves the one
     out). Indices beyond the count are 0.
+
+    It runs on the CPU wherever the boxes are. Each kept box depends on the one before: on a GPU these are ``keep``
+    rounds of 30 small kernels, which took longer than the rest of a training step (benchmarks/RESULTS.md, "A GPU").
     """
-    if boxes.device.type != "cpu":
-        return _on_device(boxes, candidates, keep, iou, float(plus_one_areas))
     kept = np.zeros((len(boxes), keep), np.int64)
     counts = np.zeros(len(boxes), np.int64)
     limit, extra = np.float32(iou), np.float32(plus_one_areas)
-    _keep_images(boxes.float().contiguous().numpy(), candidates.numpy(), limit, extra, kept, counts)
-    return torch.from_numpy(kept), torch.from_numpy(counts)
+    _keep_images(boxes.float().cpu().contiguous().numpy(), candidates.cpu().numpy(), limit, extra, kept, counts)
+    return torch.from_numpy(kept).to(boxes.device), torch.from_numpy(counts).to(boxes.device)
 
 
 @compiled
@@ -60,26 +61,3 @@ def _keep_images(
                 if count == most:
                     break
         counts[image] = count
-
-
-def _on_device(boxes: Tensor, candidates: Tensor, keep: int, iou: float, extra: float) -> tuple[Tensor, Tensor]:
-    """All images together, one kept box of each at a time, without asking the device for anything in between."""
-    boxes = boxes.float()
-    images = torch.arange(len(boxes), device=boxes.device)
-    x1, y1, x2, y2 = (side.contiguous() for side in boxes.unbind(-1))
-    area = (x2 - x1 + extra) * (y2 - y1 + extra)
-    alive = torch.arange(boxes.shape[1], device=boxes.device) < candidates.unsqueeze(1)
-    kept = torch.zeros(len(boxes), keep, dtype=torch.int64, device=boxes.device)
-    counts = torch.zeros_like(candidates)
-    for slot in range(min(keep, boxes.shape[1])):
-        first = alive.int().argmax(dim=1)  # the best that is left; of none, the first box
-        left = alive[images, first]
-        kept[:, slot] = torch.where(left, first, 0)
-        counts += left
-        own = [side[images, first].unsqueeze(1) for side in (x1, y1, x2, y2, area)]
-        width = (x2.minimum(own[2]) - x1.maximum(own[0]) + 1).clamp_(min=0)
-        height = (y2.minimum(own[3]) - y1.maximum(own[1]) + 1).clamp_(min=0)
-        shared = width.mul_(height)
-        alive &= ~((shared / (own[4] + area - shared)) > iou)
-        alive[images, first] = False
-    return kept, counts
