@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from trained_run import Trained
 
-from devices import DEVICE
+from devices import DEVICE, bit_for_bit
 from rectangle_set import TINY, make_set
 from sniper.chips.table import ChipKind
 from sniper.data.detection_files import load_detections, read_details, read_proposals
@@ -55,6 +55,7 @@ def same(a: Path, b: Path) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+@bit_for_bit
 def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_what_is_done(
     data: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def in_two_pieces(settings: list[str], root: Path) -> TrainedRun:
     return done
 
 
+@bit_for_bit
 def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
     settings = [
         *TINY, *FEW, f"data.train={data}", "negatives.proposals=auto", "negatives.refresh_epochs=1",
@@ -128,6 +130,7 @@ def test_renewed_proposals_are_kept_and_a_resumed_run_equals_an_uninterrupted_on
     assert sorted(path.name for path in done.folder.glob("proposals-epoch*")) == renewed
 
 
+@bit_for_bit
 def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exactly(data: Path, tmp_path: Path) -> None:
     settings = [
         *TINY, *FEW, f"data.train={data}", "negatives.proposals=self", "negatives.refresh_epochs=1", "train.steps=10",
@@ -198,7 +201,8 @@ def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> 
 
     def looked(share: float, seed: int) -> list[int]:
         config = ProposeConfig(window_share=share)
-        found = propose_images(model.detector, table_pictures(table, Skipped()), pyramid, inference, config, seed=seed)
+        pictures, place = table_pictures(table, Skipped()), {"device": DEVICE, "seed": seed}
+        found = propose_images(model.detector, pictures, pyramid, inference, config, **place)
         return [one.pixels_processed for one in found]
 
     full = looked(1.0, 0)
@@ -207,6 +211,7 @@ def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> 
     assert sum(looked(1e-9, 0)) == 0, "nothing to look at is no error"
 
 
+@bit_for_bit
 def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_same(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,8 +314,8 @@ class Corners(nn.Module):
         return {"score": self.score.sigmoid()}
 
     def detect(self, images: Images) -> list[Detections]:
-        box = torch.tensor([[1.0, 1.0, 21.0, 21.0]])
-        return [Detections(box, self.score.detach().sigmoid()[None], torch.tensor([2])) for _ in range(len(images))]
+        box, label = images.pixels.new_tensor([[1.0, 1.0, 21.0, 21.0]]), images.content_hw.new_tensor([2])
+        return [Detections(box.float(), self.score.detach().sigmoid()[None], label) for _ in range(len(images))]
 
 
 def test_detectors_that_propose_nothing_give_their_detections(data: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from trained_run import Trained
 
-from devices import DEVICE
+from devices import DEVICE, bit_for_bit
 from rectangle_set import CLASSES, TINY, make_set
 from sniper.data.source import load_dataset
 from sniper.errors import CheckpointError, DataError, RecipeError
@@ -101,6 +101,7 @@ class _InterruptAfter(logging.Handler):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@bit_for_bit
 def test_resuming_is_exact_and_needs_the_folder_alone(trained: Trained, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}"]
     interrupt = _InterruptAfter("step 1/4")  # heard of when the next step ends

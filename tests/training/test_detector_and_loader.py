@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from devices import bit_for_bit
 from sniper.chips.epoch import ChipConfig, mine
 from sniper.data.table import AnnotationTable
 from sniper.detectors.sniper import Sniper, SniperConfig, build_sniper
@@ -100,6 +101,7 @@ def run(table: AnnotationTable, folder: Path, *, resume: bool = False, **source:
 
 
 @pytest.mark.slow
+@bit_for_bit
 def test_reference_detector_on_mined_chips_in_two_pieces(tmp_path: Path) -> None:
     table = squares(tmp_path)
     whole, result = run(table, tmp_path / "whole")

@@ -11,6 +11,7 @@ import torch
 from tiny import RandomEpoch, RandomSource, TinyDetector, make_batch, mean_score
 from torch._dynamo.utils import counters
 
+from devices import bit_for_bit
 from sniper.errors import CheckpointError, DataError, RecipeError, SniperError
 from sniper.structures import Batch
 from sniper.training.checkpoint import CheckpointMeta, load_weights
@@ -155,6 +156,7 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
         start(tmp_path, TrainConfig(**QUICK, steps=1, precision="fp16", device="cpu"))
 
 
+@bit_for_bit
 def test_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
     _, result = start(tmp_path, TrainConfig(**QUICK, steps=6, ema=0.9), evaluate=mean_score)
     average = TinyDetector()
