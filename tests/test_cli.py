@@ -415,12 +415,11 @@ def test_images_in_every_colour_and_orientation(sniper: Command, trained: Traine
 
 
 def test_propose_and_the_negative_chips_that_come_of_it(sniper: Command, trained: Trained) -> None:
-    said = sniper("propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", DEVICE)
+    command = "propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", DEVICE
+    said = sniper(*command)
     assert said.code == 0, said
     assert "of 6 images, boxes.safetensors written" in said.out
-    again = sniper(
-        "propose", trained.folder, trained.data, "-o", "boxes.safetensors", "--top", "20", "--device", DEVICE
-    )
+    again = sniper(*command)
     assert "was done before" in again.out
     shown = sniper("chips", "stats", trained.data, *_settings(), "--proposals", "boxes.safetensors")
     assert "negative" in shown.out

@@ -78,11 +78,8 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
     assert run.result.step == 2
     assert any(not torch.equal(old, new.cpu()) for old, new in zip(before, detector.parameters(), strict=False))
 
-    found = (
-        detector.eval()
-        .cpu()
-        .detect(Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2)))
-    )
+    images = Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
+    found = detector.eval().cpu().detect(images)
     assert len(found) == 2
     again = sniper.load_model(run.checkpoint, detector=names["RetinaNet"](classes=1), device=DEVICE)
     assert again.class_names == ("square",)

@@ -123,6 +123,7 @@ def test_suppression_is_that_of_its_definition(grid, plus_one_areas, keep):
     kept, counts = keep_greedily(boxes, candidates, keep, 0.4, plus_one_areas=plus_one_areas)
     assert kept.device == counts.device == boxes.device
     assert counts[2] == 0
+    assert 0 < counts[1] <= min(17, keep)
     for image in range(3):
         alone = by_definition(boxes[image, : candidates[image]].cpu().numpy(), 0.4, float(plus_one_areas))[:keep]
         assert kept[image, : counts[image]].tolist() == alone

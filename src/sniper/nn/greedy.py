@@ -18,7 +18,7 @@ def keep_greedily(
     out). Indices beyond the count are 0.
 
     It runs on the CPU wherever the boxes are. Each kept box depends on the one before: on a GPU these are ``keep``
-    rounds of 30 small kernels, which took longer than the rest of a training step (benchmarks/RESULTS.md, "A GPU").
+    rounds of 30 small kernels, two thirds of all that a training step launched (benchmarks/RESULTS.md, "A GPU").
     """
     kept = np.zeros((len(boxes), keep), np.int64)
     counts = np.zeros(len(boxes), np.int64)
