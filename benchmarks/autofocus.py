@@ -10,7 +10,7 @@ detections say where to look. DATA is anything ``sniper`` reads, or ``crowns``, 
 slices of 512 network px with 20 % overlap and its standard prediction of the whole image, both at original pixels
 (zoom 1) and at the zoom of the checkpoint's finest level. With scores from 0.3 on, its default, it merges with
 GREEDYNMM; with those below 0.1, which AP asks for, it takes NMS by itself. Both are measured. AP is COCO's; with
-``most_detections`` above 100 in the recipe, AP and AP50 count that many.
+``max_detections`` above 100 in the recipe, AP and AP50 count that many.
 """
 
 import argparse
@@ -32,16 +32,17 @@ import torch
 from numpy.typing import NDArray
 from sahi.predict import get_sliced_prediction
 
-from sniper.data.images import read_image
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.demo.assets import demo_data
 from sniper.evaluation.coco import evaluate_coco
-from sniper.handover.sahi import SniperDetectionModel
-from sniper.inference.pyramid import InferenceConfig, Picture, detect_images
+from sniper.inference.config import InferenceConfig
+from sniper.inference.detect import ImageInput, detect_images
+from sniper.integrations.sahi import SniperDetectionModel
 from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.model import Model, load_model
+from sniper.pixels.decode import read_image
+from sniper.pyramid import Pyramid
 from sniper.report.tradeoff import Spent, draw_tradeoff
-from sniper.scales import Pyramid
 
 SLICE_PX = 512
 OVERLAP = 0.2
@@ -67,7 +68,7 @@ def ours(model: Model, pyramid: Pyramid, config: InferenceConfig) -> Callable[[l
     """Our inference over the levels of a pyramid."""
 
     def look(images: list[NDArray[np.uint8]]) -> Looked:
-        pictures = (Picture(key, image) for key, image in enumerate(images))
+        pictures = (ImageInput(key, image) for key, image in enumerate(images))
         found = list(detect_images(model.detector, pictures, pyramid, config, device=model.device))  # type: ignore[arg-type]
         columns = [(one.boxes_xyxy, one.scores, one.labels) for one in found]
         return Looked(columns, sum(one.pixels_processed for one in found))

@@ -28,7 +28,7 @@ METHODS = {
     "whole": ("whole image, 800 x 1333", GREEN),
     "whole-top": ("whole image, enlarged", QUIET),
 }
-COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AP_most")
+COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AP_maxdets")
 Cell = dict[str, Any]
 
 
@@ -123,7 +123,7 @@ def draw(out: Path) -> bytes:
                 place += 1
                 name, color = METHODS[method]
                 # Crowns: 279 stand in one image, more than the 100 detections that AP counts.
-                which = "AP_most" if data == "crowns" else "AP"
+                which = "AP_maxdets" if data == "crowns" else "AP"
                 scores = [score(cell, which) for cell in group]
                 axes[0].barh(place, np.mean(scores), 0.72, color=hexadecimal(color), alpha=0.85)
                 axes[0].plot(scores, [place] * len(scores), "o", color="#1f2328", markersize=3.2)

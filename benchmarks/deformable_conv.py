@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sniper.nn.deformable import at_places, deformable_conv
+from sniper.detectors.original.deformable import at_places, deformable_conv
 
 CHANNELS, GROUPS, DILATION = 512, 4, 2
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sniper.nn.deformable_pooling import SAMPLES, SHIFT_SCALE, deformable_pool
+from sniper.detectors.original.deformable_pooling import SAMPLES, SHIFT_SCALE, deformable_pool
 
 STRIDE, CELLS, CHIP_PX = 16, 7, 512
 

@@ -27,8 +27,8 @@ import numpy as np
 
 def photos() -> list[np.ndarray]:
     """The packaged photos, the smallest side of all cut off to whole tiles of 400 px."""
-    from sniper.data.images import read_image
     from sniper.demo.assets import demo_data
+    from sniper.pixels.decode import read_image
 
     files = sorted(demo_data().train.parent.glob("*.jpg"))
     return [read_image(path) for path in files]
@@ -101,11 +101,11 @@ def demo_model(factors: list[float], budget: float | None):
 
 def with_levels(model, factors: list[float]):
     """The model with one level a factor; each but the coarsest leaves objects above 96 network px to the next."""
-    from sniper.scales import Level
+    from sniper.pyramid import Level
 
     bounds = [0.0, *(96 / factor for factor in factors[:-1]), None]
     levels = tuple(
-        Level(factor=factor, infer_range_px=(0.75 * low, None if high is None else 1.25 * high))
+        Level(scale=factor, infer_range_px=(0.75 * low, None if high is None else 1.25 * high))
         for factor, low, high in zip(factors, bounds[:-1], bounds[1:], strict=True)
     )
     pyramid = model.recipe.pyramid.model_copy(update={"levels": levels})
@@ -146,7 +146,7 @@ def child(settings: dict) -> dict:
         if sys.stderr.isatty():
             print(f"\r{done}/{planned} windows", end="", file=sys.stderr)
 
-    done = sniper.predict(model, settings["path"], output=settings["output"], window_tick=count)
+    done = sniper.predict(model, settings["path"], output=settings["output"], on_window_progress=count)
     after = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "seconds": round(time.perf_counter() - start, 1),

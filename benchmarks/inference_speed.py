@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sniper.data.source import load_dataset
-from sniper.inference.pyramid import detect_images
+from sniper.inference.detect import detect_images
 from sniper.pipeline.model import build_detector, pick_device, resolve_pyramid
-from sniper.pipeline.sources import Skipped, table_pictures
+from sniper.pipeline.sources import Skipped, table_images
 from sniper.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     def look(images: int) -> tuple[float, int, int]:
         part = some.select(np.arange(min(images, len(some))))
         started = time.perf_counter()
-        found = list(detect_images(detector, table_pictures(part, Skipped()), pyramid, recipe.inference, device=device))
+        found = list(detect_images(detector, table_images(part, Skipped()), pyramid, recipe.inference, device=device))
         boxes, pixels = sum(len(one.scores) for one in found), sum(one.pixels_processed for one in found)
         return time.perf_counter() - started, boxes, pixels
 

@@ -24,26 +24,28 @@ import simplejpeg
 import torch
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
-from sniper.chips.epoch import ChipConfig, mine
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
-from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.loader.collate import collate
-from sniper.loader.cut import planes
+from sniper.loader.config import AugmentConfig, LoaderConfig
 from sniper.loader.image_chips import objects_in_chip
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import chip_generator
-from sniper.loader.stream import ChipLoader, LoaderConfig
-from sniper.loader.transforms import AugmentConfig, View, recolour, turn
-from sniper.scales import Level, Pyramid
+from sniper.loader.stream import ChipLoader
+from sniper.loader.transforms import View, recolour, turn
+from sniper.pixels.decode import read_image
+from sniper.pixels.resample import planes
+from sniper.pyramid import Level, Pyramid
 from sniper.structures import Batch
 
 BATCH = 16
 COCO_PYRAMID = Pyramid(
     levels=(
-        Level(factor=3.0, train_range_px=(0, 80)),
-        Level(factor=1.667, train_range_px=(32, 150)),
+        Level(scale=3.0, train_range_px=(0, 80)),
+        Level(scale=1.667, train_range_px=(32, 150)),
         Level(long_px=512, train_range_px=(120, None)),
     ),
     chip_px=512,
@@ -61,8 +63,8 @@ def imread(path: Path) -> np.ndarray:
 
 def turbo(path: Path) -> np.ndarray:
     """(H, W, 3) RGB by the decoder that the loader uses."""
-    content = path.read_bytes()
-    return simplejpeg.decode_jpeg(content, "RGB")
+    region = path.read_bytes()
+    return simplejpeg.decode_jpeg(region, "RGB")
 
 
 class DecodePerChip(Dataset[Sample]):
@@ -78,16 +80,16 @@ class DecodePerChip(Dataset[Sample]):
 
     def __getitem__(self, chip: int) -> Sample:
         chips, table = self.chips, self.table
-        scale, (width, height) = float(chips.scale[chip]), chips.content_wh[chip].tolist()
+        scale, (width, height) = float(chips.scale[chip]), chips.valid_wh[chip].tolist()
         pixels = self.decode(table.image_path(int(chips.image_index[chip])))
         x1, y1 = (chips.origin_xy[chip] / scale).astype(int)
-        x2, y2 = np.ceil((chips.origin_xy[chip] + chips.content_wh[chip]) / scale).astype(int)
-        content = cv2.resize(pixels[y1:y2, x1:x2], (width, height))
+        x2, y2 = np.ceil((chips.origin_xy[chip] + chips.valid_wh[chip]) / scale).astype(int)
+        region = cv2.resize(pixels[y1:y2, x1:x2], (width, height))
         objects, rng = objects_in_chip(table, chips, chip), chip_generator(0, 0, chip)
-        view = turn(View(content, objects.boxes, tuple(chips.size_wh[chip].tolist())), self.augment, rng)
-        canvas = planes(view.content, view.size_wh)
+        view = turn(View(region, objects.boxes, tuple(chips.size_wh[chip].tolist())), self.augment, rng)
+        padded = planes(view.region, view.size_wh)
         return Sample(
-            recolour(canvas, (width, height), self.augment, rng),
+            recolour(padded, (width, height), self.augment, rng),
             (width, height),
             scale,
             view.boxes,
@@ -107,13 +109,13 @@ def mosaics(table: AnnotationTable, folder: Path, *, count: int = 12, quality: i
         cells = 2 + number % 2
         width = int(2000 + 2000 * number / (count - 1))
         height = int(width * rng.uniform(0.67, 0.8))
-        canvas = np.zeros((height, width, 3), np.uint8)
+        padded = np.zeros((height, width, 3), np.uint8)
         for cell in range(cells * cells):
             row = photos.pop()
             x1, x2 = (width * (cell % cells + side) // cells for side in (0, 1))
             y1, y2 = (height * (cell // cells + side) // cells for side in (0, 1))
             photo = read_image(table.image_path(row))
-            canvas[y1:y2, x1:x2] = cv2.resize(photo, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
+            padded[y1:y2, x1:x2] = cv2.resize(photo, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
             zoom = np.asarray([x2 - x1, y2 - y1]) / table.sizes_wh[row]
             for index in range(table.offsets[row], table.offsets[row + 1]):
                 corners = table.boxes_xyxy[index].reshape(2, 2) * zoom + (x1, y1)
@@ -129,7 +131,7 @@ def mosaics(table: AnnotationTable, folder: Path, *, count: int = 12, quality: i
                     }
                 )
         name = f"{number}.jpg"
-        cv2.imwrite(str(folder / name), canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        cv2.imwrite(str(folder / name), padded[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         images.append({"id": number, "file_name": name, "width": width, "height": height})
     categories = [{"id": int(i), "name": n} for i, n in zip(table.class_ids, table.class_names, strict=True)]
     path = folder / "instances.json"

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torchvision.ops import batched_nms
 
-from sniper.inference.merge import MergeConfig, Merged, nms
+from sniper.inference.config import MergeConfig
+from sniper.inference.merge import Merged, nms
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
 

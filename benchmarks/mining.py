@@ -18,18 +18,19 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.grid import ScaledImages
 from sniper.chips.positive import cover_images
 from sniper.chips.seeding import Purpose, stream_keys
 from sniper.chips.table import ChipKind
 from sniper.data.table import AnnotationTable
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 RANGES = ((0.0, 80.0), (32.0, 150.0), (120.0, None))
 ZOOMS = {
     "resolution": ({"short_px": 1400, "long_px": 2000}, {"short_px": 800, "long_px": 1280}, {"long_px": 512}),
-    "factor": ({"factor": 3.0}, {"factor": 1.667}, {"long_px": 512}),
+    "factor": ({"scale": 3.0}, {"scale": 1.667}, {"long_px": 512}),
 }
 COCO_IMAGES = 118_000
 
@@ -70,9 +71,9 @@ def seconds(action: Callable[[], object], repetitions: int) -> float:
 def per_image(table: AnnotationTable, pyramid: Pyramid, recorded_ms: float, recorded_chips: float) -> dict[str, float]:
     """Both sides, microseconds per image for all three levels on one thread."""
     config = ChipConfig()
-    zooms, rule = Zooms.of(table.sizes_wh, pyramid), config.size_rule(pyramid.chip_px)
+    scaled_images, rule = ScaledImages.of(table.sizes_wh, pyramid), config.size_rule(pyramid.chip_px)
     keys = stream_keys(0, 0, Purpose.COVER, table.image_ids)
-    cover = seconds(lambda: cover_images(table, zooms, rule, 57, keys), 200) / len(table)
+    cover = seconds(lambda: cover_images(table, scaled_images, rule, 57, keys), 200) / len(table)
     whole = seconds(lambda: mine(table, pyramid, config, seed=0, epoch=0), 100) / len(table)
     chips = [(mine(table, pyramid, config, seed=0, epoch=e).kind == ChipKind.POSITIVE).sum() for e in range(10)]
     return {
@@ -97,10 +98,10 @@ def main() -> None:
         form: Pyramid(
             levels=tuple(
                 Level.model_validate({**zoom, "train_range_px": limits})
-                for zoom, limits in zip(zooms, RANGES, strict=True)
+                for zoom, limits in zip(scaled_images, RANGES, strict=True)
             )
         )
-        for form, zooms in ZOOMS.items()
+        for form, scaled_images in ZOOMS.items()
     }
     mine(table, pyramids["factor"], ChipConfig(), seed=0, epoch=0)  # compile
 

@@ -4,7 +4,7 @@
 
 The detector of a ``chips`` cell of ``same_budget.py`` trains on, for equal CPU time: on positive chips as before; on
 positive and random chips; or it is first asked what it takes for objects, from a share of the windows, and negative
-chips of its false alarms are added. Every way is tested alike and kept as JSON; the table counts false positives on
+chips of its false positives are added. Every way is tested alike and kept as JSON; the table counts false positives on
 background where both find the same share of the objects.
 """
 
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from same_budget import base, in_own_process, layered, step_seconds, tables, tested
-from sniper.detectors.sniper import build_sniper
-from sniper.inference.proposing import ProposeConfig
+from sniper.detectors.sniper.network import build_sniper
+from sniper.inference.config import ProposeConfig
 from sniper.pipeline import propose, train
 from sniper.pipeline.model import load_model
 from sniper.pipeline.train import ChipSource
@@ -38,7 +38,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "chips": {},
     "random": {"chips": {"background_share": NEGATIVES}},
     "negatives": {
-        "negatives": {"least": 1, "least_finest": 1, "most_per_positive": NEGATIVES, "sampling": "score"},
+        "negatives": {
+            "min_proposals": 1,
+            "min_proposals_finest": 1,
+            "max_per_positive": NEGATIVES,
+            "sampling": "score",
+        },
     },
 }
 DRAWN = {
@@ -113,9 +118,9 @@ def draw(out: Path) -> bytes:
         for place, way in enumerate(ways):
             name, color = DRAWN[way][0], hexadecimal(DRAWN[way][1])
             group = [cell for cell in cells if cell["way"] == way]
-            most = min(len(cell["errors"]) for cell in group)
-            counts = np.asarray([[error["background"] for error in cell["errors"][:most]] for cell in group])
-            recalls = 0.05 * np.arange(1, most + 1)
+            max_count = min(len(cell["errors"]) for cell in group)
+            counts = np.asarray([[error["background"] for error in cell["errors"][:max_count]] for cell in group])
+            recalls = 0.05 * np.arange(1, max_count + 1)
             curve.plot(recalls, counts.T, "o", color=color, markersize=3.2, alpha=0.7)
             curve.plot(recalls, counts.mean(axis=0), color=color, label=name)
             scores = [100 * cell["metrics"]["AP50"] for cell in group]

@@ -4,9 +4,9 @@
 
 The original cannot run here; its times per image were recorded (``timing.json``: chips, assignment and negative chips
 of all three levels). With 300 proposals an image both sides saw the same 1,000 pictures. For 2,000 an image the
-original's pictures were not kept; ours are the first 200 of those 1,000 with proposals of random others of them, zoomed
-to fit. Ours is the whole of ``mine``, the finished chip table included, by the processor's clock; ``false_alarms`` is
-what a run does once beforehand.
+original's pictures were not kept; ours are the first 200 of those 1,000 with proposals of random others of them, scaled
+to fit. Ours is the whole of ``mine``, the finished chip table included, by the processor's clock; ``false_positives``
+is what a run does once beforehand.
 """
 
 import argparse
@@ -21,11 +21,12 @@ import numba
 import numpy as np
 
 from mining import COCO_IMAGES, RANGES, ZOOMS, pictures
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.negative import NegativeConfig, Proposals, false_alarms
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.chips.table import ChipKind
 from sniper.data.table import AnnotationTable
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 
 def recorded_proposals(path: Path) -> Proposals:
@@ -81,7 +82,7 @@ def compare(
         result[f"mine_us_{covered}"] = cpu_us(run, len(table), repetitions)
         result[f"times_faster_{covered}"] = result["original_us"] / result[f"mine_us_{covered}"]
         result[f"negatives_per_image_{covered}"] = float(np.mean([k[ChipKind.NEGATIVE] for k in kinds])) / len(table)
-    result["false_alarms_us"] = cpu_us(lambda: false_alarms(table, proposals, NegativeConfig()), len(table), 5)
+    result["false_alarms_us"] = cpu_us(lambda: false_positives(table, proposals, NegativeConfig()), len(table), 5)
     return result
 
 
@@ -96,10 +97,10 @@ def main() -> None:
         form: Pyramid(
             levels=tuple(
                 Level.model_validate({**zoom, "train_range_px": limits})
-                for zoom, limits in zip(zooms, RANGES, strict=True)
+                for zoom, limits in zip(scaled_images, RANGES, strict=True)
             )
         )
-        for form, zooms in ZOOMS.items()
+        for form, scaled_images in ZOOMS.items()
     }
     threads, numba.config.NUMBA_NUM_THREADS = min(2, numba.config.NUMBA_NUM_THREADS), 1
     some = table.select(np.arange(200))
@@ -116,7 +117,7 @@ def main() -> None:
     coco, many = table.select(rows), repeat(proposals, rows)
     numba.config.NUMBA_NUM_THREADS = threads
     wall, cpu = time.perf_counter(), time.process_time()
-    left = false_alarms(coco, many, NegativeConfig())
+    left = false_positives(coco, many, NegativeConfig())
     once = time.perf_counter() - wall, time.process_time() - cpu
     del left
     wall, cpu = time.perf_counter(), time.process_time()

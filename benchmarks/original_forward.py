@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet101
 from torchvision.ops import roi_align
 
-from sniper.detectors.original import OriginalSniper, sniper_resnet101
+from sniper.detectors.original.network import OriginalSniper, sniper_resnet101
 
 CLASSES, REGIONS, HEIGHT, WIDTH = 80, 300, 256, 320
 

@@ -5,7 +5,7 @@
 
 A cell is (data set, method, seed). Its number of steps is the budget divided by the CPU seconds of a step of that
 method, measured first; so the schedule is complete whatever else the machine does, and every cell costs the same.
-What ``negatives`` spends on looking for its false alarms is part of its budget. Each cell is tested the way it was
+What ``negatives`` spends on looking for its false positives is part of its budget. Each cell is tested the way it was
 trained; ``tiles-sahi`` is the detector of ``tiles`` in SAHI's sliced prediction, which looks at the whole image too.
 Finished cells are kept as JSON and not run again; table and picture are made from what is there.
 ``FOLDER`` is what ``scale_stress.py`` writes: a synthetic set.
@@ -32,27 +32,27 @@ from torch import nn
 
 from budget_report import draw, table
 from sniper.data.detection_files import save_detections
-from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
-from sniper.detectors.sniper import build_sniper
+from sniper.detectors.sniper.network import build_sniper
 from sniper.evaluation.error_types import judge
-from sniper.inference.autofocus import AutoFocusConfig, CoarseToFine
+from sniper.inference.autofocus import CoarseToFine
+from sniper.inference.config import AutoFocusConfig, InferenceConfig
 from sniper.inference.proposing import propose_images
-from sniper.inference.pyramid import InferenceConfig
 from sniper.pipeline import train
 from sniper.pipeline.evaluate import evaluate_table
 from sniper.pipeline.model import load_model, resolve_pyramid
-from sniper.pipeline.sources import Skipped, table_pictures
+from sniper.pipeline.sources import Skipped, table_images
 from sniper.pipeline.train import ChipSource
+from sniper.pixels.decode import read_image
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
-from sniper.scales import Pyramid
 from sniper.structures import Batch
 from sniper.training.devices import keep_freed_memory
 
 TOP_PX = 2048  # longest side of a whole image that training has the memory for
-LOOK_SHARE = 0.1  # most of the budget that asking a detector for its false alarms may take
+LOOK_SHARE = 0.1  # most of the budget that asking a detector for its false positives may take
 
 METHODS: dict[str, dict[str, Any]] = {
     "chips": {  # nothing but positive ones: photos without objects are not seen
@@ -64,7 +64,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "sampler": {"method": "chips"},
         "pyramid": {"levels": "auto"},
         "chips": {"background_per_image": 0},
-        "negatives": {"proposals": "self", "per_positive": 0.2, "most_per_positive": 0.25},
+        "negatives": {"proposals": "self", "per_positive": 0.2, "max_per_positive": 0.25},
     },
     "random": {  # as many negative chips, none of them hard
         "sampler": {"method": "chips"},
@@ -73,7 +73,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "tiles": {
         "sampler": {"method": "tiles"},
-        "pyramid": {"levels": [{"factor": 1.0}], "chip_px": 512},
+        "pyramid": {"levels": [{"scale": 1.0}], "chip_px": 512},
         "inference": {"window_px": 512, "overlap": 0.2},
     },
     "whole": {
@@ -89,8 +89,8 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "pyramid": {"sampler": {"method": "tiles"}, "pyramid": {"levels": "auto"}},
 }
-# The data would suggest a finest zoom of 3.8 on the synthetic canvases, of 3.6 for people: too long a test.
-OVERRIDES = {name: {"pyramid": {"max_zoom": 2.0}} for name in ("stress", "people")}
+# The data would suggest a finest zoom of 3.8 on the synthetic padded inputs, of 3.6 for people: too long a test.
+OVERRIDES = {name: {"pyramid": {"max_scale": 2.0}} for name in ("stress", "people")}
 SEEDS = {name: (0,) if name in ("random", "whole-top", "pyramid") else (0, 1) for name in [*METHODS, "tiles-sahi"]}
 
 
@@ -99,8 +99,8 @@ def base(seed: int) -> dict[str, Any]:
     return {
         "model": {"weights": str(imagenet_mobilenet_v2())},
         "loader": {"batch_size": 8, "workers": 0},
-        # Tree crowns stand 279 in one photo: AP_most counts as many detections as that takes, AP the usual 100.
-        "evaluation": {"most_detections": 600},
+        # Tree crowns stand 279 in one photo: AP_maxdets counts as many detections as that takes, AP the usual 100.
+        "evaluation": {"max_detections": 600},
         "inference": {"merge": {"max_per_image": 600}},
         "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5},
         "train": {
@@ -232,7 +232,7 @@ def look_seconds(detector: nn.Module, table: AnnotationTable, recipe: Recipe, im
     detector.eval()
     for _ in range(2):  # the first time, kernels are compiled
         started = time.process_time()
-        found = propose_images(detector, table_pictures(some, Skipped()), pyramid, recipe.inference, config)  # type: ignore[arg-type]
+        found = propose_images(detector, table_images(some, Skipped()), pyramid, recipe.inference, config)  # type: ignore[arg-type]
         seen = sum(one.pixels_processed for one in found)
     return (time.process_time() - started) / seen * sum(full)
 
@@ -311,9 +311,9 @@ def tested(folder: Path, train_table: AnnotationTable, test_table: AnnotationTab
     done = evaluate_table(model.detector, test_table, pyramid, recipe.inference, recipe.evaluation, device="cpu")
     cpu = time.process_time() - cpu
     save_detections(folder / "detections.safetensors", done.detections, {})
-    canvas = float(ChipSource(train_table, pyramid, recipe).chips(0).size_wh.astype(float).prod(axis=1).mean())
+    padded = float(ChipSource(train_table, pyramid, recipe).chips(0).size_wh.astype(float).prod(axis=1).mean())
     return {
-        "train_megapixels": chips * canvas / 1e6,
+        "train_megapixels": chips * padded / 1e6,
         "test_megapixels_per_image": done.pixels_per_image / 1e6,
         "test_cpu_seconds_per_image": cpu / len(test_table),
         "levels": [level.model_dump(mode="json", exclude_none=True) for level in pyramid.levels],

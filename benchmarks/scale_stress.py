@@ -2,11 +2,11 @@
 
     python benchmarks/scale_stress.py TRAIN.json TEST.json --out FOLDER
 
-Cut-outs of the instances of a COCO data set with masks are pasted on canvases of 2048 to 4096 px, sizes (square root
-of the box) log-uniform from 8 to 600 px, in clusters that leave large areas empty. Canvases are covered by mirrored
-patches that show no annotated object. Train and test canvases take instances and backgrounds from two different
-annotation files. All objects are of one class. It is synthetic, and called so wherever its numbers stand. The same
-seed gives the same files.
+Cut-outs of the instances of a COCO data set with masks are pasted on padded inputs of 2048 to 4096 px, sizes (square
+root of the box) log-uniform from 8 to 600 px, in clusters that leave large areas empty. Canvases are covered by
+mirrored patches that show no annotated object. Train and test padded inputs take instances and backgrounds from two
+different annotation files. All objects are of one class. It is synthetic, and called so wherever its numbers stand.
+The same seed gives the same files.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
+from sniper.pixels.decode import read_image
 
 SIDE_PX = (2048, 4096)
 SIZE_PX = (8.0, 600.0)
@@ -91,7 +91,7 @@ def patches(table: AnnotationTable) -> list[NDArray[np.uint8]]:
 
 
 def background(rng: np.random.Generator, sources: list[NDArray[np.uint8]], size_wh: tuple[int, int]) -> NDArray:
-    """A canvas covered by one patch, enlarged and mirrored over and over."""
+    """A padded input covered by one patch, enlarged and mirrored over and over."""
     patch = sources[rng.integers(len(sources))]
     zoom = rng.uniform(1.0, MOST_ENLARGED)
     patch = cv2.resize(patch, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
@@ -104,7 +104,7 @@ def _mirrored(length: int, side: int) -> NDArray[np.int64]:
     return np.minimum(place, 2 * side - 1 - place)
 
 
-def canvas(
+def padded(
     rng: np.random.Generator, instances: list[Cutout], sources: list[NDArray[np.uint8]], objects: int
 ) -> tuple[NDArray[np.uint8], list[list[float]]]:
     """One picture and the xywh boxes of what was pasted."""
@@ -152,12 +152,12 @@ def _paste(picture: NDArray, one: Cutout, place: tuple[int, int], size_wh: tuple
 
 
 def write_part(name: str, table: AnnotationTable, out: Path, count: int, objects: int, seed: int) -> dict[str, float]:
-    """The canvases of one part and ``<name>.json``."""
+    """The padded inputs of one part and ``<name>.json``."""
     instances, sources = cutouts(table), patches(table)
     (out / name).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for number in range(count):
-        picture, boxes = canvas(np.random.default_rng((seed, number)), instances, sources, objects)
+        picture, boxes = padded(np.random.default_rng((seed, number)), instances, sources, objects)
         file = f"{name}/{number:04d}.jpg"
         (out / file).write_bytes(cv2.imencode(".jpg", picture[..., ::-1], QUALITY)[1].tobytes())
         images.append({"id": number + 1, "file_name": file, "width": picture.shape[1], "height": picture.shape[0]})
@@ -191,7 +191,7 @@ def main() -> None:
     test = load_dataset(args.test)
     train = load_dataset(args.train)
     train = train.select(np.flatnonzero(~np.isin(train.image_ids, test.image_ids)))  # no instance is in both parts
-    parts = (("train", train, args.canvases[0], args.seed), ("test", test, args.canvases[1], args.seed + 1))
+    parts = (("train", train, args.inputs[0], args.seed), ("test", test, args.inputs[1], args.seed + 1))
     report = {name: write_part(name, table, args.out, n, args.objects, seed) for name, table, n, seed in parts}
     print(json.dumps(report, indent=1))
 

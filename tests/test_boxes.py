@@ -40,9 +40,9 @@ def test_recorded_filter(golden: Path) -> None:
 
 
 @st.composite
-def box_arrays(draw: st.DrawFn, least: int = 0) -> np.ndarray:
+def box_arrays(draw: st.DrawFn, min_count: int = 0) -> np.ndarray:
     """Integer boxes (exact arithmetic), empty ones too, partly outside any image."""
-    n = draw(st.integers(least, 6))
+    n = draw(st.integers(min_count, 6))
     numbers = draw(st.lists(st.tuples(*[st.integers(-9, 30)] * 2, *[st.integers(0, 20)] * 2), min_size=n, max_size=n))
     return boxes.xywh_to_xyxy(np.asarray(numbers, dtype=np.float32).reshape(-1, 4))
 

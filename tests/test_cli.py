@@ -202,7 +202,7 @@ def test_models_and_chips(sniper: Command, trained: Trained, tmp_path: Path) -> 
     assert "20 objects in 6 images" in said.out
     assert said.err == ""
     assert json.loads((tmp_path / "stats" / "coverage.json").read_text())["objects"] == 20
-    said = sniper("chips", "stats", trained.data, "--set", "pyramid.levels=[{factor: 1, train_range_px: [90, 99]}]")
+    said = sniper("chips", "stats", trained.data, "--set", "pyramid.levels=[{scale: 1, train_range_px: [90, 99]}]")
     assert said.code == 0
     assert "warning: 100.0% of the objects" in said.err
     assert "set pyramid.levels to auto" in said.err
@@ -263,7 +263,7 @@ def test_other_forms_and_places_that_are_refused(sniper: Command, tmp_path: Path
 
 def test_boxes_that_can_be_repaired_are_one_warning(sniper: Command, tmp_path: Path) -> None:
     boxes = {
-        "beyond": [140, 100, 50, 50],
+        "dilation": [140, 100, 50, 50],
         "outside": [500, 500, 10, 10],
         "inverted": [50, 50, -10, 10],
         "nan": [float("nan"), 10, 10, 10],

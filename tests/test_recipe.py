@@ -11,12 +11,12 @@ from PIL import Image
 from devices import TRAIN_DEVICE
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
-from sniper.detectors.original import OriginalConfig
+from sniper.detectors.original.network import OriginalConfig
 from sniper.errors import RecipeError
 from sniper.pipeline import train
 from sniper.pipeline.model import build_detector, resolve_pyramid
+from sniper.pyramid import PyramidConfig
 from sniper.recipe import Recipe, shipped_recipes
-from sniper.scales import PyramidConfig
 from sniper.training.optim import learning_rate, parameter_groups
 
 SHIPPED = ("demo", "mobilenetv2", "resnet50", "resnet101")
@@ -108,7 +108,7 @@ def test_recipes_of_2018_have_its_effective_settings(name: str) -> None:
 @pytest.mark.parametrize(("name", "rule"), [("coco-mobilenetv2", "original"), ("coco-resnet50", "ignore")])
 def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> None:
     small = [
-        "pyramid.levels=[{factor: 1}]",
+        "pyramid.levels=[{scale: 1}]",
         "pyramid.chip_px=64",
         "chips.stride_px=auto",
         "negatives.proposals=null",
@@ -125,12 +125,12 @@ def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> No
 
 
 def test_automatic_levels_go_by_the_stride_of_the_network(tmp_path: Path) -> None:
-    table, given = _two_images(tmp_path), PyramidConfig(chip_px=128, max_zoom=16)
+    table, given = _two_images(tmp_path), PyramidConfig(chip_px=128, max_scale=16)
     factors = {
-        name: resolve_pyramid(Recipe(original=OriginalConfig(network=name), pyramid=given), table)[1].levels[0].factor
+        name: resolve_pyramid(Recipe(original=OriginalConfig(network=name), pyramid=given), table)[1].levels[0].scale
         for name in ("sniper_resnet101", "sniper_mobilenetv2")
     }
-    assert factors["sniper_resnet101"] == resolve_pyramid(Recipe(pyramid=given), table)[1].levels[0].factor
+    assert factors["sniper_resnet101"] == resolve_pyramid(Recipe(pyramid=given), table)[1].levels[0].scale
     assert factors["sniper_mobilenetv2"] == pytest.approx(2 * factors["sniper_resnet101"], rel=0.05)
 
 
@@ -146,7 +146,7 @@ def test_yaml_and_settings_on_top(tmp_path: Path) -> None:
             "train.ema=null",
             "model.anchors.scales=[1, 2.5]",
             "inference.merge.method=hard",
-            " pyramid.levels = [{factor: 2, train_range_px: [0, 50]}, {long_px: 256, train_range_px: [30, null]}]",
+            " pyramid.levels = [{scale: 2, train_range_px: [0, 50]}, {long_px: 256, train_range_px: [30, null]}]",
             "pyramid.levels.1.long_px=512",
             "description='a: b'",
             "data.evaluate='a # b'",
@@ -176,7 +176,7 @@ def test_a_length_set_by_hand_replaces_the_recipes_own(tmp_path: Path) -> None:
 
 def test_what_is_written_is_what_was(tmp_path: Path) -> None:
     for name in (*SHIPPED, "original/coco-mobilenetv2"):
-        recipe = Recipe.load(name, ["train.learning_rate=1e-5", "pyramid.levels=[{factor: 3}, {long_px: 512}]"])
+        recipe = Recipe.load(name, ["train.learning_rate=1e-5", "pyramid.levels=[{scale: 3}, {long_px: 512}]"])
         recipe.save(tmp_path / "a.yaml")
         assert Recipe.load(tmp_path / "a.yaml") == recipe
         assert Recipe.parse(recipe.model_dump(mode="json")) == recipe
@@ -194,9 +194,9 @@ WRONG = {
     "trian: {}": "trian is not a setting; did you mean train?",
     "train: {qqq: 1}": "train.qqq is not a setting; known here: accumulate, best_metric,",
     "inference: {merge: {sigm: 1}}": "did you mean inference.merge.sigma?",
-    "pyramid: {levels: [{facotr: 2}]}": "did you mean pyramid.levels.0.factor?",
-    "pyramid: {levels: [{factor: x}]}": "pyramid.levels.0.factor: expected a number, got 'x'",
-    "pyramid: {levels: [{factor: 2, long_px: 3}]}": "pyramid.levels.0: a level takes either factor, or",
+    "pyramid: {levels: [{sclae: 2}]}": "did you mean pyramid.levels.0.scale?",
+    "pyramid: {levels: [{scale: x}]}": "pyramid.levels.0.scale: expected a number, got 'x'",
+    "pyramid: {levels: [{scale: 2, long_px: 3}]}": "pyramid.levels.0: a level takes either scale, or",
     "pyramid: {levels: 3}": "pyramid.levels: expected 'auto' or a list, got 3",
     "pyramid: {levels: []}": "pyramid.levels: expected 'auto' or a list of at least 1 item, got []",
     "pyramid: {chip_px: big}": "pyramid.chip_px: expected an integer or 'auto', got 'big'",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sniper.data.source import load_dataset
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
-    from sniper.handover.incoming import from_callable, from_sahi
+    from sniper.integrations.incoming import from_callable, from_sahi
     from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
     from sniper.recipe import Recipe
 
@@ -38,8 +38,8 @@ _HOMES = {
     "Recipe": "sniper.recipe",
     "load_dataset": "sniper.data.source",
     "download": "sniper.fetch",
-    "from_callable": "sniper.handover.incoming",
-    "from_sahi": "sniper.handover.incoming",
+    "from_callable": "sniper.integrations.incoming",
+    "from_sahi": "sniper.integrations.incoming",
     "with_focus": "sniper.detectors.with_focus",
 }
 

@@ -12,20 +12,17 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from sniper.chips.epoch import ChipConfig
+from sniper.chips.config import ChipConfig
 from sniper.chips.negative import NegativeConfig
-from sniper.config import Config
-from sniper.detectors.original import OriginalConfig
-from sniper.detectors.sniper import SniperConfig
+from sniper.detectors.original.network import OriginalConfig
+from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
-from sniper.evaluation.coco import CocoEvalConfig
+from sniper.evaluation.config import CocoEvalConfig
 from sniper.files import write_text
-from sniper.inference.proposing import ProposeConfig
-from sniper.inference.pyramid import InferenceConfig
-from sniper.loader.stream import LoaderConfig
-from sniper.loader.transforms import AugmentConfig
-from sniper.scales import PyramidConfig
-from sniper.settings import read_yaml, sentence, set_value
+from sniper.inference.config import InferenceConfig, ProposeConfig
+from sniper.loader.config import AugmentConfig, LoaderConfig
+from sniper.pyramid import PyramidConfig
+from sniper.settings import Config, read_yaml, sentence, set_value
 from sniper.training.loop import TrainConfig
 
 
@@ -62,7 +59,12 @@ class SamplerConfig(Config):
 
 
 # What a detector takes for objects with both of its stages is wrong seldom, and worth a chip each time.
-_DEFAULTS_OF_SELF: dict[str, Any] = {"least": 1, "least_finest": 1, "sampling": "score", "most_per_positive": 0.5}
+_DEFAULTS_OF_SELF: dict[str, Any] = {
+    "min_proposals": 1,
+    "min_proposals_finest": 1,
+    "sampling": "score",
+    "max_per_positive": 0.5,
+}
 _EXTRACTION_OF_SELF: dict[str, Any] = {"boxes": "detections", "min_score": 0.1, "nms_iou": 0.5}
 
 
@@ -70,8 +72,8 @@ class NegativesConfig(NegativeConfig):
     """Negative chips: from which proposals, and by which rule.
 
     ``proposals: self`` has defaults of its own: finished detections with a score of 0.1 and more, NMS at IoU 0.5
-    (``extraction``), each enough for a chip (``least``, ``least_finest``), drawn by score, half as many negative chips
-    as positive ones at most.
+    (``extraction``), each enough for a chip (``min_proposals``, ``min_proposals_finest``), drawn by score, half as
+    many negative chips as positive ones at most.
     """
 
     proposals: str | None = Field(

@@ -1,4 +1,4 @@
-"""Settings as people write them: YAML, ``a.b=c`` on top, and one sentence about what a model of them refuses."""
+"""The base of every settings model, YAML as people write it, ``a.b=c`` on top, and errors as one sentence."""
 
 import difflib
 import re
@@ -8,10 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from sniper.errors import RecipeError
+
+
+class Config(BaseModel):
+    """Settings of one part. Each part's model lives beside the code it configures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class _Loader(yaml.SafeLoader):

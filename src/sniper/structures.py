@@ -1,7 +1,7 @@
 """What flows between the loader, a detector and the code around it (torch).
 
 The shape alphabet of the whole package: B images of a batch, N boxes (padded to the longest), A anchors,
-R regions, C classes, L levels, H and W pixels. "Network px" are pixels of the canvas that a detector sees;
+R regions, C classes, L levels, H and W pixels. "Network px" are pixels of the padded input that a detector sees;
 ``original px = (network px + origin) / scale``.
 """
 
@@ -25,14 +25,14 @@ class ObjectState(IntEnum):
 
 @dataclass(slots=True)
 class Images:
-    """A batch of canvases.
+    """A batch of padded inputs.
 
     ``pixels`` leave the loader as uint8 (little to move) and become floating point RGB in [0, 1] in ``to``;
-    mean and deviation are each detector's own affair. Pictures lie in the top-left corner of their canvas.
+    mean and deviation are each detector's own affair. Pictures lie in the top-left corner of their padded input.
     """
 
     pixels: Tensor  # (B, 3, H, W) RGB
-    content_hw: Tensor  # (B, 2) int64: rows and columns that show the picture; the rest is padding
+    valid_hw: Tensor  # (B, 2) int64: rows and columns that show the picture; the rest is padding
     scale: Tensor  # (B,) float32: network px per original px
 
     def __len__(self) -> int:
@@ -49,11 +49,11 @@ class Images:
         moved["pixels"] = pixels
         return replace(self, **moved)
 
-    def shown(self) -> Tensor:
+    def valid_mask(self) -> Tensor:
         """(B, 1, H, W) bool: pixels that show the picture."""
         height, width = self.pixels.shape[2:]
-        rows = torch.arange(height, device=self.pixels.device) < self.content_hw[:, :1]
-        columns = torch.arange(width, device=self.pixels.device) < self.content_hw[:, 1:]
+        rows = torch.arange(height, device=self.pixels.device) < self.valid_hw[:, :1]
+        columns = torch.arange(width, device=self.pixels.device) < self.valid_hw[:, 1:]
         return rows[:, None, :, None] & columns[:, None, None, :]
 
     def pin_memory(self) -> Self:
@@ -102,7 +102,7 @@ class Batch(Images):
 
 @dataclass(slots=True)
 class Detections:
-    """What a detector found on one canvas, or in one image."""
+    """What a detector found on one padded input, or in one image."""
 
     boxes: Tensor  # (N, 4) xyxy; network px from a detector
     scores: Tensor  # (N,) in [0, 1]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sniper.data.table import AnnotationTable
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 Box = tuple[float, float, float, float]
 
@@ -45,14 +45,14 @@ def table_of(*scenes: Scene) -> AnnotationTable:
 
 COCO = Pyramid(
     levels=(
-        Level(factor=3.0, train_range_px=(0, 80)),
-        Level(factor=1.667, train_range_px=(32, 150)),
+        Level(scale=3.0, train_range_px=(0, 80)),
+        Level(scale=1.667, train_range_px=(32, 150)),
         Level(long_px=512, train_range_px=(120, None)),
     )
 )
 SMALL = Pyramid(
     levels=(
-        Level(factor=1.3, train_range_px=(0, 40)),
+        Level(scale=1.3, train_range_px=(0, 40)),
         Level(short_px=90, long_px=150, train_range_px=(20, 90)),
         Level(long_px=64, train_range_px=(30, None)),
     ),
@@ -61,11 +61,11 @@ SMALL = Pyramid(
 
 
 @st.composite
-def scenes(draw: st.DrawFn, most_boxes: int = 12) -> Scene:
+def scenes(draw: st.DrawFn, max_boxes: int = 12) -> Scene:
     """Images from 1 to 300 px a side, with boxes of any size inside, crowd regions among them."""
     width, height = draw(st.integers(1, 300)), draw(st.integers(1, 300))
     boxes, crowd = [], []
-    for _ in range(draw(st.integers(0, most_boxes))):
+    for _ in range(draw(st.integers(0, max_boxes))):
         x1, y1 = (draw(st.floats(0, side * 0.875, width=32)) for side in (width, height))
         w, h = (draw(st.floats(0.5, side, width=32)) for side in (width, height))
         box = np.asarray([x1, y1, min(x1 + w, width), min(y1 + h, height)], np.float32)

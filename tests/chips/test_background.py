@@ -4,8 +4,9 @@ import numpy as np
 from scenes import COCO, Scene, table_of
 
 from sniper.chips.background import anywhere
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.grid import ScaledImages
 from sniper.chips.table import ChipKind
 
 FULL = Scene((640, 480), [(10, 10, 60, 60), (400, 300, 600, 470)])
@@ -49,15 +50,15 @@ def test_extra_windows_are_a_share_of_the_positive_chips_and_list_what_lies_insi
 
 def test_extra_windows_lie_where_detection_looks_most() -> None:
     table = table_of(Scene((2000, 1000), [(10, 10, 50, 50)] * 9), Scene((500, 400), [(10, 10, 50, 50)] * 9))
-    zooms = Zooms.of(table.sizes_wh, COCO)
-    windows = anywhere(20000, zooms, 56, seed=0, epoch=0)
+    scaled_images = ScaledImages.of(table.sizes_wh, COCO)
+    windows = anywhere(20000, scaled_images, 56, seed=0, epoch=0)
     assert (np.diff(windows.image_index) >= 0).all()
-    area = np.maximum(zooms.sizes_wh.astype(float), 512).prod(axis=-1)
+    area = np.maximum(scaled_images.sizes_wh.astype(float), 512).prod(axis=-1)
     share = np.zeros((2, 3))
     np.add.at(share, (windows.image_index, windows.level), 1 / 20000)
     np.testing.assert_allclose(share, area / area.sum(), atol=0.01)
-    most = np.maximum(zooms.sizes_wh[windows.image_index, windows.level] - 512, 0)
+    max_count = np.maximum(scaled_images.sizes_wh[windows.image_index, windows.level] - 512, 0)
     assert (windows.origin_xy >= 0).all()
-    assert (windows.origin_xy <= most).all()
+    assert (windows.origin_xy <= max_count).all()
     big = (windows.image_index == 0) & (windows.level == 0)
-    assert (windows.origin_xy[big].max(axis=0) == most[big][0]).all()
+    assert (windows.origin_xy[big].max(axis=0) == max_count[big][0]).all()

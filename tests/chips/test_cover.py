@@ -32,9 +32,9 @@ def run(kernel: str, spans: NDArray, shape: tuple[int, int], key: int) -> Result
 
 
 @st.composite
-def grids(draw: st.DrawFn, most: int = FEW) -> tuple[NDArray, tuple[int, int]]:
+def grids(draw: st.DrawFn, max_count: int = FEW) -> tuple[NDArray, tuple[int, int]]:
     ny, nx = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    seed, n = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, most))
+    seed, n = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, max_count))
     ends = np.random.default_rng(seed).integers(0, [[[nx]], [[ny]]], size=(2, n, 2))
     return np.sort(ends, axis=2).astype(np.int32), (ny, nx)
 

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from scenes import COCO, SMALL, Scene, scenes, table_of
 
 from sniper.chips.assign import assign
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.grid import ScaledImages
 from sniper.chips.positive import BLOCK_IMAGES, valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 CONFIG = ChipConfig()
 FIELDS = [field.name for field in dataclasses.fields(ChipTable)]
@@ -33,17 +34,17 @@ def objects(chips: ChipTable, k: int) -> np.ndarray:
 
 
 def check(table: AnnotationTable, pyramid: Pyramid, chips: ChipTable, config: ChipConfig = CONFIG) -> None:
-    zooms = Zooms.of(table.sizes_wh, pyramid)
-    valid = valid_objects(table, zooms, config.size_rule(pyramid.chip_px))
+    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
+    valid = valid_objects(table, scaled_images, config.size_rule(pyramid.chip_px))
     assert not (valid & table.crowd[:, None]).any()
     assert (np.diff(chips.image_index) >= 0).all()
     assert chips.object_offsets[0] == 0
     assert chips.object_offsets[-1] == len(chips.object_rows)
     assert (chips.origin_xy >= 0).all()
-    assert (chips.content_wh >= 1).all()
-    assert (chips.content_wh <= chips.size_wh).all()
+    assert (chips.valid_wh >= 1).all()
+    assert (chips.valid_wh <= chips.size_wh).all()
     assert (chips.size_wh == pyramid.chip_px).all()
-    assert (chips.origin_xy + chips.content_wh <= zooms.sizes_wh[chips.image_index, chips.level]).all()
+    assert (chips.origin_xy + chips.valid_wh <= scaled_images.sizes_wh[chips.image_index, chips.level]).all()
     found = np.zeros(valid.shape, int)
     for k in range(len(chips)):
         rows = objects(chips, k)
@@ -51,7 +52,7 @@ def check(table: AnnotationTable, pyramid: Pyramid, chips: ChipTable, config: Ch
         assert ((table.offsets[image] <= rows) & (rows < table.offsets[image + 1])).all()
         boxes = table.boxes_xyxy[rows].astype(np.float64) * chips.scale[k] - np.tile(chips.origin_xy[k], 2)
         assert (boxes[:, :2] >= -1e-4).all()
-        assert (boxes[:, 2:] <= chips.content_wh[k] + 1e-4).all()
+        assert (boxes[:, 2:] <= chips.valid_wh[k] + 1e-4).all()
         assert valid[rows, chips.level[k]].all()
         if chips.kind[k] == ChipKind.POSITIVE:
             assert len(rows) > 0
@@ -71,7 +72,7 @@ def test_every_valid_object_is_in_exactly_one_positive_chip_of_its_level_and_ful
     assert same(chips, mine(table, SMALL, config, seed=seed, epoch=epoch))
 
 
-@given(scene=scenes(most_boxes=6), seed=st.integers(0, 100))
+@given(scene=scenes(max_boxes=6), seed=st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
 def test_the_cover_assigns_as_the_general_kernel_does(scene: Scene, seed: int) -> None:
     table = table_of(scene)
@@ -166,7 +167,7 @@ def test_one_pixel() -> None:
     chips = mine(table, COCO, ChipConfig(min_side_px=1), seed=0, epoch=0)
     check(table, COCO, chips, ChipConfig(min_side_px=1))
     assert chips.kind.tolist() == [ChipKind.POSITIVE, ChipKind.BACKGROUND]
-    assert chips.content_wh[0].tolist() == [3, 3]
+    assert chips.valid_wh[0].tolist() == [3, 3]
     assert mine(table, COCO, CONFIG, seed=0, epoch=0).kind.tolist() == [ChipKind.BACKGROUND]
 
 
@@ -175,19 +176,19 @@ def test_an_image_smaller_than_a_chip_has_one_chip_with_everything() -> None:
     chips = mine(table, COCO, CONFIG, seed=0, epoch=0)
     check(table, COCO, chips)
     assert np.count_nonzero(chips.level == 0) == 1
-    assert chips.content_wh[0].tolist() == [300, 240]
+    assert chips.valid_wh[0].tolist() == [300, 240]
 
 
 def test_the_size_of_a_valid_object() -> None:
-    pyramid = Pyramid(levels=(Level(factor=1.0, train_range_px=(10, 100)),), chip_px=256)
+    pyramid = Pyramid(levels=(Level(scale=1.0, train_range_px=(10, 100)),), chip_px=256)
     sizes = [(10, 10), (9.99, 10), (100, 99.99), (100, 100), (200, 40), (230, 20), (60, 1.9), (60, 2)]
     table = table_of(Scene((600, 400), [(0, 0, w, h) for w, h in sizes]))
     rule = CONFIG.size_rule(256)
-    valid = valid_objects(table, Zooms.of(table.sizes_wh, pyramid), rule)[:, 0]
+    valid = valid_objects(table, ScaledImages.of(table.sizes_wh, pyramid), rule)[:, 0]
     assert rule.stride_max == 30
     assert valid.tolist() == [True, False, True, False, True, False, False, True]
     wide = table_of(Scene((250, 400), [(0, 0, 250, 20), (0, 0, 20, 230), (0, 0, 20, 226)]))
-    assert valid_objects(wide, Zooms.of(wide.sizes_wh, pyramid), rule)[:, 0].tolist() == [True, False, True]
+    assert valid_objects(wide, ScaledImages.of(wide.sizes_wh, pyramid), rule)[:, 0].tolist() == [True, False, True]
 
 
 def test_crowd_regions_are_never_assigned() -> None:

@@ -4,20 +4,20 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.chips.grid import HOLD_SLACK, axis_first, axis_last, origins, zoomed_sizes
-from sniper.scales import Level
+from sniper.chips.grid import HOLD_SLACK, axis_first, axis_last, origins, scaled_sizes
+from sniper.pyramid import Level
 
 
 def test_zoomed_sizes_are_those_of_the_original_rounded_up() -> None:
     size = np.asarray([[640, 480]])
-    levels = [Level(factor=3.0), Level(factor=1.667), Level(long_px=512), Level(short_px=1400, long_px=2000)]
-    scale = np.stack([level.scale(size) for level in levels], axis=1)
-    assert zoomed_sizes(size, scale).tolist() == [[[1920, 1440], [1067, 801], [512, 384], [1867, 1400]]]
+    levels = [Level(scale=3.0), Level(scale=1.667), Level(long_px=512), Level(short_px=1400, long_px=2000)]
+    scale = np.stack([level.scales(size) for level in levels], axis=1)
+    assert scaled_sizes(size, scale).tolist() == [[[1920, 1440], [1067, 801], [512, 384], [1867, 1400]]]
 
 
 def test_a_pixel_never_vanishes() -> None:
-    assert zoomed_sizes(np.asarray([[1, 1]]), np.asarray([1e-9])).tolist() == [[1, 1]]
-    assert zoomed_sizes(np.zeros((0, 2), np.int32), np.zeros(0)).shape == (0, 2)
+    assert scaled_sizes(np.asarray([[1, 1]]), np.asarray([1e-9])).tolist() == [[1, 1]]
+    assert scaled_sizes(np.zeros((0, 2), np.int32), np.zeros(0)).shape == (0, 2)
 
 
 def test_origins_end_at_the_border() -> None:

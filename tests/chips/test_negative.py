@@ -11,9 +11,10 @@ from scenes import COCO, SMALL, Scene, scenes, table_of
 
 from sniper.boxes import covered_share, iou
 from sniper.chips.assign import assign, enough_left
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms
-from sniper.chips.negative import NegativeConfig, Proposals, false_alarms
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.grid import ScaledImages
+from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.chips.positive import BLOCK_IMAGES, valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
@@ -21,7 +22,7 @@ from sniper.loader.image_chips import objects_in_chip
 from sniper.structures import ObjectState
 
 CONFIG = ChipConfig()
-LOOSE = NegativeConfig(least=2, least_finest=3)
+LOOSE = NegativeConfig(min_proposals=2, min_proposals_finest=3)
 
 
 def proposals_of(*images: list[tuple[float, ...]], scores: list[float] | None = None) -> Proposals:
@@ -49,7 +50,7 @@ def valid_boxes(table: AnnotationTable, boxes: np.ndarray, image: int, chip_px: 
     """(N, L) by the rule for objects: proposals as the objects of a table of one image."""
     one = table_of(Scene(tuple(table.sizes_wh[image].tolist()), boxes.tolist()))
     pyramid = SMALL if chip_px == SMALL.chip_px else COCO
-    return valid_objects(one, Zooms.of(one.sizes_wh, pyramid), CONFIG.size_rule(chip_px))
+    return valid_objects(one, ScaledImages.of(one.sizes_wh, pyramid), CONFIG.size_rule(chip_px))
 
 
 @given(
@@ -72,24 +73,26 @@ def test_each_negative_chip_is_crowded_with_uncovered_proposals_and_hides_no_obj
     without = mine(table, SMALL, CONFIG, seed=seed, epoch=0)
     negative = chips.kind == ChipKind.NEGATIVE
     positives = np.bincount(without.image_index[without.kind == ChipKind.POSITIVE], minlength=len(table))
-    most = per_image + np.floor(per_positive * positives)
-    assert (np.bincount(chips.image_index[negative], minlength=len(table)) <= most).all()
+    max_count = per_image + np.floor(per_positive * positives)
+    assert (np.bincount(chips.image_index[negative], minlength=len(table)) <= max_count).all()
     assert np.array_equal(chips.origin_xy[~negative], without.origin_xy), "the other chips stay as they are"
-    valid = valid_objects(table, Zooms.of(table.sizes_wh, SMALL), CONFIG.size_rule(64))
+    valid = valid_objects(table, ScaledImages.of(table.sizes_wh, SMALL), CONFIG.size_rule(64))
     for k in np.flatnonzero(negative):
         image, level, scale = int(chips.image_index[k]), int(chips.level[k]), float(chips.scale[k])
         window = np.concatenate([chips.origin_xy[k], chips.origin_xy[k] + 64])
         own = slice(*proposals.offsets[image : image + 2])
         boxes = np.clip(proposals.boxes_xyxy[own].astype(np.float64), 0, np.tile(table.sizes_wh[image], 2))
         fits = valid_boxes(table, boxes, image, 64)[:, level] & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        zoomed = boxes * scale
-        inside = (zoomed[:, :2] >= window[:2] - 1e-4).all(axis=1) & (zoomed[:, 2:] <= window[2:] + 1e-4).all(axis=1)
+        scaled_wh = boxes * scale
+        inside = (scaled_wh[:, :2] >= window[:2] - 1e-4).all(axis=1) & (scaled_wh[:, 2:] <= window[2:] + 1e-4).all(
+            axis=1
+        )
         mates = (chips.image_index == image) & (chips.level == level) & (chips.kind == ChipKind.POSITIVE)
         shown = np.concatenate([chips.origin_xy[mates], chips.origin_xy[mates] + 64], axis=1)
         if covered == "contained":
-            left = covered_share(zoomed, shown).max(axis=1, initial=0) < 0.5 + 1e-6
+            left = covered_share(scaled_wh, shown).max(axis=1, initial=0) < 0.5 + 1e-6
         else:
-            best = assign(zoomed, shown)
+            best = assign(scaled_wh, shown)
             low = SMALL.train_ranges_px()[2, 0] if level == 2 else 0.0
             left = ~enough_left(best.part_wh / scale, min_part_px=1 + 1e-6, range_px=(low + 1e-6, np.inf))
         assert (fits & inside & left).sum() >= (3 if level == 0 else 2)
@@ -108,8 +111,8 @@ def test_each_negative_chip_is_crowded_with_uncovered_proposals_and_hides_no_obj
 
 def test_the_thresholds_are_inclusive_and_the_finest_level_has_its_own() -> None:
     table = table_of(Scene((640, 480)))
-    for size, level, least in ((20, 0, 26), (100, 1, 11), (400, 2, 11)):
-        for count, expected in ((least - 1, 0), (least, 1)):
+    for size, level, min_proposals in ((20, 0, 26), (100, 1, 11), (400, 2, 11)):
+        for count, expected in ((min_proposals - 1, 0), (min_proposals, 1)):
             proposals = proposals_of([(10, 10, 10 + size, 10 + size)] * count)
             chips = mine(table, COCO, ChipConfig(background_per_image=0), seed=0, epoch=0, proposals=proposals)
             assert (chips.kind == ChipKind.NEGATIVE).sum() == expected, f"{count} of {size} px"
@@ -150,13 +153,15 @@ def test_the_choice_changes_with_the_epoch_and_follows_scores_when_asked() -> No
 
 def test_all_images_together_give_at_most_a_share_of_the_positive_chips() -> None:
     table = table_of(*[Scene((150, 120), [(10, 10, 40, 40)])] * 10, *[Scene((150, 120))] * 40)
-    # The last image's false alarms are the worst.
+    # The last image's false positives are the worst.
     heaps = [[(90 + d, 70, 110 + d, 90) for d in range(4)] for _ in range(50)]
     proposals = proposals_of(*heaps, scores=[0.02] * 4 * 49 + [0.9] * 4)
     config = ChipConfig(background_per_image=0)
 
-    def drawn(most: float | None, epoch: int, sampling: str = "uniform") -> ChipTable:
-        few = NegativeConfig(least=2, least_finest=2, per_image=1, most_per_positive=most, sampling=sampling)
+    def drawn(max_count: float | None, epoch: int, sampling: str = "uniform") -> ChipTable:
+        few = NegativeConfig(
+            min_proposals=2, min_proposals_finest=2, per_image=1, max_per_positive=max_count, sampling=sampling
+        )
         return mine(table, SMALL, config, seed=0, epoch=epoch, proposals=proposals, negatives=few)
 
     every = drawn(None, 0)
@@ -189,7 +194,7 @@ def test_any_number_of_threads_gives_the_same_chips(monkeypatch: pytest.MonkeyPa
     for threads in (1, 3):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
         made.append(mine(table, SMALL, CONFIG, seed=1, epoch=2, proposals=proposals, negatives=LOOSE))
-        few = LOOSE.model_copy(update={"most_per_positive": 0.3})
+        few = LOOSE.model_copy(update={"max_per_positive": 0.3})
         fewer.append(mine(table, SMALL, CONFIG, seed=1, epoch=2, proposals=proposals, negatives=few))
     assert same(*made)
     assert same(*fewer)
@@ -211,23 +216,23 @@ def test_false_alarms_are_good_enough_among_the_best_and_on_no_object() -> None:
         [],
         scores=[0.9, 0.8, 0.7, 0.2, 0.05, 0.5, 0.5, 0.5],
     )
-    assert false_alarms(table, proposals, NegativeConfig(found_iou=None)) is proposals
-    left = false_alarms(table, proposals, NegativeConfig())
+    assert false_positives(table, proposals, NegativeConfig(found_iou=None)) is proposals
+    left = false_positives(table, proposals, NegativeConfig())
     assert left.offsets.tolist() == [0, 3, 6, 6]
     assert left.scores.tolist() == pytest.approx([0.8, 0.2, 0.05, 0.5, 0.5, 0.5])
     assert (iou(left.boxes_xyxy[:3], table.boxes_xyxy[:1]) < 0.5).all()
-    best = false_alarms(table, proposals, NegativeConfig(top=2, found_iou=None))
+    best = false_positives(table, proposals, NegativeConfig(max_proposals=2, found_iou=None))
     assert best.offsets.tolist() == [0, 2, 4, 4], "of equal scores, the first"
     assert best.boxes_xyxy[2:, 0].tolist() == [0, 1]
-    assert false_alarms(table, proposals, NegativeConfig(min_score=0.1, found_iou=None)).offsets.tolist() == [
+    assert false_positives(table, proposals, NegativeConfig(min_score=0.1, found_iou=None)).offsets.tolist() == [
         0,
         4,
         7,
         7,
     ]
-    assert false_alarms(table, proposals, NegativeConfig(empty_images=False)).offsets.tolist() == [0, 3, 3, 3]
+    assert false_positives(table, proposals, NegativeConfig(empty_images=False)).offsets.tolist() == [0, 3, 3, 3]
     with pytest.raises(ValueError, match="proposals of 3 images do not fit a table of 1"):
-        false_alarms(table.select([0]), proposals, NegativeConfig())
+        false_positives(table.select([0]), proposals, NegativeConfig())
 
 
 def test_no_proposals_and_bad_numbers_are_harmless() -> None:

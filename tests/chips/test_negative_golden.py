@@ -12,10 +12,11 @@ import pytest
 from scenes import Scene, table_of
 from test_positive_golden import levels, worker_images
 
-from sniper.chips.epoch import ChipConfig, mine
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
 from sniper.chips.negative import NegativeConfig, Proposals
 from sniper.chips.table import ChipKind
-from sniper.scales import Pyramid
+from sniper.pyramid import Pyramid
 
 
 @pytest.mark.parametrize("form", ["resolution", "factor"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sniper.chips.assign import assign, enough_left
 from sniper.chips.cover import cover_many
 from sniper.chips.positive import is_valid
-from sniper.scales import Level
+from sniper.pyramid import Level
 
 BLOCKED = -(2**30)
 
@@ -123,7 +123,7 @@ class WorkerImage(NamedTuple):
     boxes: NDArray  # (N, 4) objects and proposals
     is_object: NDArray  # (N,)
     wh: NDArray
-    calls: list[NDArray]  # 3 positive and 3 negative chip lists, zoomed px
+    calls: list[NDArray]  # 3 positive and 3 negative chip lists, scaled px
     calls_wh: NDArray  # (6, 2)
     run_counts: NDArray  # (10, 8)
 
@@ -143,7 +143,7 @@ def worker_images(data: dict[str, NDArray], form: str) -> Iterator[WorkerImage]:
 def levels(data: dict[str, NDArray], form: str) -> list[Level]:
     if form == "factor":
         fine, middle, long = data["factor/scales"].tolist()
-        return [Level(factor=fine), Level(factor=middle), Level(long_px=int(long))]
+        return [Level(scale=fine), Level(scale=middle), Level(long_px=int(long))]
     (a, b), (c, d), (_, e) = data["resolution/scales"].astype(int).tolist()
     return [Level(short_px=a, long_px=b), Level(short_px=c, long_px=d), Level(long_px=e)]
 
@@ -153,10 +153,10 @@ def legacy_valid(
 ) -> NDArray:
     """Valid by the package's rule; sizes are truncated, "below a limit" becomes "at most the integer before it"."""
     sizes = (boxes[:, 2:] - boxes[:, :2]).astype(int)
-    least, most = ranges[level]
+    min_count, max_count = ranges[level]
     last = level == len(ranges) - 1
     limit = np.inf if last else np.ceil((chip - stride - 1) / scale) - 1
-    bounds = (least, np.inf) if last else (least if low and level > 0 else 0.0, most)
+    bounds = (min_count, np.inf) if last else (min_count if low and level > 0 else 0.0, max_count)
     return np.asarray(
         [w > 0 and h > 0 and is_valid(w, h, *bounds, 0.0 if last else 2.0, limit, limit) for w, h in sizes.tolist()],
         bool,
@@ -167,11 +167,11 @@ def legacy_assign(boxes: NDArray, windows: NDArray, level: int, ranges: NDArray,
     """Index of the window that each box belongs to, or -1. Shares with inclusive corners, parts without."""
     one = np.asarray([0, 0, 1, 1])
     best = assign(boxes + one, windows + one)
-    least, most = ranges[level]
+    min_count, max_count = ranges[level]
     if level == len(ranges) - 1:
-        bounds = (least, np.inf)
+        bounds = (min_count, np.inf)
     else:
-        bounds = (0.0, float(np.nextafter(most, np.inf)) if closed else most)
+        bounds = (0.0, float(np.nextafter(max_count, np.inf)) if closed else max_count)
     return np.where(enough_left(best.part_wh - 1, min_part_px=1.0, range_px=bounds), best.window, -1)
 
 
@@ -185,12 +185,12 @@ def test_eligibility_and_assignment_equal_the_recorded_run(golden: Path, form: s
         for kind in ("chips", "props_in_chips", "neg_chips", "neg_props_in_chips")
     }
     first = {"": 0, "neg_": 0}
-    zooms = [level.scale(data["wh"]) for level in levels(data, form)]
+    scaled_images = [level.scales(data["wh"]) for level in levels(data, form)]
     for i, image in enumerate(worker_images(data, form)):
         chips: dict[str, list] = {"": [], "neg_": []}
         members: dict[str, list[NDArray]] = {"": [], "neg_": []}
         for level in range(3):
-            scale = zooms[level][i]
+            scale = scaled_images[level][i]
             assert np.array_equal((image.wh * scale).astype(int), image.calls_wh[level])
             left = np.flatnonzero(legacy_valid(image.boxes, level, scale, ranges, chip, stride, low=False))
             for kind, call in (("", level), ("neg_", level + 3)):
@@ -218,11 +218,11 @@ def test_eligible_objects_get_as_many_chips_as_in_the_recorded_runs(golden: Path
     data = dict(np.load(golden / "chips" / "chip_worker.npz"))
     ranges = data[f"{form}/valid_ranges"]
     chip, stride = data[f"{form}/chip_size_stride"].tolist()
-    zooms = [level.scale(data["wh"]) for level in levels(data, form)]
+    scaled_images = [level.scales(data["wh"]) for level in levels(data, form)]
     for i, image in enumerate(worker_images(data, form)):
         objects = image.boxes[image.is_object]
         for level in range(3):
-            scale = zooms[level][i]
+            scale = scaled_images[level][i]
             eligible = objects[legacy_valid(objects, level, scale, ranges, chip, stride, low=True)]
             width, height = image.calls_wh[level].tolist()
             scaled = (eligible * scale).astype(np.float32)

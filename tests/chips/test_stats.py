@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sniper.chips.epoch import ChipConfig
+from sniper.chips.config import ChipConfig
 from sniper.chips.stats import coverage
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
-from sniper.scales import Pyramid, derive_pyramid
+from sniper.pyramid import Pyramid, derive_pyramid
 
 PYRAMID = Pyramid.model_validate(
     {
         "chip_px": 512,
         "levels": [
-            {"factor": 2.0, "train_range_px": [0, 40]},
+            {"scale": 2.0, "train_range_px": [0, 40]},
             {"long_px": 512, "train_range_px": [30, 200]},
         ],
     }
@@ -62,7 +62,7 @@ def test_a_table_counted_by_hand() -> None:
     assert report.valid_in == (2 / 5, 2 / 5, 1 / 5)
     assert [level.valid_share for level in report.levels] == [2 / 5, 2 / 5]
     assert [level.chips for level in report.levels] == [2, 1]
-    assert [level.zoom for level in report.levels] == ["x 2", "long 512 px"]
+    assert [level.scale for level in report.levels] == ["x 2", "long 512 px"]
     assert report.missed.tolist() == [300]
     assert (report.tiny, report.thin) == (1, 0)
     assert report.covered == 3 / 4
@@ -71,7 +71,7 @@ def test_a_table_counted_by_hand() -> None:
         "chips": 4 * 512 * 512,
         "full pyramid": 2 * (2000 * 1000 + 512 * 256) + 400 * 200 + 512 * 256,
         "one 800 x 1333 image": 3 * 1333 * 667,
-        # 409 px from tile to tile: 1000 px take 3, 500 px one; zoomed twice 2000 px take 5 and 1000 px 3.
+        # 409 px from tile to tile: 1000 px take 3, 500 px one; scaled twice 2000 px take 5 and 1000 px 3.
         "uniform tiles": (3 + 3 + 1) * 512 * 512,
         "uniform tiles, finest zoom": (15 + 15 + 1) * 512 * 512,
     }

@@ -10,9 +10,9 @@ from sniper.boxes import covered_share
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.errors import RecipeError
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
-NATIVE = Pyramid(levels=(Level(factor=1.0),), chip_px=512)
+NATIVE = Pyramid(levels=(Level(scale=1.0),), chip_px=512)
 WHOLE = Pyramid(levels=(Level(short_px=800, long_px=1333),))
 
 
@@ -31,7 +31,7 @@ def test_tiles_cover_every_pixel_and_list_the_objects_they_show(
     drawn: list[Scene], factor: float, overlap: float, min_visible: float
 ) -> None:
     table = table_of(*drawn)
-    pyramid = Pyramid(levels=(Level(factor=factor),), chip_px=64)
+    pyramid = Pyramid(levels=(Level(scale=factor),), chip_px=64)
     chips = uniform_tiles(table, pyramid, overlap=overlap, min_visible=min_visible)
     assert (chips.kind == ChipKind.TILE).all()
     assert (np.diff(chips.image_index) >= 0).all()
@@ -40,7 +40,7 @@ def test_tiles_cover_every_pixel_and_list_the_objects_they_show(
         seen = np.zeros((height, width), bool)
         own = np.arange(table.offsets[image], table.offsets[image + 1])
         for k in np.flatnonzero(chips.image_index == image):
-            (x, y), (w, h) = chips.origin_xy[k], chips.content_wh[k]
+            (x, y), (w, h) = chips.origin_xy[k], chips.valid_wh[k]
             seen[y : y + h, x : x + w] = True
             assert x + w <= width
             assert y + h <= height
@@ -58,7 +58,7 @@ def test_tiles_of_a_known_image() -> None:
     assert chips.origin_xy.tolist() == [[0, 0], [409, 0], [488, 0], [0, 88], [409, 88], [488, 88]]
     assert [objects(chips, k) for k in range(6)] == [[0, 1], [1], [], [1], [1], []]
     assert chips.range_px.tolist() == [[0, np.inf]] * 6
-    assert chips.content_wh.tolist() == [[512, 512]] * 6
+    assert chips.valid_wh.tolist() == [[512, 512]] * 6
 
 
 def test_whole_images() -> None:
@@ -69,7 +69,7 @@ def test_whole_images() -> None:
     )
     chips = whole_images(table, WHOLE)
     assert chips.size_wh.tolist() == [[1067, 800], [800, 800], [1333, 134]]
-    assert np.array_equal(chips.content_wh, chips.size_wh)
+    assert np.array_equal(chips.valid_wh, chips.size_wh)
     assert [objects(chips, k) for k in range(3)] == [[0], [], [2]]
 
 
@@ -87,7 +87,7 @@ def test_wrong_settings_are_named(wrong: dict[str, float]) -> None:
 
 def test_levels_answer_for_their_own_range() -> None:
     table = table_of(Scene((700, 300), [(0, 0, 20, 20), (100, 100, 300, 300)]), Scene((100, 100)))
-    levels = (Level(factor=2.0, train_range_px=(0, 64)), Level(factor=0.5, train_range_px=(32, None)))
+    levels = (Level(scale=2.0, train_range_px=(0, 64)), Level(scale=0.5, train_range_px=(32, None)))
     for chips in (uniform_tiles(table, Pyramid(levels=levels)), whole_images(table, Pyramid(levels=levels))):
         assert (np.diff(chips.image_index) >= 0).all()
         fine, coarse = chips.level == 0, chips.level == 1

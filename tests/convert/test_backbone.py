@@ -11,7 +11,7 @@ import torch
 
 from sniper.convert.mxnet import Params, read_params
 from sniper.convert.names import entries
-from sniper.detectors.original import Network, OriginalConfig, build_original
+from sniper.detectors.original.network import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError
 from sniper.pipeline import import_mxnet
 from sniper.training.checkpoint import load_weights

@@ -21,6 +21,7 @@ from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder, PackedStrings, ragged_rows
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from table_cases import same
 
 
 def make_table(images=5, boxes=12, masks=True, seed=0) -> AnnotationTable:
@@ -48,10 +49,6 @@ def make_table(images=5, boxes=12, masks=True, seed=0) -> AnnotationTable:
         class_ids=np.array([1, 5, 9]),
         add_mask=add_mask if masks else None,
     )
-
-
-def same(one: AnnotationTable, other: AnnotationTable) -> bool:
-    return one.fingerprint() == other.fingerprint() and one.root == other.root
 
 
 def test_packed_strings():
@@ -230,11 +227,13 @@ def test_subset_of_a_shared_table_is_its_own():
 
 def test_file_of_a_killed_owner_is_removed_by_the_next(tmp_path, monkeypatch):
     script = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from test_annotation_table import make_table\n"
+        "import sys, time; sys.path[:0] = sys.argv[1:]; from test_annotation_table import make_table\n"
         "shared = make_table().share(); print(shared.shared.path, flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", script, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(Path(__file__).parents[1])],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     path = Path(owner.stdout.readline().strip())
     monkeypatch.setattr(sharing, "_SETTLED_S", 0)

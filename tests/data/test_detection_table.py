@@ -93,7 +93,7 @@ def test_bad_results_files_are_named(tmp_path):
 
 
 def test_published_results_are_read(shared_data):
-    from sniper.data.coco import read_coco
+    from sniper.data.readers.coco import read_coco
 
     folder = shared_data / "coco_eval_reference"
     table = read_coco(folder / "instances_val2014_100.json")

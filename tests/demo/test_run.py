@@ -11,7 +11,7 @@ from sniper.errors import StorageError
 
 def test_demo_leaves_a_page_and_all_that_it_shows(tmp_path: Path) -> None:
     said: list[str] = []
-    page = run_demo(tmp_path / "demo", minutes=0.02, say=said.append)
+    page = run_demo(tmp_path / "demo", minutes=0.02, log=said.append)
 
     assert page == tmp_path / "demo" / "index.html"
     html = page.read_text(encoding="utf-8")

@@ -9,11 +9,10 @@ from pydantic import ValidationError
 from torchvision.ops import box_iou
 
 from sniper.detectors.protocol import Detector, Proposer
-from sniper.detectors.sniper import SniperConfig, build_sniper
-from sniper.nn.anchors import AnchorConfig
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import build_sniper
+from sniper.nn.config import AnchorConfig, ProposalConfig, RoiConfig
 from sniper.nn.matching import match_anchors
-from sniper.nn.proposals import ProposalConfig
-from sniper.nn.roi import RoiConfig
 from sniper.structures import Batch, Images, ObjectState
 
 VALID, IGNORED, CROWD, EMPTY = (int(ObjectState[name]) for name in ("VALID", "IGNORED", "CROWD", "EMPTY"))
@@ -28,7 +27,7 @@ def tiny(num_classes=3, **settings):
     return build_sniper(SniperConfig(**{**TINY, **settings}), num_classes)
 
 
-def batch_of(chips, side=192, content_hw=None, range_px=(0.0, math.inf)):
+def batch_of(chips, side=192, valid_hw=None, range_px=(0.0, math.inf)):
     """A chip is a list of (box, label, state), drawn as bright rectangles whose colour is the class."""
     longest = max(map(len, chips), default=0)
     boxes = torch.zeros(len(chips), longest, 4)
@@ -41,7 +40,7 @@ def batch_of(chips, side=192, content_hw=None, range_px=(0.0, math.inf)):
             pixels[i, label % 3, y1:y2, x1:x2] = 0.9
     return Batch(
         pixels=pixels,
-        content_hw=torch.tensor(content_hw or [[side, side]] * len(chips)),
+        valid_hw=torch.tensor(valid_hw or [[side, side]] * len(chips)),
         scale=torch.ones(len(chips)),
         boxes=boxes,
         labels=labels,
@@ -85,11 +84,11 @@ def test_is_a_detector_and_a_proposer():
     assert isinstance(tiny(), Proposer)
 
 
-@pytest.mark.parametrize("beyond", ["upsample", "dilate"])
-def test_learns_two_chips_and_finds_their_objects(beyond):
+@pytest.mark.parametrize("dilation", ["upsample", "dilate"])
+def test_learns_two_chips_and_finds_their_objects(dilation):
     chips = [[entry for entry in chip if entry[2] == VALID] for chip in CHIPS]
     batch = batch_of(chips)
-    detector = tiny(beyond=beyond).train()
+    detector = tiny(dilation=dilation).train()
     optimizer = torch.optim.AdamW(detector.parameters(), 2e-3)
     history = []
     for _ in range(60):
@@ -135,7 +134,7 @@ def test_moving_an_ignored_object_changes_nothing(learner, chip, slot, moved):
     other = changed(batch, chip, slot, boxes=moved)
     anchors = learner.anchors((12, 12))
     labels = [
-        match_anchors(anchors, b.boxes, b.state, b.content_hw, (192, 192), learner.config.anchor_match).labels
+        match_anchors(anchors, b.boxes, b.state, b.valid_hw, (192, 192), learner.config.anchor_match).labels
         for b in (batch, other)
     ]
     assert torch.equal(*labels)
@@ -215,9 +214,9 @@ def test_losses_are_finite_in_half_precision():
         assert all(found.boxes.isfinite().all() for found in detector.detect(batch_of(CHIPS)))
 
 
-def images(*pictures, canvas=None):
-    """Pictures (3, H, W) on one canvas."""
-    height, width = canvas or (max(p.shape[1] for p in pictures), max(p.shape[2] for p in pictures))
+def images(*pictures, padded=None):
+    """Pictures (3, H, W) on one padded input."""
+    height, width = padded or (max(p.shape[1] for p in pictures), max(p.shape[2] for p in pictures))
     pixels = torch.full((len(pictures), 3, height, width), 0.5)
     for row, picture in zip(pixels, pictures, strict=True):
         row[:, : picture.shape[1], : picture.shape[2]] = picture
@@ -227,7 +226,7 @@ def images(*pictures, canvas=None):
 @pytest.fixture
 def finder():
     """Untrained, but with weights large enough that scores and boxes differ from place to place."""
-    detector = tiny(score_threshold=0.0, detections_per_canvas=10_000).eval()
+    detector = tiny(score_threshold=0.0, max_detections=10_000).eval()
     with torch.no_grad():
         for layer in (detector.rpn.objectness, detector.rpn.deltas, detector.head.classes, detector.head.deltas):
             layer.weight.mul_(30)
@@ -237,11 +236,11 @@ def finder():
 def test_batch_equals_single(finder):
     torch.manual_seed(3)
     pictures = [torch.rand(3, 100, 150), torch.rand(3, 64, 64), torch.rand(3, 160, 90)]
-    canvas = (160, 160)
+    padded = (160, 160)
     for method in (finder.detect, finder.propose):
-        together = method(images(*pictures, canvas=canvas))
+        together = method(images(*pictures, padded=padded))
         for picture, found in zip(pictures, together, strict=True):
-            alone = method(images(picture, canvas=canvas))[0]
+            alone = method(images(picture, padded=padded))[0]
             assert len(alone) == len(found) > 0
             torch.testing.assert_close(found.scores, alone.scores, atol=1e-5, rtol=1e-4)
             # Nearly equal scores may change places: the boxes are compared as a set.
@@ -254,7 +253,7 @@ def test_batch_equals_single(finder):
 
 def test_what_lies_in_the_padding_does_not_matter(finder):
     picture = torch.rand(3, 70, 90)
-    grey, loud = images(picture, canvas=(128, 128)), images(picture, canvas=(128, 128))
+    grey, loud = images(picture, padded=(128, 128)), images(picture, padded=(128, 128))
     loud.pixels[:, :, 70:] = 1.0
     loud.pixels[:, :, :, 90:] = 0.0
     one, other = finder.detect(grey)[0], finder.detect(loud)[0]
@@ -263,7 +262,7 @@ def test_what_lies_in_the_padding_does_not_matter(finder):
 
 
 def test_detections_lie_in_the_picture_best_first(finder):
-    finder.config = finder.config.model_copy(update={"detections_per_canvas": 50, "score_threshold": 0.2})
+    finder.config = finder.config.model_copy(update={"max_detections": 50, "score_threshold": 0.2})
     both = finder.detect(images(torch.rand(3, 90, 70), torch.rand(3, 40, 160)))
     for found, (height, width) in zip(both, [(90, 70), (40, 160)], strict=True):
         assert 0 < len(found) <= 50
@@ -280,7 +279,7 @@ def test_the_smallest_images(finder, size):
     picture = torch.rand(3, *size)
     assert len(finder.detect(images(picture))) == 1
     assert len(finder.propose(images(picture))) == 1
-    assert len(finder.detect(images(picture, canvas=(64, 320)))) == 1
+    assert len(finder.detect(images(picture, padded=(64, 320)))) == 1
 
 
 def test_detecting_leaves_the_statistics_alone():
@@ -305,7 +304,7 @@ def test_config():
         SniperConfig(weights=None, frozen_stages=1)
     with pytest.raises(ValidationError, match="concatenated maps"):
         SniperConfig(rpn_input="first")
-    first = tiny(rpn_input="first", channels=None, beyond="dilate")
+    first = tiny(rpn_input="first", channels=None, dilation="dilate")
     assert first.rpn.conv.in_channels == first.backbone.map_channels[0] < first.backbone.channels
     losses_and_gradients(first.train(), batch_of(CHIPS))
 
@@ -328,7 +327,7 @@ def test_a_focus_branch_adds_one_loss_and_learns_where_small_objects_are():
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.4 * math.log(2)
-    images = Images(batch.pixels, batch.content_hw, batch.scale)
+    images = Images(batch.pixels, batch.valid_hw, batch.scale)
     focusing.train()
     _, focus = focusing.detect_with_focus(images)
     assert focusing.training

@@ -15,23 +15,25 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import sniper
 from rectangle_set import SIZE, TINY, make_set
-from sniper.data.images import read_image
 from sniper.data.source import load_dataset
-from sniper.detectors.protocol import Detector, FocusDetector, MaskDetector, Measured, ProposalTrainer, Proposer
-from sniper.detectors.sniper import SniperConfig, build_sniper
+from sniper.detectors.protocol import Detector, FocusDetector, MaskDetector, ProposalTrainer, Proposer, ReportsMetrics
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import build_sniper
 from sniper.detectors.with_focus import WithFocus, with_focus
 from sniper.errors import RecipeError
-from sniper.inference.pyramid import InferenceConfig, Picture, detect_images
+from sniper.inference.config import InferenceConfig
+from sniper.inference.detect import ImageInput, detect_images
 from sniper.nn.folding import folded
-from sniper.scales import Level, Pyramid
+from sniper.pixels.decode import read_image
+from sniper.pyramid import Level, Pyramid
 from sniper.structures import Batch, Detections, Images, ObjectState
 
 STRIDE, LAYER = 16, "net.backbone.8"  # of MobileNetV3 small: 48 features
-PYRAMID = Pyramid(levels=(Level(factor=2.0, infer_range_px=(0, 40)), Level(factor=1.0, infer_range_px=(20, None))))
+PYRAMID = Pyramid(levels=(Level(scale=2.0, infer_range_px=(0, 40)), Level(scale=1.0, infer_range_px=(20, None))))
 
 
 class RetinaNet(nn.Module):
-    """On a small backbone with random weights. torchvision resizes every canvas unless it is told not to."""
+    """On a small backbone with random weights. torchvision resizes every padded input unless it is told not to."""
 
     def __init__(self, *, classes: int = 3, resizes: bool = False) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ def _batch() -> Batch:
     images = _random(2, 96, 128)
     boxes = torch.tensor([[[8.0, 8, 40, 40]], [[30.0, 20, 60, 70]]])
     return Batch(
-        images.pixels, images.content_hw, images.scale,
+        images.pixels, images.valid_hw, images.scale,
         boxes=boxes, labels=torch.zeros(2, 1, dtype=torch.int64),
         state=torch.full((2, 1), int(ObjectState.VALID)),
         range_px=torch.tensor([[0.0, math.inf]] * 2), chip_index=torch.arange(2),
@@ -146,7 +148,7 @@ def test_the_loss_reaches_branch_and_backbone_and_leaves_the_others_alone() -> N
     losses["focus"].backward()
     assert all(weight.grad is not None for weight in detector.focus.parameters())
     assert detector.detector.net.backbone[0][0].weight.grad.abs().max() > 0
-    assert isinstance(detector, Measured)
+    assert isinstance(detector, ReportsMetrics)
     assert detector.training_metrics()["focus_recall_at_10"][1] > 0
 
 
@@ -179,7 +181,7 @@ def test_only_what_the_detector_can_do_shows() -> None:
     images = _random(1, 64, 96)
     assert _equal(able.propose(images), reference.propose(images))
     assert able.predicts_masks
-    kept = able.detect_keeping(images)
+    kept = able.detect_with_features(images)
     assert kept.focus is not None
     torch.testing.assert_close(kept.focus, able.detect_with_focus(images)[1])
     assert len(kept.maps) == 1
@@ -189,9 +191,9 @@ def test_only_what_the_detector_can_do_shows() -> None:
     other = copy.deepcopy(able)  # as the average of the weights does
     with torch.no_grad():
         other.focus.logits.bias += 1
-    assert not torch.equal(other.detect_keeping(images).focus, kept.focus)
+    assert not torch.equal(other.detect_with_features(images).focus, kept.focus)
     assert other.propose.__self__ is other.detector
-    torch.testing.assert_close(able.detect_keeping(images).focus, kept.focus)
+    torch.testing.assert_close(able.detect_with_features(images).focus, kept.focus)
 
 
 # --- trained, kept and run ------------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ def test_it_trains_and_then_looks_closer_where_its_map_says(tmp_path: Path, capl
     averaged = sniper.load_model(run.folder / "last-ema.safetensors", detector=_focused(), device="cpu").detector
     assert torch.equal(model.detector.detect_with_focus(images)[1], averaged.detect_with_focus(images)[1])
 
-    pictures = [Picture(k, read_image(load_dataset(data).image_path(k))) for k in range(2)]
+    pictures = [ImageInput(k, read_image(load_dataset(data).image_path(k))) for k in range(2)]
     shares = {}
     with caplog.at_level(logging.WARNING, "sniper"):
         for threshold in (0.0, 1.0):

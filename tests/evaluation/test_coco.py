@@ -15,7 +15,8 @@ import pytest
 
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco, evaluate_coco_files
+from sniper.evaluation.coco import CocoResult, evaluate_coco, evaluate_coco_files
+from sniper.evaluation.config import CocoEvalConfig
 
 NAMES = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
 NAMES += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
@@ -72,7 +73,7 @@ def numbers(result: CocoResult) -> list[float]:
 
 
 def by_pycocotools(
-    content: dict[str, Any], results: list[dict[str, Any]], most: int = 100, use_cats: bool = True
+    content: dict[str, Any], results: list[dict[str, Any]], max_count: int = 100, use_cats: bool = True
 ) -> tuple[list[float], np.ndarray]:
     """The twelve numbers and the precision array (IoU, recall, class, area, detections)."""
     from pycocotools.coco import COCO
@@ -88,8 +89,8 @@ def by_pycocotools(
         evaluator.accumulate()
         evaluator.summarize()
         stats = list(evaluator.stats)
-        if most > 100:
-            evaluator.params.maxDets = [1, 10, 100, most]
+        if max_count > 100:
+            evaluator.params.maxDets = [1, 10, 100, max_count]
             evaluator.evaluate()
             evaluator.accumulate()
     return stats, evaluator.eval["precision"]
@@ -225,7 +226,7 @@ def test_order_of_detections_decides_only_between_equal_scores() -> None:
 
 
 def test_more_than_a_hundred_detections() -> None:
-    """300 small objects in an image: the official numbers see 100 detections, AP_most all that are asked for."""
+    """300 small objects in an image: the official numbers see 100 detections, AP_maxdets all that are asked for."""
     corner = np.stack(np.meshgrid(np.arange(20), np.arange(15)), axis=-1).reshape(-1, 2) * 30.0
     content = {
         "images": [{"id": 1}],
@@ -243,20 +244,20 @@ def test_more_than_a_hundred_detections() -> None:
     detections = make_detections(table, results)
     plain = evaluate_coco(table, detections)
     assert plain.ar100 == pytest.approx(1 / 3)
-    assert plain.ap_most == plain.ap
-    assert "AP_most" not in plain.as_dict()
-    result = evaluate_coco(table, detections, CocoEvalConfig(most_detections=2000))
-    assert result.ar_most == result.ap_most == result.as_dict()["AP_most"] == pytest.approx(1)
+    assert plain.ap_maxdets == plain.ap
+    assert "AP_maxdets" not in plain.as_dict()
+    result = evaluate_coco(table, detections, CocoEvalConfig(max_detections=2000))
+    assert result.ar_maxdets == result.ap_maxdets == result.as_dict()["AP_maxdets"] == pytest.approx(1)
     assert result.as_dict()["AR100"] == pytest.approx(1 / 3)
     assert any("2000 detections" in row[0] for row in result.tables()[0][2])
     content, results = random_case(40, n_images=3)
     results = results * 5
     table = make_table(content)
-    result = evaluate_coco(table, make_detections(table, results), CocoEvalConfig(most_detections=500))
-    expected, precision = by_pycocotools(content, results, most=500)
+    result = evaluate_coco(table, make_detections(table, results), CocoEvalConfig(max_detections=500))
+    expected, precision = by_pycocotools(content, results, max_count=500)
     assert numbers(result) == pytest.approx(expected, abs=1e-6)
     last = precision[:, :, :, 0, 3]
-    assert result.ap_most == pytest.approx(last[last > -1].mean(), abs=1e-6)
+    assert result.ap_maxdets == pytest.approx(last[last > -1].mean(), abs=1e-6)
 
 
 def test_only_the_images_that_were_looked_at_count() -> None:

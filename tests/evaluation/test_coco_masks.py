@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sniper.data.coco import read_coco
 from sniper.data.columns import PackedStrings
 from sniper.data.detections import DetectionTable
+from sniper.data.readers.coco import read_coco
 from sniper.data.run_lengths import RunLengths
 from sniper.errors import DataError
 from sniper.evaluation.coco import evaluate_coco, evaluate_coco_files

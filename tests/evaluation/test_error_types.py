@@ -59,21 +59,22 @@ FOUND = found(
 def test_each_kind_of_error_is_told_apart() -> None:
     verdicts = judge(TABLE, FOUND)
     assert [Verdict(v).name for v in verdicts.verdict] == [
-        "RIGHT", "DUPLICATE", "WRONG_CLASS", "BAD_BOX", "BACKGROUND", "IGNORED", "BACKGROUND", "RIGHT", "BACKGROUND",
+        "TRUE_POSITIVE", "DUPLICATE", "WRONG_CLASS", "LOCALISATION", "BACKGROUND", "IGNORED", "BACKGROUND",
+        "TRUE_POSITIVE", "BACKGROUND",
     ]  # fmt: skip
     assert verdicts.objects == 3
     agnostic = judge(TABLE, FOUND, class_agnostic=True).verdict
-    assert agnostic[2] == Verdict.RIGHT
+    assert agnostic[2] == Verdict.TRUE_POSITIVE
     assert agnostic[6] == Verdict.IGNORED
 
 
 def test_the_best_by_number_score_and_recall() -> None:
     verdicts = judge(TABLE, FOUND)
     two = verdicts.best(number=2)
-    assert (two.background, two.right, two.detections, two.recall) == (1, 1, 2, pytest.approx(1 / 3))
+    assert (two.background, two.true_positives, two.detections, two.recall) == (1, 1, 2, pytest.approx(1 / 3))
     assert two == verdicts.best(score=0.9) == verdicts.best(recall=0.2)
     every = verdicts.best(recall=2 / 3)
-    assert (every.right, every.detections, every.score) == (2, 8, pytest.approx(0.3))
+    assert (every.true_positives, every.detections, every.score) == (2, 8, pytest.approx(0.3))
     assert every == verdicts.best(recall=1.0), "not reached: everything"
     assert every.as_dict()["wrong_class"] == 1
     assert "8 best detections 2 are right; wrong are 3 on background" in every.sentence()
@@ -89,7 +90,7 @@ def test_two_detectors_at_equal_recall() -> None:
     cleaner = dataclasses.replace(FOUND, scores=np.where(FOUND.scores == np.float32(0.95), 0.01, FOUND.scores))
     both = at_equal_recall(TABLE, FOUND, cleaner, recall=2 / 3)
     assert (both.first.background, both.second.background) == (3, 2)
-    assert both.first.right == both.second.right == 2
+    assert both.first.true_positives == both.second.true_positives == 2
     assert both.fewer_background == pytest.approx(1 / 3)
     assert at_equal_recall(TABLE, FOUND, FOUND).recall == pytest.approx(0.6)
 
@@ -97,7 +98,7 @@ def test_two_detectors_at_equal_recall() -> None:
 def test_images_that_were_not_looked_at_do_not_count() -> None:
     second = DetectionTable.from_arrays([0], np.asarray([[0, 0, 20, 20]]), [0.5], [0], None, np.asarray([2]))
     verdicts = judge(TABLE, second)
-    assert (verdicts.objects, verdicts.verdict.tolist()) == (1, [Verdict.RIGHT])
+    assert (verdicts.objects, verdicts.verdict.tolist()) == (1, [Verdict.TRUE_POSITIVE])
     nothing = DetectionTable.from_arrays([], np.zeros((0, 4)), [], [], None, np.asarray([1, 2]))
     assert judge(TABLE, nothing).best(number=5).detections == 0
     other = DetectionTable.from_arrays([], np.zeros((0, 4)), [], [], None, np.asarray([7]))
@@ -123,7 +124,7 @@ def test_verdicts_equal_a_plain_transcription(seed: int, boxes: int, objects: in
         own = labels == names[row]
         usable = np.where(free & own, overlap[row], -1)
         if objects and usable.max() >= 0.5:
-            assert verdicts.verdict[row] == Verdict.RIGHT
+            assert verdicts.verdict[row] == Verdict.TRUE_POSITIVE
             ties = np.flatnonzero(usable == usable.max())
             free[ties[-1]] = False
         elif overlap[row][own].max(initial=0) >= 0.5:
@@ -131,6 +132,6 @@ def test_verdicts_equal_a_plain_transcription(seed: int, boxes: int, objects: in
         elif overlap[row][~own].max(initial=0) >= 0.5:
             assert verdicts.verdict[row] == Verdict.WRONG_CLASS
         else:
-            expected = Verdict.BAD_BOX if overlap[row].max(initial=0) >= 0.1 else Verdict.BACKGROUND
+            expected = Verdict.LOCALISATION if overlap[row].max(initial=0) >= 0.1 else Verdict.BACKGROUND
             assert verdicts.verdict[row] == expected
-    assert (verdicts.verdict == Verdict.RIGHT).sum() == (~free).sum()
+    assert (verdicts.verdict == Verdict.TRUE_POSITIVE).sum() == (~free).sum()

@@ -43,7 +43,7 @@ def names(site: Site) -> list[str]:
 
 def test_whole_file_and_not_fetched_again(site: Site) -> None:
     ticks: list[tuple[int, int | None]] = []
-    done = fetch(site, tick=lambda here, total: ticks.append((here, total)))
+    done = fetch(site, on_progress=lambda here, total: ticks.append((here, total)))
     assert done.path.read_bytes() == CONTENT
     assert done[1:] == (len(CONTENT), SHA256, True, False)
     assert ticks[-1] == (len(CONTENT), len(CONTENT))
@@ -221,7 +221,7 @@ def test_two_at_once_do_not_write_one_file(site: Site) -> None:
                 fetch(site)
             caught.append(refused)
 
-    assert fetch(site, tick=again).sha256 == SHA256
+    assert fetch(site, on_progress=again).sha256 == SHA256
     assert caught
 
 
@@ -233,7 +233,7 @@ def test_backbones_take_what_is_in_the_cache(site: Site) -> None:
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     site.files["/o/r/resolve/main/model.safetensors"] = content
-    options = {"stride": 16, "out": 1, "beyond": "stop"}
+    options = {"stride": 16, "feature_levels": 1, "dilation": "stop"}
     with pytest.raises(CheckpointError, match="sniper download NAME"):
         build_backbone("torchvision/mobilenet_v2", weights="hf:o/r", **options)
     assert download("hf:o/r", patience=QUICK).sha256 == digest

@@ -24,7 +24,7 @@ class RectangleFinder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.looked_at: list[tuple[int, ...]] = []  # shapes of the batches
+        self.traces: list[tuple[int, ...]] = []  # shapes of the batches
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         raise NotImplementedError
@@ -32,11 +32,11 @@ class RectangleFinder(nn.Module):
     def detect(self, images: Images) -> list[Detections]:
         assert images.pixels.dtype == torch.float32
         assert not torch.is_grad_enabled()
-        self.looked_at.append(tuple(images.pixels.shape))
+        self.traces.append(tuple(images.pixels.shape))
         return [
             self._one(pixels[:, :height, :width].numpy(), float(scale))
             for pixels, (height, width), scale in zip(
-                images.pixels, images.content_hw.tolist(), images.scale, strict=True
+                images.pixels, images.valid_hw.tolist(), images.scale, strict=True
             )
         ]
 

@@ -13,21 +13,22 @@ from rectangles import RectangleFinder, draw
 from torch import Tensor
 
 from sniper.detectors.protocol import FocusDetector
-from sniper.detectors.sniper import Sniper, SniperConfig, build_sniper
-from sniper.inference.autofocus import AutoFocusConfig, CoarseToFine
-from sniper.inference.merge import MergeConfig
-from sniper.inference.pyramid import InferenceConfig, Picture, PictureDetections, detect_images
-from sniper.nn.anchors import AnchorConfig
-from sniper.scales import Level, Pyramid
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.inference.autofocus import CoarseToFine
+from sniper.inference.config import AutoFocusConfig, InferenceConfig, MergeConfig
+from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.nn.config import AnchorConfig
+from sniper.pyramid import Level, Pyramid
 from sniper.structures import Detections, Images
 
 STRIDE = 16
 HARD = MergeConfig(method="hard", iou_threshold=0.3)
 PYRAMID = Pyramid(
     levels=(
-        Level(factor=2.0, infer_range_px=(0.0, 30.0)),
-        Level(factor=1.0, infer_range_px=(15.0, 80.0)),
-        Level(factor=0.5, infer_range_px=(40.0, None)),
+        Level(scale=2.0, infer_range_px=(0.0, 30.0)),
+        Level(scale=1.0, infer_range_px=(15.0, 80.0)),
+        Level(scale=0.5, infer_range_px=(40.0, None)),
     )
 )
 
@@ -41,20 +42,20 @@ class FocusingFinder(RectangleFinder):
 
     def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
         coloured = images.pixels.amax(dim=1, keepdim=True)
-        for one, (height, width) in zip(coloured, images.content_hw.tolist(), strict=True):
+        for one, (height, width) in zip(coloured, images.valid_hw.tolist(), strict=True):
             one[:, height:], one[:, :, width:] = 0, 0
         return self.detect(images), torch.nn.functional.avg_pool2d(coloured, STRIDE)[:, 0]
 
 
 def _detect(
     pictures: list[NDArray[np.uint8]], finder: torch.nn.Module, focus: dict | None, pyramid: Pyramid = PYRAMID, **more
-) -> list[PictureDetections]:
+) -> list[ImageDetections]:
     config = InferenceConfig.model_validate({"merge": HARD, "focus": focus} | more)
     with torch.inference_mode():
-        return list(detect_images(finder, [Picture(k, p) for k, p in enumerate(pictures)], pyramid, config))
+        return list(detect_images(finder, [ImageInput(k, p) for k, p in enumerate(pictures)], pyramid, config))
 
 
-def _assert_equal(one: PictureDetections, other: PictureDetections) -> None:
+def _assert_equal(one: ImageDetections, other: ImageDetections) -> None:
     for column in ("boxes_xyxy", "scores", "labels", "levels"):
         np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
 
@@ -74,7 +75,7 @@ def tiny() -> Sniper:
     config = SniperConfig(
         backbone="timm/test_resnet", weights=None, channels=16, rpn_channels=16, head_channels=8, head_width=16,
         anchors=AnchorConfig(scales=(1, 2, 4)), focus=True, focus_channels=8, score_threshold=0.0,
-        detections_per_canvas=10,
+        max_detections=10,
     )  # fmt: skip
     return build_sniper(config, 3).eval()
 
@@ -87,7 +88,7 @@ def test_threshold_zero_is_plain_inference_bit_for_bit(tiny: Sniper, seed: int, 
     pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     plain = _detect(pictures, tiny, None, window_px=window)
     zero = _detect(pictures, tiny, {"threshold": 0}, window_px=window)
-    # A threshold so small that only the maps themselves say so; single canvases, as sums differ in larger batches.
+    # A threshold so small that only the maps themselves say so; single padded inputs, as sums differ in larger batches.
     single = _detect(pictures, tiny, None, window_px=window, batch_pixels=1)
     nearly = _detect(pictures, tiny, {"threshold": 1e-30}, window_px=window, batch_pixels=1)
     for one, other in zip(plain + single, zero + nearly, strict=True):
@@ -122,7 +123,7 @@ def test_a_batch_gives_what_single_images_give(focus: dict) -> None:
     for one, other in zip(singles, _detect(pictures, together, focus), strict=True):
         _assert_equal(one, other)
         assert one.pixels_processed == other.pixels_processed
-    assert len(together.looked_at) < len(alone.looked_at), "chips of several images share batches"
+    assert len(together.traces) < len(alone.traces), "chips of several images share batches"
 
 
 def test_an_empty_image_costs_its_coarsest_level_alone() -> None:
@@ -152,7 +153,7 @@ def test_the_budget_goes_to_the_densest_region() -> None:
     lonely = np.array([[600, 400]])
     corners = np.concatenate([crowd, lonely])
     picture = draw((700, 500), np.concatenate([corners, corners + 12], axis=1), np.zeros(17, int))
-    pyramid = Pyramid(levels=(PYRAMID.levels[0], Level(factor=0.5, infer_range_px=(40.0, None))))
+    pyramid = Pyramid(levels=(PYRAMID.levels[0], Level(scale=0.5, infer_range_px=(40.0, None))))
     focus = {"threshold": 0.01, "min_chip_px": 128}
     (free,) = _detect([picture], FocusingFinder(), focus, pyramid)
     (bound,) = _detect([picture], FocusingFinder(), focus | {"pixel_budget": 0.11}, pyramid)
@@ -170,7 +171,7 @@ def test_what_a_chip_cuts_is_dropped() -> None:
             return found, focus
 
     picture = draw((800, 200), np.array([[20, 20, 700, 40]]), np.array([0]))
-    pyramid = Pyramid(levels=(Level(factor=1.0), Level(factor=0.5)))
+    pyramid = Pyramid(levels=(Level(scale=1.0), Level(scale=0.5)))
     (one,) = _detect([picture], OneEnd(), {}, pyramid)
     np.testing.assert_array_equal(one.levels, [1])
     np.testing.assert_allclose(one.boxes_xyxy, [[20, 20, 700, 40]], atol=0.3)
@@ -183,7 +184,7 @@ def test_chips_take_their_canvas_instead_of_padding_it() -> None:
     probability[0, 5, 5] = 1
     plan.add(next(rounds), probability)
     (look,) = next(rounds)
-    assert look.window.content_wh == look.window.canvas_wh == (128, 128)
+    assert look.window.valid_wh == look.window.padded_wh == (128, 128)
     assert look.chip_xyxy == (*look.window.origin_xy, *(side + 128 for side in look.window.origin_xy))
     assert look.margin_px == 0.5 * STRIDE / 0.5
     assert not list(rounds.__next__()), "nothing was added, so that nothing is finer"
@@ -201,10 +202,10 @@ def test_chips_never_cost_more_than_the_whole_level(seed: int, way: str) -> None
     plan = CoarseToFine([size], PYRAMID, config, stride=STRIDE, window_px=window_px, overlap=0.2)
     density = random.uniform(0, 0.3)
     for number, looks in enumerate(plan.rounds()):
-        pixels = sum(look.window.canvas_pixels for look in looks)
+        pixels = sum(look.window.padded_pixels for look in looks)
         assert pixels <= plan.full_pixels[0, plan.coarsest - number]
         for look in looks:
-            shape = [math.ceil(side / STRIDE) for side in look.window.canvas_wh[::-1]]
+            shape = [math.ceil(side / STRIDE) for side in look.window.padded_wh[::-1]]
             plan.add([look], (random.random((1, *shape)) < density).astype(np.float32))
 
 
@@ -214,13 +215,13 @@ def test_an_object_in_two_chips_of_a_level_is_found_once(monkeypatch: pytest.Mon
     picture = draw((700, 500), np.concatenate([corners, corners + 12], axis=1), np.zeros(len(corners), int))
     soft = {"merge": MergeConfig(), "window_px": 2048}
 
-    def small(one: PictureDetections) -> int:
+    def small(one: ImageDetections) -> int:
         return int((one.levels == 0).sum())
 
     (plain,) = _detect([picture], RectangleFinder(), None, **soft)
     (focused,) = _detect([picture], FocusingFinder(), {"threshold": 0.003}, **soft)
     assert small(focused) == small(plain) == len(corners)
-    monkeypatch.setattr("sniper.inference.pyramid._JITTER_PX", math.inf)
+    monkeypatch.setattr("sniper.inference.detect._JITTER_PX", math.inf)
     (doubled,) = _detect([picture], FocusingFinder(), {"threshold": 0.003}, **soft)
     assert small(doubled) > len(corners)
 
@@ -231,7 +232,7 @@ def test_windows_of_a_level_share_one_map() -> None:
     looks = next(plan.rounds())
     assert len(looks) == 2
     for look in looks:
-        width = math.ceil(look.window.content_wh[0] / STRIDE)
+        width = math.ceil(look.window.valid_wh[0] / STRIDE)
         one = np.zeros((1, 8, 8), np.float32)
         one[0, 0, width - 1] = 1
         plan.add([look], one)

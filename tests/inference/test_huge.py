@@ -8,18 +8,19 @@ import torch
 from rectangles import COLOURS, RectangleFinder, draw
 
 from sniper.errors import DataError, StorageError
-from sniper.inference import reading, shelf
-from sniper.inference.merge import MergeConfig, merge_images
-from sniper.inference.pyramid import InferenceConfig, Picture, PictureDetections, detect_images
-from sniper.inference.reading import groups_of
-from sniper.inference.shelf import MapShelf
-from sniper.scales import Level, Pyramid
+from sniper.inference import batches, feature_cache
+from sniper.inference.batches import groups_of
+from sniper.inference.config import InferenceConfig, MergeConfig
+from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.feature_cache import FeatureCache
+from sniper.inference.merge import merge_images
+from sniper.pyramid import Level, Pyramid
 
 SIZE = 1300, 900
 LEVELS = Pyramid(
     levels=(
-        Level(factor=2.0, infer_range_px=(0, 30)),
-        Level(factor=1.0, infer_range_px=(15, 60)),
+        Level(scale=2.0, infer_range_px=(0, 30)),
+        Level(scale=1.0, infer_range_px=(15, 60)),
         Level(long_px=128, infer_range_px=(40, None)),
     )
 )
@@ -53,9 +54,9 @@ def scene(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return draw(size, np.concatenate([corners, corners + sides], 1), random.integers(0, len(COLOURS), len(cells)))
 
 
-def detect(pictures: list, **config: object) -> list[PictureDetections]:
+def detect(pictures: list, **config: object) -> list[ImageDetections]:
     settings = InferenceConfig.model_validate({"window_px": 256, "batch_pixels": 300_000} | config)
-    keyed = [Picture(key, pixels) for key, pixels in enumerate(pictures)]
+    keyed = [ImageInput(key, pixels) for key, pixels in enumerate(pictures)]
     return list(detect_images(RectangleFinder(), keyed, LEVELS, settings))
 
 
@@ -80,7 +81,10 @@ def test_windows_come_row_by_row():
     source = Source(scene(0))
     list(
         detect_images(
-            RectangleFinder(), [Picture(0, source)], Pyramid(levels=LEVELS.levels[1:2]), InferenceConfig(window_px=256)
+            RectangleFinder(),
+            [ImageInput(0, source)],
+            Pyramid(levels=LEVELS.levels[1:2]),
+            InferenceConfig(window_px=256),
         )
     )
     assert source.rows == sorted(source.rows)
@@ -92,14 +96,14 @@ def test_a_picture_that_breaks_is_told_and_left_out():
     with pytest.raises(DataError, match=r"a.tif"):
         detect(pictures)
     told: list[tuple[int, str]] = []
-    keyed = [Picture(key, pixels) for key, pixels in enumerate([scene(0), Source(scene(1), broken=True), scene(2)])]
+    keyed = [ImageInput(key, pixels) for key, pixels in enumerate([scene(0), Source(scene(1), broken=True), scene(2)])]
     found = list(
         detect_images(
             RectangleFinder(),
             keyed,
             LEVELS,
             InferenceConfig(window_px=256),
-            lost=lambda key, error: told.append((key, str(error))),
+            on_error=lambda key, error: told.append((key, str(error))),
         )
     )
     assert [one.key for one in found] == [0, 2]
@@ -114,7 +118,11 @@ def test_windows_done_and_planned_are_told(focus):
     config = InferenceConfig.model_validate({"window_px": 256, "batch_pixels": 300_000, "focus": focus})
     list(
         detect_images(
-            RectangleFinder(), [Picture(0, scene(0))], LEVELS, config, tick=lambda done, all: told.append((done, all))
+            RectangleFinder(),
+            [ImageInput(0, scene(0))],
+            LEVELS,
+            config,
+            on_progress=lambda done, all: told.append((done, all)),
         )
     )
     assert told[0][0] == 0
@@ -124,12 +132,12 @@ def test_windows_done_and_planned_are_told(focus):
 
 
 def test_groups_are_smaller_where_pictures_are_large(monkeypatch):
-    monkeypatch.setattr(reading, "IN_MEMORY_PX", 1000)
+    monkeypatch.setattr(batches, "IN_MEMORY_PX", 1000)
     sizes = [(10, 10), (40, 40), (20, 20), (20, 30), (5, 5), (5, 5), (5, 5)]
-    pictures = [Picture(k, np.zeros((h, w, 3), np.uint8)) for k, (w, h) in enumerate(sizes)]
+    pictures = [ImageInput(k, np.zeros((h, w, 3), np.uint8)) for k, (w, h) in enumerate(sizes)]
     assert [[one.key for one in group] for group in groups_of(pictures, 2)] == [[0, 1], [2, 3], [4, 5], [6]]
     assert [[one.key for one in group] for group in groups_of(pictures, 8)] == [[0, 1], [2, 3], [4, 5, 6]]
-    huge = [Picture(k, Source(np.zeros((100, 100, 3), np.uint8))) for k in range(3)]
+    huge = [ImageInput(k, Source(np.zeros((100, 100, 3), np.uint8))) for k in range(3)]
     assert [len(group) for group in groups_of(huge, 8)] == [3]
 
 
@@ -152,8 +160,8 @@ def test_larger_images_keep_more():
 
 
 def test_maps_beyond_the_memory_wait_on_disk(monkeypatch):
-    monkeypatch.setattr(shelf, "MEMORY_BYTES", 100)
-    kept, maps = MapShelf(), [torch.randn(2, 3, 4 + k) for k in range(6)]
+    monkeypatch.setattr(feature_cache, "MEMORY_BYTES", 100)
+    kept, maps = FeatureCache(), [torch.randn(2, 3, 4 + k) for k in range(6)]
     numbers = [kept.put(one) for one in maps]
     for number in (5, 0, 3, 5, 1, 2, 4):
         assert torch.equal(kept.take(numbers[number]), maps[number].half())

@@ -13,18 +13,19 @@ from pycocotools import mask as pycoco_mask
 from rectangles import RectangleFinder, draw
 
 from sniper.data.run_lengths import RunLengths
-from sniper.detectors.original import OriginalConfig, build_original
-from sniper.detectors.protocol import Kept, MaskDetector
-from sniper.detectors.sniper import SniperConfig, build_sniper
+from sniper.detectors.original.network import OriginalConfig, build_original
+from sniper.detectors.protocol import DetectionsWithFeatures, MaskDetector
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import build_sniper
+from sniper.inference.config import InferenceConfig, MergeConfig
+from sniper.inference.detect import ImageInput, detect_images
 from sniper.inference.masks import encode_masks
-from sniper.inference.merge import MergeConfig
-from sniper.inference.pyramid import InferenceConfig, Picture, detect_images
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 PYRAMID = Pyramid(
     levels=(
-        Level(factor=2.0, train_range_px=(0, 40), infer_range_px=(0, 45)),
-        Level(factor=1.0, train_range_px=(30, None), infer_range_px=(25, None)),
+        Level(scale=2.0, train_range_px=(0, 40), infer_range_px=(0, 45)),
+        Level(scale=1.0, train_range_px=(30, None), infer_range_px=(25, None)),
     ),
     chip_px=512,
 )
@@ -82,12 +83,12 @@ class EllipseFinder(RectangleFinder):
 
     predicts_masks = True
 
-    def detect_keeping(self, images):
-        return Kept(self.detect(images), list(images.pixels))
+    def detect_with_features(self, images):
+        return DetectionsWithFeatures(self.detect(images), list(images.pixels))
 
     def predict_masks(self, maps, boxes, labels):
         middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).long()
-        right = maps[labels, middle[:, 1], middle[:, 0]] > 0.5  # of the canvas it was found on
+        right = maps[labels, middle[:, 1], middle[:, 0]] > 0.5  # of the padded input it was found on
         axis = (torch.arange(28) + 0.5) / 14 - 1
         ellipse = (1.5 - axis[:, None] ** 2 - axis**2).clamp(0, 1)
         return ellipse * right[:, None, None]
@@ -99,7 +100,7 @@ def pictures():
         np.zeros((0, 4), int),
         np.array([[300, 5, 330, 35], [2, 2, 90, 90]]),
     ]
-    return [Picture(k, draw((400, 200), own, np.arange(len(own)))) for k, own in enumerate(boxes)]
+    return [ImageInput(k, draw((400, 200), own, np.arange(len(own)))) for k, own in enumerate(boxes)]
 
 
 def test_masks_come_from_the_window_of_each_detection():

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sniper import boxes as box_math
-from sniper.inference.merge import MergeConfig, drop_cut, merge_images, nms, range_keep
+from sniper.inference.config import MergeConfig
+from sniper.inference.merge import drop_cut, merge_images, nms, range_keep
 
 ATOL = 1e-6  # of golden/README.md
 

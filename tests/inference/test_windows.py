@@ -1,10 +1,10 @@
-"""Windows over a zoomed image, and the boxes that their borders cut."""
+"""Windows over a scaled image, and the boxes that their borders cut."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.inference.windows import CANVAS_STEP, Window, cut_by_border, starts, windows_of, zoomed_size
+from sniper.inference.windows import INPUT_STEP, Window, cut_by_border, scaled_size, starts, windows_of
 
 WINDOW = 200
 
@@ -29,27 +29,25 @@ def test_windows_of_an_axis_cover_it_and_overlap_as_asked(length: int, window: i
 )
 @settings(max_examples=60, deadline=None)
 def test_windows_of_an_image_cover_it(size: tuple[int, int], scale: float, window: int) -> None:
-    zoomed = zoomed_size(size, scale)
+    scaled_wh = scaled_size(size, scale)
     found = windows_of(3, size, 1, scale, window_px=window, overlap_px=window // 5)
-    seen = np.zeros(zoomed[::-1], bool)
+    seen = np.zeros(scaled_wh[::-1], bool)
     for one in found:
-        (x, y), (width, height) = one.origin_xy, one.content_wh
+        (x, y), (width, height) = one.origin_xy, one.valid_wh
         assert (one.image, one.level, one.scale) == (3, 1, scale)
-        assert x + width <= zoomed[0]
-        assert y + height <= zoomed[1]
-        assert all(canvas % CANVAS_STEP == 0 for canvas in one.canvas_wh)
-        assert all(
-            0 <= canvas - side < CANVAS_STEP for canvas, side in zip(one.canvas_wh, (width, height), strict=True)
-        )
+        assert x + width <= scaled_wh[0]
+        assert y + height <= scaled_wh[1]
+        assert all(padded % INPUT_STEP == 0 for padded in one.padded_wh)
+        assert all(0 <= padded - side < INPUT_STEP for padded, side in zip(one.padded_wh, (width, height), strict=True))
         seen[y : y + height, x : x + width] = True
     assert seen.all()
     assert len(set(found)) == len(found)
 
 
 def test_zoomed_sizes_are_those_of_the_chips() -> None:
-    assert zoomed_size((640, 480), 0.8) == (512, 384)
-    assert zoomed_size((1, 1), 0.01) == (1, 1)
-    assert zoomed_size((100, 33), 1.01) == (101, 34)
+    assert scaled_size((640, 480), 0.8) == (512, 384)
+    assert scaled_size((1, 1), 0.01) == (1, 1)
+    assert scaled_size((100, 33), 1.01) == (101, 34)
 
 
 def test_boxes_cut_by_a_border_inside_the_image() -> None:
@@ -88,7 +86,7 @@ def test_an_object_smaller_than_the_overlap_is_kept_whole_by_some_window(
     kept = []
     for window in windows_of(0, (1000, 600), 0, 1.0, window_px=WINDOW, overlap_px=50):
         corner = np.tile(window.origin_xy, 2)
-        shown = np.clip(box - corner, 0, np.tile(window.content_wh, 2))
+        shown = np.clip(box - corner, 0, np.tile(window.valid_wh, 2))
         if (shown[2:] - shown[:2]).min() > 0 and not cut_by_border(shown[None], window, (1000, 600), overlap_px=50)[0]:
             kept.append(shown + corner)
     assert kept

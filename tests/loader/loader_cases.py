@@ -47,7 +47,7 @@ def chips_of(
     assert images == sorted(images)
     origins = np.asarray([origin for _, _, origin in chips], np.int32).reshape(-1, 2)
     scales = np.asarray([scale for _, scale, _ in chips], np.float64)
-    zoomed = np.maximum(1, (table.sizes_wh[images] * scales[:, None]).astype(np.int32))
+    scaled_wh = np.maximum(1, (table.sizes_wh[images] * scales[:, None]).astype(np.int32))
     return ChipTable(
         image_index=np.asarray(images, np.int32),
         level=np.zeros(len(chips), np.int16),
@@ -55,7 +55,7 @@ def chips_of(
         scale=scales,
         origin_xy=origins,
         size_wh=np.full((len(chips), 2), side, np.int32),
-        content_wh=np.minimum(zoomed - origins, side).astype(np.int32),
+        valid_wh=np.minimum(scaled_wh - origins, side).astype(np.int32),
         range_px=np.tile(np.asarray([[8.0, np.inf]], np.float32), (len(chips), 1)),
         object_offsets=np.cumsum([0, *map(len, valid)]).astype(np.int64),
         object_rows=np.asarray([row for own in valid for row in own], np.int64),

@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from sniper.loader.collate import collate
-from sniper.loader.cut import BORDER_RGB
 from sniper.loader.sample import Sample
+from sniper.pixels.resample import BORDER_RGB
 from sniper.structures import ObjectState
 
 
 def sample(width, height, count, chip=0):
     return Sample(
         pixels=np.full((3, height, width), 7, np.uint8),
-        content_wh=(width - 1, height - 2),
+        valid_wh=(width - 1, height - 2),
         scale=0.5,
         boxes=np.arange(4 * count, dtype=np.float32).reshape(count, 4),
         labels=np.arange(count, dtype=np.int64),
@@ -31,9 +31,9 @@ def test_objects_are_padded_to_the_longest():
     assert batch.state.tolist() == [[-1, -1, -1], [1, 1, 1], [1, -1, -1]]
     assert batch.boxes[0].abs().sum() == 0
     assert batch.chip_index.tolist() == [5, 9, 2]
-    assert batch.content_hw.tolist() == [[62, 63]] * 3
+    assert batch.valid_hw.tolist() == [[62, 63]] * 3
     assert batch.range_px.tolist() == [[4.0, float("inf")]] * 3
-    assert {batch.content_hw.dtype, batch.chip_index.dtype, batch.labels.dtype} == {torch.int64}
+    assert {batch.valid_hw.dtype, batch.chip_index.dtype, batch.labels.dtype} == {torch.int64}
     assert batch.targets()[1]["boxes"].shape == (0, 4)
 
 

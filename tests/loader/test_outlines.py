@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from loader_cases import chips_of, dataset, same
 
 from sniper.data.columns import MaskBuilder
+from sniper.loader.config import AugmentConfig, LoaderConfig
 from sniper.loader.outlines import outlines_in_chip
-from sniper.loader.stream import ChipLoader, LoaderConfig
-from sniper.loader.transforms import AugmentConfig
+from sniper.loader.stream import ChipLoader
 from sniper.nn.mask_targets import encode_polygons
 
 LIVELY = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5)
@@ -59,7 +59,7 @@ def test_outlines_stay_with_their_boxes(made):
         assert batch.polygons.shape[:2] == batch.boxes.shape[:2]
         assert batch.polygons.dtype == torch.float32
         for i in range(len(batch)):
-            height, width = batch.content_hw[i].tolist()
+            height, width = batch.valid_hw[i].tolist()
             for box, row, label, state in zip(
                 batch.boxes[i], batch.polygons[i], batch.labels[i], batch.state[i], strict=True
             ):

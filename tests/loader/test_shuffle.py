@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.loader.shuffle import chip_order, visits_to_come
+from sniper.loader.shuffle import chip_order, remaining_tasks
 
 counts_of_images = st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(any)
 
@@ -43,9 +43,9 @@ def test_ranks_share_all_chips_and_have_the_same_number(counts, world_size, batc
     share = -(-total // (world_size * batch_size)) * batch_size
     seen = np.zeros(total, int)
     for order in ranks:
-        assert len(order.emission) == share
-        assert np.array_equal(np.sort(order.emission), np.sort(order.arrival))
-        np.add.at(seen, order.emission, 1)
+        assert len(order.output_order) == share
+        assert np.array_equal(np.sort(order.output_order), np.sort(order.read_order))
+        np.add.at(seen, order.output_order, 1)
     padding = share * world_size - total
     assert seen.min() >= 1
     assert (seen - 1).sum() == padding
@@ -57,19 +57,19 @@ def test_ranks_share_all_chips_and_have_the_same_number(counts, world_size, batc
 def test_a_rank_visits_an_image_once_and_holds_no_more_than_the_buffer(counts, world_size, capacity, first):
     index = image_index(counts)
     for order in orders(counts, world_size=world_size, capacity=capacity):
-        first = min(first, len(order.emission))
-        visits = visits_to_come(order, index, first)
-        to_come = order.emission[first:]
-        assert len({visit.image for visit in visits}) == len(visits)
-        assert set(np.concatenate([np.zeros(0, int), *(v.chips for v in visits)])) == set(to_come)
-        assert all((index[visit.chips] == visit.image).all() for visit in visits)
+        first = min(first, len(order.output_order))
+        tasks = remaining_tasks(order, index, first)
+        to_come = order.output_order[first:]
+        assert len({task.image for task in tasks}) == len(tasks)
+        assert set(np.concatenate([np.zeros(0, int), *(v.chips for v in tasks)])) == set(to_come)
+        assert all((index[task.chips] == task.image).all() for task in tasks)
 
         # Play it: pull images until a chip is held, and let go of what is emitted for the last time.
-        held, pulled = set(), iter(visits)
+        held, pulled = set(), iter(tasks)
         for position, chip in enumerate(to_come):
             while chip not in held:
-                visit = next(pulled)
-                held.update(visit.chips)
+                task = next(pulled)
+                held.update(task.chips)
             if chip not in to_come[position + 1 :]:
                 held.remove(chip)
             assert len(held) <= capacity + max(counts)
@@ -79,27 +79,27 @@ def test_a_rank_visits_an_image_once_and_holds_no_more_than_the_buffer(counts, w
 def test_chips_of_different_images_mix_and_epochs_and_seeds_differ():
     counts = [10] * 50
     (order,) = orders(counts, batch_size=10, capacity=200)
-    images = image_index(counts)[order.emission].reshape(-1, 10)
+    images = image_index(counts)[order.output_order].reshape(-1, 10)
     assert np.mean([len(set(batch)) for batch in images]) > 7
     (other_epoch,) = orders(counts, batch_size=10, capacity=200, epoch=1)
     (other_seed,) = orders(counts, batch_size=10, capacity=200, seed=1)
-    assert not np.array_equal(order.emission, other_epoch.emission)
-    assert not np.array_equal(order.emission, other_seed.emission)
+    assert not np.array_equal(order.output_order, other_epoch.output_order)
+    assert not np.array_equal(order.output_order, other_seed.output_order)
     (again,) = orders(counts, batch_size=10, capacity=200)
-    assert np.array_equal(order.emission, again.emission)
+    assert np.array_equal(order.output_order, again.output_order)
 
 
 @pytest.mark.parametrize("capacity", [1, 100])
 def test_no_chips_and_one_chip(capacity):
     (none,) = orders([0, 0], capacity=capacity)
-    assert len(none.emission) == 0
-    assert visits_to_come(none, image_index([0, 0]), 0) == []
+    assert len(none.output_order) == 0
+    assert remaining_tasks(none, image_index([0, 0]), 0) == []
     (one,) = orders([0, 1], capacity=capacity)
-    assert one.emission.tolist() == [0] * 4
-    assert [visit.chips.tolist() for visit in visits_to_come(one, image_index([0, 1]), 3)] == [[0]]
+    assert one.output_order.tolist() == [0] * 4
+    assert [task.chips.tolist() for task in remaining_tasks(one, image_index([0, 1]), 3)] == [[0]]
 
 
 def test_a_whole_coco_epoch_is_ordered_in_seconds():
     index = np.repeat(np.arange(118_000), 5)
     order = chip_order(index, seed=0, epoch=0, batch_size=16, capacity=512)
-    assert len(visits_to_come(order, index, 0)) == 118_000
+    assert len(remaining_tasks(order, index, 0)) == 118_000

@@ -15,12 +15,12 @@ import torch
 from loader_cases import chips_of, dataset, same, table_of
 from PIL import Image
 
-from sniper.data import images
 from sniper.errors import DataError
 from sniper.loader import image_chips
+from sniper.loader.config import AugmentConfig, LoaderConfig, worker_count
 from sniper.loader.image_chips import objects_in_chip, reduction_for
-from sniper.loader.stream import ChipLoader, LoaderConfig, buffer_capacity, worker_count
-from sniper.loader.transforms import AugmentConfig
+from sniper.loader.stream import ChipLoader, buffer_capacity
+from sniper.pixels import decode as images
 from sniper.structures import ObjectState
 
 LIVELY = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5, brightness=0.2, saturation=0.2)
@@ -149,7 +149,7 @@ def test_images_without_objects_of_one_pixel_and_smaller_than_a_chip(tmp_path):
     chips = chips_of(table, [(0, 1.0, (0, 0)), (0, 0.2, (0, 0)), (1, 3.0, (0, 0)), (1, 0.05, (0, 0))])
     (batch,) = loader_of((table, chips), augment=PLAIN)
     assert batch.boxes.shape == (4, 0, 4)
-    for pixels, (height, width), index in zip(batch.pixels, batch.content_hw, batch.chip_index, strict=True):
+    for pixels, (height, width), index in zip(batch.pixels, batch.valid_hw, batch.chip_index, strict=True):
         assert (pixels[:, :height, :width] == 90).all()
         assert (pixels[0, height:] == 124).all()
         assert sorted([int(width), int(height)]) == [[1, 1], [1, 1], [30, 60], [1, 1]][int(index)]
@@ -166,14 +166,14 @@ def test_grey_and_cmyk_photos_are_read_as_rgb(tmp_path, mode):
 def test_pixels_under_a_box_stay_under_it_through_file_cut_and_flip(tmp_path):
     box = (50.5, 40.25, 90.0, 80.75)
     table = table_of(tmp_path, [(160, 120)], [[box]], ".png")
-    canvas = np.zeros((120 * 4, 160 * 4), np.uint8)
+    padded = np.zeros((120 * 4, 160 * 4), np.uint8)
     x1, y1, x2, y2 = (int(4 * value) for value in box)
-    canvas[y1:y2, x1:x2] = 255
-    assert cv2.imwrite(str(tmp_path / "0.png"), cv2.resize(canvas, (160, 120), interpolation=cv2.INTER_AREA))
+    padded[y1:y2, x1:x2] = 255
+    assert cv2.imwrite(str(tmp_path / "0.png"), cv2.resize(padded, (160, 120), interpolation=cv2.INTER_AREA))
     placed = [(0, scale, (int(40 * scale), int(30 * scale))) for scale in (0.4, 1.0, 1.667, 2.5)]
     chips = chips_of(table, placed, side=128, valid=[[0]] * 4)
     (batch,) = loader_of((table, chips), augment=AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5))
-    for pixels, content, boxes in zip(batch.pixels, batch.content_hw, batch.boxes, strict=True):
+    for pixels, content, boxes in zip(batch.pixels, batch.valid_hw, batch.boxes, strict=True):
         weights = pixels[0, : content[0], : content[1]].double()
         x = (weights.sum(0) * (torch.arange(content[1]) + 0.5)).sum() / weights.sum()
         y = (weights.sum(1) * (torch.arange(content[0]) + 0.5)).sum() / weights.sum()
@@ -333,12 +333,13 @@ def test_the_buffer_is_bounded_in_memory_and_absent_where_it_is_of_no_use(made):
 
 
 def test_mined_chips_of_photos_load(shared_data):
-    from sniper.chips.epoch import ChipConfig, mine
+    from sniper.chips.config import ChipConfig
+    from sniper.chips.epoch import mine
     from sniper.data.source import load_dataset
-    from sniper.scales import Level, Pyramid
+    from sniper.pyramid import Level, Pyramid
 
     table = load_dataset(shared_data / "coco_subset", "val2017").select(range(12))
-    levels = (Level(factor=1.667, train_range_px=(0, 150)), Level(long_px=512, train_range_px=(120, None)))
+    levels = (Level(scale=1.667, train_range_px=(0, 150)), Level(long_px=512, train_range_px=(120, None)))
     chips = mine(table, Pyramid(levels=levels), ChipConfig(), seed=0, epoch=0)
     seen = 0
     for batch in loader_of((table, chips)):

@@ -8,16 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sniper.loader.cut import BORDER_RGB, planes
-from sniper.loader.transforms import AugmentConfig, View, recolour, turn
+from sniper.loader.config import AugmentConfig
+from sniper.loader.transforms import View, recolour, turn
+from sniper.pixels.resample import BORDER_RGB, planes
 
 
 def painted(width, height, boxes):
     """Each box in a colour of its own, none overlapping another."""
-    content = np.zeros((height, width, 3), np.uint8)
+    region = np.zeros((height, width, 3), np.uint8)
     for number, (x1, y1, x2, y2) in enumerate(boxes, start=1):
-        content[y1:y2, x1:x2] = (number, 2 * number, 3 * number)
-    return content
+        region[y1:y2, x1:x2] = (number, 2 * number, 3 * number)
+    return region
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,13 +37,13 @@ def test_boxes_follow_the_pixels_exactly(width, height, flips, seed, data):
     view = View(painted(width, height, box.astype(int)), box, (32, 40))
     turned = turn(view, config, np.random.default_rng(seed))
     x1, y1, x2, y2 = turned.boxes[0].astype(int)
-    shown = np.zeros(turned.content.shape[:2], bool)
+    shown = np.zeros(turned.region.shape[:2], bool)
     shown[y1:y2, x1:x2] = True
-    assert np.array_equal(turned.content[:, :, 0] == 1, shown)
+    assert np.array_equal(turned.region[:, :, 0] == 1, shown)
     assert turned.boxes.dtype == np.float32
     sides = {(32, 40)} if flips[2] == 0 else {(32, 40), (40, 32)}
     assert turned.size_wh in sides
-    assert (turned.size_wh == (32, 40)) == (turned.content.shape[:2] == (height, width)) or width == height
+    assert (turned.size_wh == (32, 40)) == (turned.region.shape[:2] == (height, width)) or width == height
 
 
 def test_fractional_boxes_are_mirrored_about_the_picture_not_the_canvas():
@@ -58,11 +59,11 @@ def test_no_objects():
 
 
 def test_every_turn_happens_and_switching_one_on_changes_no_other():
-    content = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    view = View(content, np.zeros((0, 4), np.float32), (2, 2))
+    region = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    view = View(region, np.zeros((0, 4), np.float32), (2, 2))
 
     def seen(config):
-        return [turn(view, config, np.random.default_rng(seed)).content.tobytes() for seed in range(64)]
+        return [turn(view, config, np.random.default_rng(seed)).region.tobytes() for seed in range(64)]
 
     flips, everything = seen(AugmentConfig()), seen(AugmentConfig(vertical_flip=0.5, rotate90=0.5, brightness=0.3))
     assert len(set(flips)) == 2
@@ -74,8 +75,8 @@ def test_every_turn_happens_and_switching_one_on_changes_no_other():
 
 
 def noisy_canvas():
-    content = np.random.default_rng(0).integers(60, 190, (20, 30, 3), dtype=np.uint8)
-    return planes(content, (40, 32))
+    region = np.random.default_rng(0).integers(60, 190, (20, 30, 3), dtype=np.uint8)
+    return planes(region, (40, 32))
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
@@ -97,8 +98,8 @@ def test_contrast_is_about_the_mean_of_the_picture_alone():
 
 
 def test_colours_are_left_alone_by_default():
-    canvas = noisy_canvas()
-    assert recolour(canvas, (30, 20), AugmentConfig(), np.random.default_rng(0)) is canvas
+    padded = noisy_canvas()
+    assert recolour(padded, (30, 20), AugmentConfig(), np.random.default_rng(0)) is padded
 
 
 @pytest.mark.parametrize(("name", "value"), itertools.product(["horizontal_flip", "rotate90"], [-0.1, 1.1]))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sniper.nn.anchors import AnchorConfig, Anchors, base_anchors
+from sniper.nn.anchors import Anchors, base_anchors
+from sniper.nn.config import AnchorConfig
 
 
 @pytest.mark.parametrize(("rounding", "name"), [("half_even", "python"), ("half_up", "cpp")])

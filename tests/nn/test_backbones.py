@@ -26,14 +26,18 @@ def test_map_has_the_stride(name, stride):
 
 def test_mobilenet_maps():
     assert build_backbone("torchvision/mobilenet_v2").map_channels == (96, 320)
-    assert build_backbone("torchvision/mobilenet_v2", beyond="stop").map_channels == (96,)
-    assert build_backbone("torchvision/mobilenet_v2", stride=8, beyond="upsample", out=3).map_channels == (32, 96, 320)
+    assert build_backbone("torchvision/mobilenet_v2", dilation="stop").map_channels == (96,)
+    assert build_backbone("torchvision/mobilenet_v2", stride=8, dilation="upsample", feature_levels=3).map_channels == (
+        32,
+        96,
+        320,
+    )
 
 
-@pytest.mark.parametrize("beyond", ["dilate", "upsample"])
+@pytest.mark.parametrize("dilation", ["dilate", "upsample"])
 @pytest.mark.parametrize("size", [(1, 1), (33, 17), (48, 80)])
-def test_any_canvas_size(beyond, size):
-    backbone = build_backbone("torchvision/mobilenet_v2", beyond=beyond, channels=8).eval()
+def test_any_canvas_size(dilation, size):
+    backbone = build_backbone("torchvision/mobilenet_v2", dilation=dilation, channels=8).eval()
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, *size)).shape == (1, 8, -(-size[0] // 16), -(-size[1] // 16))
 
@@ -42,8 +46,8 @@ def test_any_canvas_size(beyond, size):
 def test_dilated_map_holds_the_strided_one(name):
     """Dilation only adds the cells in between: every second cell is the classifier's own, away from the border."""
     torch.manual_seed(0)
-    strided = build_backbone(name, stride=32, out=1).eval()
-    dilated = build_backbone(name, stride=16, out=1).eval()
+    strided = build_backbone(name, stride=32, feature_levels=1).eval()
+    dilated = build_backbone(name, stride=16, feature_levels=1).eval()
     dilated.load_state_dict(strided.state_dict())
     with torch.no_grad():
         pixels = torch.randn(1, 3, 512, 512)
@@ -89,7 +93,7 @@ def test_weights_from_a_file(tmp_path, kind):
     if kind == "only what is needed":
         state = {key: value for key, value in state.items() if not key.startswith(("classifier", "features.18"))}
     torch.save(state, path) if kind == "pth" else save_file(state, path)
-    backbone = build_backbone("torchvision/mobilenet_v2", weights=str(path), beyond="stop").eval()
+    backbone = build_backbone("torchvision/mobilenet_v2", weights=str(path), dilation="stop").eval()
     with torch.no_grad():
         expected = model.eval().features[:14](PIXELS)
         torch.testing.assert_close(backbone(PIXELS), expected, atol=0.02 if kind == "half" else 1e-5, rtol=1e-4)
@@ -102,7 +106,7 @@ def test_timm_weights_from_a_file(tmp_path):
 
     model = timm.create_model("test_convnext")
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    body = build_backbone("timm/test_convnext", weights=str(tmp_path / "weights.safetensors"), beyond="stop").body
+    body = build_backbone("timm/test_convnext", weights=str(tmp_path / "weights.safetensors"), dilation="stop").body
     assert torch.equal(body.state_dict()["stem_0.weight"], model.state_dict()["stem.0.weight"])
 
 

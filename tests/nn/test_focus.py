@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sniper.nn.focus import FocusConfig, focus_labels, focus_logits, focus_loss, recall_at_pixel_fraction
+from sniper.nn.config import FocusConfig
+from sniper.nn.focus import focus_labels, focus_logits, focus_loss, recall_at_pixel_fraction
 from sniper.nn.focus_recall import FocusRecall
 from sniper.structures import ObjectState
 
@@ -53,7 +54,7 @@ def test_crowds_empty_slots_and_padding():
     assert not labels_of(box, [int(ObjectState.EMPTY)]).any()
     assert set(labels_of([0.0, 0, 300, 300], [int(ObjectState.CROWD)]).unique().tolist()) == {-1, 0}
     assert not labels_of(torch.zeros(0, 4)).any()
-    shown = labels_of(box, content_hw=torch.tensor([[100, 512]]))
+    shown = labels_of(box, valid_hw=torch.tensor([[100, 512]]))
     assert shown[6].tolist() == [0] * 32
     assert (shown[7:] == -1).all()
 
@@ -107,9 +108,9 @@ def test_recall_at_a_share_of_the_pixels():
 # --- while it trains -------------------------------------------------------------------------------------------------
 
 
-def share_of(recall, logits, labels, content_hw=None):
-    content_hw = torch.tensor([[STRIDE * side for side in labels.shape[1:]]]) if content_hw is None else content_hw
-    recall.add(logits, labels, content_hw.expand(len(labels), 2), STRIDE)
+def share_of(recall, logits, labels, valid_hw=None):
+    valid_hw = torch.tensor([[STRIDE * side for side in labels.shape[1:]]]) if valid_hw is None else valid_hw
+    recall.add(logits, labels, valid_hw.expand(len(labels), 2), STRIDE)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -140,7 +141,7 @@ def test_the_recall_of_a_known_map():
         share_of(recall, logits, labels)
         assert recall.take().tolist() == pytest.approx([found, 2])
     recall = FocusRecall(0.2)
-    share_of(recall, logits, labels, content_hw=torch.tensor([[STRIDE, 5 * STRIDE]]))
+    share_of(recall, logits, labels, valid_hw=torch.tensor([[STRIDE, 5 * STRIDE]]))
     assert recall.take().tolist() == [1, 2], "padding is no cell, so that one of five is a fifth"
     broken = torch.full_like(logits, float("nan"))
     broken[0, 0, 0] = torch.tensor([float("inf"), 1e30, 0, float("-inf"), -1e30])

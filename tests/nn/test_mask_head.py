@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sniper.detectors.sniper import SniperConfig, build_sniper
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import build_sniper
 from sniper.errors import RecipeError
-from sniper.nn.mask_head import MaskHead, mask_lessons, mask_loss
+from sniper.nn.mask_head import MaskHead, mask_head_targets, mask_loss
 from sniper.nn.roi import RegionTargets
 from sniper.structures import Batch
 
@@ -48,33 +49,33 @@ def test_lessons_are_drawn_in_half_open_regions_of_outlined_objects():
             (1, DOUBLE, 1, 2),
         ]
     )
-    lessons = mask_lessons(targets, outlines(), per_chip=2)
-    assert lessons.image.tolist() == [0, 0, 1]  # the fourth has no outline, the fifth is one too many
-    assert lessons.labels.tolist() == [2, 1, 0]
-    assert lessons.inside.dtype == torch.float32
-    assert lessons.inside[0].min() == 1
-    assert lessons.inside[2].sum() == 14 * 14
-    assert lessons.inside[2, 7:21, 7:21].min() == 1
-    assert lessons.inside[1].sum() == pytest.approx(14 * 14 / 2, abs=8)
-    assert lessons.inside[1, 8, 8] == 1  # row and column are not exchanged
-    assert lessons.inside[1, 8, 12] == lessons.inside[1, 12, 8] == 1
+    targets = mask_head_targets(targets, outlines(), per_chip=2)
+    assert targets.image.tolist() == [0, 0, 1]  # the fourth has no outline, the fifth is one too many
+    assert targets.labels.tolist() == [2, 1, 0]
+    assert targets.inside.dtype == torch.float32
+    assert targets.inside[0].min() == 1
+    assert targets.inside[2].sum() == 14 * 14
+    assert targets.inside[2, 7:21, 7:21].min() == 1
+    assert targets.inside[1].sum() == pytest.approx(14 * 14 / 2, abs=8)
+    assert targets.inside[1, 8, 8] == 1  # row and column are not exchanged
+    assert targets.inside[1, 8, 12] == targets.inside[1, 12, 8] == 1
 
 
 def test_no_lessons_still_reach_every_parameter():
     head = MaskHead(6, 16, 3, channels=8, convs=2)
     targets = targets_of([(0, DOUBLE, 0, -1)])
     for polygons in (outlines(), torch.zeros(2, 0, 2)):
-        lessons = mask_lessons(targets, polygons, per_chip=2)
-        loss = mask_loss(head(head.reduced(torch.rand(2, 6, 4, 4)), lessons.image, lessons.boxes), lessons)
+        found = mask_head_targets(targets, polygons, per_chip=2)
+        loss = mask_loss(head(head.reduced(torch.rand(2, 6, 4, 4)), found.image, found.boxes), found)
         assert loss.item() == 0
         loss.backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
 def test_only_the_true_class_is_taught():
-    lessons = mask_lessons(targets_of([(0, DOUBLE, 3, 0)]), outlines(), per_chip=2)
+    targets = mask_head_targets(targets_of([(0, DOUBLE, 3, 0)]), outlines(), per_chip=2)
     logits = torch.zeros(1, 3, 28, 28, requires_grad=True)
-    mask_loss(logits, lessons).backward()
+    mask_loss(logits, targets).backward()
     assert logits.grad[0, 2].abs().min() > 0
     assert logits.grad[0, :2].abs().max() == 0
 
@@ -86,7 +87,7 @@ def scene():
     polygons = torch.tensor([[ring(0, [20.0, 20, 90, 90, 20, 90])]])
     return Batch(
         pixels=pixels,
-        content_hw=torch.tensor([[128, 128]]),
+        valid_hw=torch.tensor([[128, 128]]),
         scale=torch.ones(1),
         boxes=torch.tensor([[[20.0, 20, 90, 90]]]),
         labels=torch.zeros(1, 1, dtype=torch.int64),
@@ -111,7 +112,7 @@ def test_the_detector_learns_a_mask_and_asks_for_outlines():
         optimizer.step()
         optimizer.zero_grad()
     assert losses["mask"] < 0.25
-    kept = detector.detect_keeping(batch)
+    kept = detector.detect_with_features(batch)
     detections = detector.detect(batch)[0]
     assert torch.equal(kept.detections[0].boxes, detections.boxes)
     mask = detector.predict_masks(kept.maps[0], batch.boxes[0], batch.labels[0])[0] > 0.5

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from devices import DEVICE
-from sniper.nn.mask_targets import ROW, encode_polygons, mask_regions, mask_targets
-from sniper.nn.original_proposals import RegionLessons
+from sniper.detectors.original.mask_regions import mask_regions
+from sniper.detectors.original.proposals import OriginalRegionTargets
+from sniper.nn.mask_targets import ROW, encode_polygons, mask_targets
 
 CASES = [f"c{i:02d}" for i in range(20)]
 
@@ -73,8 +74,8 @@ def test_segments_without_room_are_dropped_with_all_after_them():
 def test_first_come_first_drawn():
     labels = torch.tensor([[0, 1, 0, 2], [3, 4, 5, 0]])
     boxes = torch.arange(32.0).view(2, 4, 4)
-    lessons = RegionLessons(boxes, labels, boxes, labels - 1, torch.tensor([4, 4]))
-    chosen = mask_regions(lessons, most=2)
+    targets = OriginalRegionTargets(boxes, labels, boxes, labels - 1, torch.tensor([4, 4]))
+    chosen = mask_regions(targets, max_count=2)
     assert chosen.image.tolist() == [0, 0, 1, 1]  # the first chip's unused places go to the second
     assert chosen.labels.tolist() == [1, 2, 3, 4]
     assert chosen.objects.tolist() == [0, 1, 2, 3]

@@ -7,18 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper import boxes as reference
-from sniper.nn import boxcoding, matching
-from sniper.nn.anchors import AnchorConfig, Anchors
-from sniper.nn.matching import AnchorMatchConfig, match_anchors
+from sniper.nn import box_deltas, matching
+from sniper.nn.anchors import Anchors
+from sniper.nn.config import AnchorConfig, AnchorMatchConfig
+from sniper.nn.matching import match_anchors
 from sniper.structures import ObjectState
 
 CHIP = 512
 
 
-def match(anchors, boxes, state, content_hw=(CHIP, CHIP), canvas_hw=(CHIP, CHIP), **settings_):
+def match(anchors, boxes, state, valid_hw=(CHIP, CHIP), padded_hw=(CHIP, CHIP), **settings_):
     boxes = torch.as_tensor(boxes, dtype=torch.float32).view(1, -1, 4)
     state = torch.as_tensor(state, dtype=torch.int64).view(1, -1)
-    found = match_anchors(anchors, boxes, state, torch.tensor([content_hw]), canvas_hw, AnchorMatchConfig(**settings_))
+    found = match_anchors(anchors, boxes, state, torch.tensor([valid_hw]), padded_hw, AnchorMatchConfig(**settings_))
     return found.labels[0], found.objects[0]
 
 
@@ -67,22 +68,22 @@ def test_labels_and_targets_are_the_original_ones(golden):
 
         if len(objects) == 0:
             continue
-        codes = boxcoding.encode(boxes, torch.from_numpy(objects).float()[matched])
+        target_deltas = box_deltas.encode(boxes, torch.from_numpy(objects).float()[matched])
         channel, row, column = case["all_pids"]
-        ours = codes.view(cells, cells, per_cell * 4).permute(2, 0, 1)[channel, row, column]
+        ours = target_deltas.view(cells, cells, per_cell * 4).permute(2, 0, 1)[channel, row, column]
         np.testing.assert_allclose(ours.numpy(), case["all_bbox_targets"], atol=2e-5, err_msg=name)
 
 
 # --- our rules, written out for one anchor at a time -----------------------------------------------------------------
 
 
-def labels_by_hand(anchors, boxes, state, content_hw, config):
+def labels_by_hand(anchors, boxes, state, valid_hw, config):
     anchors, boxes = anchors.double().numpy(), np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     state = np.asarray(state)
     usable = (anchors[:, :2] >= -config.border_px).all(1) & (anchors[:, 2:] <= CHIP + config.border_px).all(1)
-    usable &= (anchors[:, 0] < content_hw[1]) & (anchors[:, 1] < content_hw[0]) & (anchors[:, 2:] > 0).all(1)
+    usable &= (anchors[:, 0] < valid_hw[1]) & (anchors[:, 1] < valid_hw[0]) & (anchors[:, 2:] > 0).all(1)
     iou = reference.iou(anchors, boxes)
-    visible = reference.area(reference.clip(anchors, content_hw[1], content_hw[0]))
+    visible = reference.area(reference.clip(anchors, valid_hw[1], valid_hw[0]))
     inside = reference.intersection(anchors, boxes) / np.maximum(visible, 1e-9)[:, None]
     valid = iou[:, state == ObjectState.VALID] * usable[:, None]
     labels = np.where((valid < config.negative_iou).all(1), 0, -1)
@@ -107,7 +108,7 @@ def test_same_as_by_hand(objects, content_width):
     boxes = [(min(x1, content_width), y1, min(x2, content_width), y2) for (x1, y1, x2, y2), _ in objects]
     state = [int(s) for _, s in objects]
     anchors = Anchors(16, AnchorConfig(scales=(2, 4, 8), rounding="half_even"))((32, 32))
-    labels, _ = match(anchors, boxes, state, content_hw=(CHIP, content_width))
+    labels, _ = match(anchors, boxes, state, valid_hw=(CHIP, content_width))
     expected = labels_by_hand(anchors, boxes, state, (CHIP, content_width), AnchorMatchConfig())
     np.testing.assert_array_equal(labels.numpy(), expected)
 
@@ -157,7 +158,7 @@ def test_no_anchor_fits_the_canvas():
 
 def test_padding_has_no_label():
     anchors = grid()
-    labels, _ = match(anchors, torch.zeros(0, 4), [], content_hw=(100, 200))
+    labels, _ = match(anchors, torch.zeros(0, 4), [], valid_hw=(100, 200))
     over_padding = (anchors[:, 0] >= 200) | (anchors[:, 1] >= 100)
     assert over_padding.any()
     assert (labels[over_padding] == -1).all()

@@ -3,7 +3,8 @@
 import torch
 from torchvision.ops import box_iou
 
-from sniper.nn.proposals import ProposalConfig, propose
+from sniper.nn.config import ProposalConfig
+from sniper.nn.proposals import propose
 from sniper.nn.rpn import RegionMaps
 
 

@@ -4,8 +4,9 @@ import math
 
 import torch
 
+from sniper.nn.config import RoiConfig
 from sniper.nn.proposals import Proposals
-from sniper.nn.roi import RoiConfig, region_targets
+from sniper.nn.roi import region_targets
 from sniper.structures import Batch, ObjectState
 
 VALID, IGNORED, CROWD, EMPTY = ObjectState.VALID, ObjectState.IGNORED, ObjectState.CROWD, ObjectState.EMPTY
@@ -16,7 +17,7 @@ def batch_of(objects, range_px=(0.0, math.inf)):
     boxes = torch.tensor([box for box, _, _ in objects], dtype=torch.float32).view(1, -1, 4)
     return Batch(
         pixels=torch.zeros(1, 3, 512, 512),
-        content_hw=torch.tensor([[512, 512]]),
+        valid_hw=torch.tensor([[512, 512]]),
         scale=torch.ones(1),
         boxes=boxes,
         labels=torch.tensor([[label for _, label, _ in objects]], dtype=torch.int64),

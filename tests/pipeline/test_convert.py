@@ -62,7 +62,7 @@ def test_fine_tuning_from_an_imported_checkpoint(golden: Path, tmp_path: Path) -
     settings = [
         "train.steps=14", "train.learning_rate=0.003", "train.warmup_steps=0", "train.accumulate=1",
         f"train.device={TRAIN_DEVICE}", "train.precision=fp32", "train.log_every=1", "train.tensorboard=false",
-        "pyramid.chip_px=128", "pyramid.levels=[{factor: 2}]", "chips.stride_px=auto", "negatives.proposals=null",
+        "pyramid.chip_px=128", "pyramid.levels=[{scale: 2}]", "chips.stride_px=auto", "negatives.proposals=null",
         "loader.batch_size=2", "loader.workers=0", "original.train_proposals.keep=40",
     ]  # fmt: skip
     options = [part for setting in settings for part in ("--set", setting)]

@@ -10,18 +10,18 @@ from trained_run import Trained
 
 from devices import DEVICE
 from rectangle_set import TINY
-from sniper.data.images import read_image
 from sniper.errors import RecipeError, StorageError
-from sniper.inference.autofocus import AutoFocusConfig
+from sniper.inference.config import AutoFocusConfig
 from sniper.pipeline import Model, evaluate, load_model, predict, train
 from sniper.pipeline.evaluate import save_evaluation, table_for
+from sniper.pixels.decode import read_image
 
 
 @pytest.fixture(scope="module")
 def focusing(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Four steps of a tiny detector with a focus branch."""
     overrides = [*TINY, f"data.train={trained.train_json}", "model.focus=true", "model.focus_channels=8"]
-    overrides += ["pyramid.levels=[{factor: 2}, {factor: 1}]"]
+    overrides += ["pyramid.levels=[{scale: 2}, {scale: 1}]"]
     run = train("mobilenetv2", overrides=overrides, root=tmp_path_factory.mktemp("focus"))
     assert "loss/focus" in (run.folder / "metrics.csv").read_text()
     return load_model(run.folder, device=DEVICE)

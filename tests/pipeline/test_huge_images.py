@@ -33,7 +33,7 @@ def _levels(model: Model, whole_megapixels: float) -> Model:
     inference = model.recipe.inference.model_copy(update={"whole_megapixels": whole_megapixels, "window_px": 512})
     levels = tuple(
         type(model.pyramid.levels[0]).model_validate(one)
-        for one in ({"factor": 0.7, "infer_range_px": [0, 90]}, {"long_px": 300, "infer_range_px": [60, None]})
+        for one in ({"scale": 0.7, "infer_range_px": [0, 90]}, {"long_px": 300, "infer_range_px": [60, None]})
     )
     pyramid = model.recipe.pyramid.model_copy(update={"levels": levels})
     return replace(model, recipe=model.recipe.model_copy(update={"inference": inference, "pyramid": pyramid}))
@@ -80,7 +80,11 @@ def test_by_windows_as_in_one_piece(model: Model, files: dict[str, Path], tmp_pa
     expected = predict(whole, paths, min_score=0)
     windows: list[tuple[int, int]] = []
     found = predict(
-        pieces, paths, min_score=0, output=tmp_path, window_tick=lambda done, planned: windows.append((done, planned))
+        pieces,
+        paths,
+        min_score=0,
+        output=tmp_path,
+        on_window_progress=lambda done, planned: windows.append((done, planned)),
     )
     assert [item.path for item in found.items] == paths
     for ours, theirs in zip(found.items, expected.items, strict=True):
@@ -166,7 +170,7 @@ def checkpoint(model: Model, trained: Trained, tmp_path_factory: pytest.TempPath
     """The same detector, with one coarse level, that reads files of over a megapixel by windows."""
     weights, meta = load_weights(checkpoint_file(trained.run.folder))
     recipe = _levels(model, 1.0).recipe
-    far = tuple(level.model_copy(update={"factor": 0.045}) for level in recipe.pyramid.levels[:1])
+    far = tuple(level.model_copy(update={"scale": 0.045}) for level in recipe.pyramid.levels[:1])
     recipe = recipe.model_copy(update={"pyramid": recipe.pyramid.model_copy(update={"levels": far})})
     path = tmp_path_factory.mktemp("far") / "far.safetensors"
     save_weights(path, weights, meta.model_copy(update={"recipe": recipe.model_dump(mode="json")}))

@@ -18,14 +18,15 @@ from rectangle_set import TINY, make_set
 from sniper.chips.table import ChipKind
 from sniper.data.detection_files import load_detections, read_details, read_proposals
 from sniper.data.source import load_dataset
-from sniper.detectors.original import OriginalConfig, build_original
+from sniper.detectors.original.network import OriginalConfig, build_original
 from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
-from sniper.inference.proposing import ProposeConfig, propose_images
+from sniper.inference.config import ProposeConfig
+from sniper.inference.proposing import propose_images
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
 from sniper.pipeline.model import resolve_pyramid
 from sniper.pipeline.negatives import feed_from_file, feed_of_run, resolve_refresh
-from sniper.pipeline.sources import Skipped, table_pictures
+from sniper.pipeline.sources import Skipped, table_images
 from sniper.pipeline.train import ChipSource, TrainedRun
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
@@ -33,8 +34,8 @@ from sniper.training.checkpoint import load_weights
 from sniper.training.run import RunFolder
 
 FEW = [
-    "negatives.least=3",
-    "negatives.least_finest=3",
+    "negatives.min_proposals=3",
+    "negatives.min_proposals_finest=3",
     "negatives.proposal_epochs=1",
     "model.anchors.scales=[2, 4]",
     "train.warmup_steps=0",
@@ -61,7 +62,7 @@ def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_wha
 ) -> None:
     said: list[str] = []
     settings = [*TINY, *FEW, f"data.train={data}", "negatives.proposals=auto"]
-    done = train("mobilenetv2", overrides=settings, root=tmp_path, name="a", say=said.append)
+    done = train("mobilenetv2", overrides=settings, root=tmp_path, name="a", log=said.append)
     assert [line.split(":")[0] for line in said] == ["proposals, training", *["proposals, extraction"] * 2]
     (folder,) = (tmp_path / "negatives").iterdir()
     assert {path.name.split("-")[0] for path in folder.iterdir()} == {"proposals", "proposer.safetensors", "training"}
@@ -79,7 +80,7 @@ def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_wha
     assert (chips.kind == ChipKind.NEGATIVE).any()
 
     said.clear()
-    again = train("mobilenetv2", overrides=settings, root=tmp_path, name="b", say=said.append)
+    again = train("mobilenetv2", overrides=settings, root=tmp_path, name="b", log=said.append)
     assert len(said) == 2
     assert all("done before" in line for line in said)
     assert same(done.folder, again.folder)
@@ -137,7 +138,7 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
         "negatives.extraction.window_share=0.9", "loader.batch_size=6",
     ]  # fmt: skip
     said: list[str] = []
-    whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", say=said.append)
+    whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", log=said.append)
     assert not said
     assert not (tmp_path / "negatives").exists()
     renewed = sorted(path.name for path in whole.folder.glob("proposals*"))
@@ -163,7 +164,7 @@ def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: 
     recipe, pyramid = resolve_pyramid(Recipe.load("mobilenetv2", own), table)
     chips, batch = len(ChipSource(table, pyramid, recipe).chips(0)), recipe.loader.batch_size
     steps = round(3 * chips / batch)
-    run = train("mobilenetv2", overrides=[*own, f"train.steps={steps}"], root=tmp_path, say=said.append)
+    run = train("mobilenetv2", overrides=[*own, f"train.steps={steps}"], root=tmp_path, log=said.append)
     assert run.recipe.negatives.refresh_epochs == 2
     assert said == [f"negatives: the detector is asked after 2 of {steps * batch / chips:.1f} epochs"]
     assert [path.name for path in run.folder.glob("proposals*")] == ["proposals-epoch2.safetensors"]
@@ -180,11 +181,13 @@ def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: 
 
 
 def test_a_detector_that_is_asked_itself_has_defaults_of_its_own() -> None:
-    own = Recipe.parse({"negatives": {"proposals": "self", "least": 3, "extraction": {"min_score": 0.2}}}).negatives
-    assert (own.least, own.least_finest, own.sampling, own.most_per_positive) == (3, 1, "score", 0.5)
+    own = Recipe.parse(
+        {"negatives": {"proposals": "self", "min_proposals": 3, "extraction": {"min_score": 0.2}}}
+    ).negatives
+    assert (own.min_proposals, own.min_proposals_finest, own.sampling, own.max_per_positive) == (3, 1, "score", 0.5)
     assert (own.extraction.boxes, own.extraction.min_score, own.extraction.nms_iou) == ("detections", 0.2, 0.5)
     usual = Recipe.parse({"negatives": {"proposals": "auto"}}).negatives
-    assert (usual.least, usual.least_finest, usual.most_per_positive) == (11, 26, None)
+    assert (usual.min_proposals, usual.min_proposals_finest, usual.max_per_positive) == (11, 26, None)
     assert usual.extraction == ProposeConfig()
     with pytest.raises(RecipeError, match=r"negatives\.extraction"):
         Recipe.parse({"negatives": {"proposals": "self", "extraction": 3}})
@@ -194,14 +197,14 @@ def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> 
     model = load_model(trained.run.folder, device=DEVICE)
     table = load_dataset(trained.train_json)
     inference = model.recipe.inference.model_copy(update={"window_px": 128})
-    zoomed = model.pyramid.levels[0].model_copy(
-        update={"factor": 4.0, "long_px": None, "short_px": None, "most_zoom": None}
+    scaled_wh = model.pyramid.levels[0].model_copy(
+        update={"scale": 4.0, "long_px": None, "short_px": None, "max_scale": None}
     )
-    pyramid = model.pyramid.model_copy(update={"levels": (zoomed,)})
+    pyramid = model.pyramid.model_copy(update={"levels": (scaled_wh,)})
 
     def looked(share: float, seed: int) -> list[int]:
         config = ProposeConfig(window_share=share)
-        pictures, place = table_pictures(table, Skipped()), {"device": DEVICE, "seed": seed}
+        pictures, place = table_images(table, Skipped()), {"device": DEVICE, "seed": seed}
         found = propose_images(model.detector, pictures, pyramid, inference, config, **place)
         return [one.pixels_processed for one in found]
 
@@ -217,7 +220,7 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
 ) -> None:
     ticks: list[int] = []
     one = propose(
-        trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device=DEVICE, tick=ticks.append
+        trained.run.folder, trained.train_json, tmp_path / "one.safetensors", device=DEVICE, on_progress=ticks.append
     )
     assert sum(ticks) == 6
     assert not one.reused
@@ -233,7 +236,7 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
 
     third = tmp_path / "three.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        propose(trained.run.folder, trained.train_json, third, device=DEVICE, tick=stop)
+        propose(trained.run.folder, trained.train_json, third, device=DEVICE, on_progress=stop)
     (part,) = (tmp_path / "three.safetensors.parts").iterdir()
     made = part.stat().st_mtime_ns
     seen: list[int] = []
@@ -242,7 +245,9 @@ def test_extraction_goes_on_where_it_was_and_any_number_of_processes_gives_the_s
         assert part.stat().st_mtime_ns == made
         seen.append(images)
 
-    assert propose(trained.run.folder, trained.train_json, third, device=DEVICE, tick=look).detections.num_objects
+    assert propose(
+        trained.run.folder, trained.train_json, third, device=DEVICE, on_progress=look
+    ).detections.num_objects
     assert seen == [2, 2, 2]
     assert not part.parent.exists()
     assert np.array_equal(load_detections(third).scores, one.detections.scores)
@@ -304,7 +309,7 @@ def test_proposals_of_another_tool(data: Path, tmp_path: Path) -> None:
 
 
 class Corners(nn.Module):
-    """A detector without proposals or first stage: one box a canvas, of any class."""
+    """A detector without proposals or first stage: one box a padded input, of any class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -314,7 +319,7 @@ class Corners(nn.Module):
         return {"score": self.score.sigmoid()}
 
     def detect(self, images: Images) -> list[Detections]:
-        box, label = images.pixels.new_tensor([[1.0, 1.0, 21.0, 21.0]]), images.content_hw.new_tensor([2])
+        box, label = images.pixels.new_tensor([[1.0, 1.0, 21.0, 21.0]]), images.valid_hw.new_tensor([2])
         return [Detections(box.float(), self.score.detach().sigmoid()[None], label) for _ in range(len(images))]
 
 
@@ -332,9 +337,9 @@ def test_what_the_detectors_here_can_do(trained: Trained) -> None:
     assert isinstance(model.detector, Proposer)
     original = build_original(OriginalConfig(network="sniper_mobilenetv2"), 3)
     assert isinstance(original, Proposer)
-    canvas = Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
+    padded = Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
     with torch.no_grad():
-        for found, (height, width) in zip(original.propose(canvas), canvas.content_hw.tolist(), strict=True):
+        for found, (height, width) in zip(original.propose(padded), padded.valid_hw.tolist(), strict=True):
             assert len(found) > 0
             assert not found.labels.any()
             assert (found.scores.diff() <= 0).all()
@@ -343,7 +348,7 @@ def test_what_the_detectors_here_can_do(trained: Trained) -> None:
 
 
 def test_stats_count_negative_chips_and_previews_show_them(trained: Trained, tmp_path: Path) -> None:
-    settings = [*TINY, "negatives.least=1", "negatives.least_finest=1", "negatives.found_iou=null"]
+    settings = [*TINY, "negatives.min_proposals=1", "negatives.min_proposals_finest=1", "negatives.found_iou=null"]
     recipe, table = Recipe.load("mobilenetv2", settings), load_dataset(trained.train_json)
     corner = [{"image_id": int(i), "bbox": [130, 100, 15, 12], "score": 0.9} for i in table.image_ids]
     path = tmp_path / "boxes.json"

@@ -42,7 +42,7 @@ def test_files_folders_and_globs(model: Model, tmp_path: Path) -> None:
     sources = [tmp_path / "in" / "a", str(tmp_path / "in" / "b" / "*.png"), tmp_path / "in" / "b" / "three.bmp"]
     ticks: list[int] = []
     found = predict(
-        model, [*sources, sources[-1]], output=tmp_path / "out", min_score=0, draw_min_score=0, tick=ticks.append
+        model, [*sources, sources[-1]], output=tmp_path / "out", min_score=0, draw_min_score=0, on_progress=ticks.append
     )
     names = [str(item.path.relative_to(tmp_path / "in")) for item in found.items]
     assert names == ["a/deep/two.JPG", "a/one.png", "b/one.png", "b/three.bmp"]

@@ -144,7 +144,7 @@ def test_resuming_says_what_it_cannot(trained: Trained, tmp_path: Path, caplog: 
 @pytest.mark.parametrize("method", ["tiles", "whole"])
 def test_the_alternatives_train_and_run_too(trained: Trained, tmp_path: Path, method: str) -> None:
     overrides = [*TINY, f"sampler.method={method}", "train.steps=1", f"data.train={trained.train_json}"]
-    overrides += ["pyramid.levels=[{factor: 1.5}]"]
+    overrides += ["pyramid.levels=[{scale: 1.5}]"]
     run = train("mobilenetv2", overrides=overrides, root=tmp_path)
     assert run.result.step == 1
     assert evaluate(run.folder, trained.val_json, device=DEVICE).result.images == 3
@@ -152,7 +152,7 @@ def test_the_alternatives_train_and_run_too(trained: Trained, tmp_path: Path, me
 
 def test_a_dataset_without_anything_to_learn(trained: Trained, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.train={trained.train_json}", "chips.background_per_image=0"]
-    overrides += ["pyramid.levels=[{factor: 1.0, train_range_px: [500, 600]}]"]
+    overrides += ["pyramid.levels=[{scale: 1.0, train_range_px: [500, 600]}]"]
     with pytest.raises(DataError, match=r"no chips can be cut: none of the 20 objects .*pyramid\.levels to auto"):
         train("mobilenetv2", overrides=overrides, root=tmp_path)
 

@@ -1,4 +1,4 @@
-"""What a detector says of itself while it trains comes into the journal, beside the losses and never among them."""
+"""What a detector says of itself while it trains comes into the metrics log, beside the losses and never among them."""
 
 import csv
 import logging
@@ -8,9 +8,10 @@ import pytest
 from torch import Tensor
 
 from rectangle_set import TINY, make_set
-from sniper.detectors.original import OriginalConfig, build_original
-from sniper.detectors.protocol import Measured
-from sniper.detectors.sniper import SniperConfig, build_sniper
+from sniper.detectors.original.network import OriginalConfig, build_original
+from sniper.detectors.protocol import ReportsMetrics
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import build_sniper
 from sniper.pipeline import train
 
 NAME = "metric/focus_recall_at_10"
@@ -42,7 +43,7 @@ def test_reference_and_original_detectors_are_measured() -> None:
     reference = SniperConfig(backbone="timm/test_resnet", weights=None, focus=True)
     original = OriginalConfig(network="sniper_mobilenetv2", focus=True)
     for detector in (build_sniper(reference, 2), build_original(original, 2)):
-        assert isinstance(detector, Measured)
+        assert isinstance(detector, ReportsMetrics)
         found: dict[str, Tensor] = detector.training_metrics()
         assert {name: share.tolist() for name, share in found.items()} == {"focus_recall_at_10": [0, 0]}
     plain = build_sniper(reference.model_copy(update={"focus": False}), 2)

@@ -43,7 +43,7 @@ def make_chips(
         scale=np.asarray([row[2] for row in rows], dtype=np.float64),
         origin_xy=np.asarray([row[3:5] for row in rows], dtype=np.int32).reshape(-1, 2),
         size_wh=np.full((k, 2), 64, dtype=np.int32),
-        content_wh=np.full((k, 2), 64, dtype=np.int32),
+        valid_wh=np.full((k, 2), 64, dtype=np.int32),
         range_px=np.tile(np.asarray([0, np.inf], dtype=np.float32), (k, 1)),
         object_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         object_rows=np.asarray([o for row in rows for o in row[5]], dtype=np.int64),

@@ -11,18 +11,20 @@ import pytest
 import torch
 
 from devices import bit_for_bit
-from sniper.chips.epoch import ChipConfig, mine
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
 from sniper.data.table import AnnotationTable
-from sniper.detectors.sniper import Sniper, SniperConfig, build_sniper
-from sniper.loader.stream import ChipLoader, LoaderConfig
-from sniper.loader.transforms import AugmentConfig
-from sniper.scales import Level, Pyramid
+from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.loader.config import AugmentConfig, LoaderConfig
+from sniper.loader.stream import ChipLoader
+from sniper.pyramid import Level, Pyramid
 from sniper.structures import Batch
 from sniper.training.loop import TrainConfig, TrainResult, train
 from sniper.training.run import RunFolder
 
 PYRAMID = Pyramid(
-    levels=(Level(factor=1.0, train_range_px=(0.0, 40.0)), Level(factor=0.5, train_range_px=(20.0, None))),
+    levels=(Level(scale=1.0, train_range_px=(0.0, 40.0)), Level(scale=0.5, train_range_px=(20.0, None))),
     chip_px=128,
 )
 

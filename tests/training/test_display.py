@@ -6,14 +6,16 @@ import logging
 import pytest
 from rich.console import Console
 
-from sniper.training.progress import Display
+from sniper.training.progress import ProgressBar
 
 ROW = {"step": 30, "epoch": 0.5, "loss": 1.25, "loss/box": 0.25, "chips_per_s": 12.0, "images_per_s": 3.0}
 
 
 def show(*, terminal: bool, enabled: bool = True) -> str:
     out = io.StringIO()
-    with Display(enabled=enabled, done=0.1, console=Console(file=out, force_terminal=terminal, width=200)) as display:
+    with ProgressBar(
+        enabled=enabled, done=0.1, console=Console(file=out, force_terminal=terminal, width=200)
+    ) as display:
         display.show(0.25, ROW)
     return out.getvalue()
 

@@ -26,7 +26,7 @@ def test_one_length() -> None:
 
 def test_warm_up_and_drops_as_the_original() -> None:
     config = TrainConfig(
-        epochs=7, step_at=(5.33 / 7,), warmup_steps=1000, warmup_at_most=1.0, warmup_start=0.0005 / 0.015
+        epochs=7, step_at=(5.33 / 7,), warmup_steps=1000, warmup_max_share=1.0, warmup_start=0.0005 / 0.015
     )
     assert learning_rate(config, 0.0, 0) == pytest.approx(0.0005)
     assert learning_rate(config, 0.01, 500) == pytest.approx(0.5 * (0.0005 + 0.015))

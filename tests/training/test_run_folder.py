@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sniper.errors import CheckpointError, StorageError
-from sniper.training.run import Journal, RunFolder
+from sniper.training.run import MetricsLog, RunFolder
 
 
 def test_folders_are_numbered(tmp_path: Path) -> None:
@@ -30,20 +30,22 @@ def test_no_run_folder(tmp_path: Path) -> None:
         RunFolder.create("train", root=tmp_path / "file")
 
 
-def journal(run: RunFolder, resumed_step: int | None = None, *, enabled: bool = True, events: bool = False) -> Journal:
-    return Journal(run, enabled=enabled, resumed_step=resumed_step, tensorboard=events)
+def metrics_log(
+    run: RunFolder, resumed_step: int | None = None, *, enabled: bool = True, events: bool = False
+) -> MetricsLog:
+    return MetricsLog(run, enabled=enabled, resumed_step=resumed_step, tensorboard=events)
 
 
 def test_resumed_journal_has_no_row_twice(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with journal(run) as book:
+    with metrics_log(run) as book:
         for step in (2, 4, 6):
             book.write({"step": step, "epoch": step / 4, "loss": 1 / step})
         book.write({"step": 6, "epoch": 1.5, "eval/AP": 0.25})
     with run.metrics.open("a") as file:
         file.write("8,2.0,0.1")  # killed in the middle of a line
     (tmp_path / ".state.pt.abc.part").touch()
-    with journal(run, resumed_step=4) as book:
+    with metrics_log(run, resumed_step=4) as book:
         book.write({"step": 6, "epoch": 1.5, "loss": math.nan})
     assert run.metrics.read_text().splitlines()[0] == "step,epoch,loss"
     rows = run.read_metrics()
@@ -54,7 +56,7 @@ def test_resumed_journal_has_no_row_twice(tmp_path: Path) -> None:
 
 def test_new_columns_keep_old_rows(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with journal(run) as book:
+    with metrics_log(run) as book:
         book.write({"step": 1, "loss": 0.5})
         book.write({"step": 1, "eval/AP": 0.25})
         book.write({"step": 2, "loss": 0.25})
@@ -62,7 +64,7 @@ def test_new_columns_keep_old_rows(tmp_path: Path) -> None:
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-    with journal(RunFolder(tmp_path / "run"), enabled=False) as book:
+    with metrics_log(RunFolder(tmp_path / "run"), enabled=False) as book:
         book.write({"step": 1, "loss": 0.5})
     assert not (tmp_path / "run").exists()
 
@@ -71,7 +73,7 @@ def test_tensorboard_events(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = RunFolder(tmp_path)
-    with journal(run, events=True) as book:
+    with metrics_log(run, events=True) as book:
         book.write({"step": 3, "epoch": 1, "loss": 0.5, "eval/AP": math.nan})
     events = EventAccumulator(str(run.tensorboard))
     events.Reload()

@@ -61,7 +61,7 @@ def make_batch(seed: tuple[int, ...], chips: int = 4, objects: int = 3) -> Batch
     state[::4] = ObjectState.EMPTY
     return Batch(
         pixels=torch.from_numpy(random.integers(0, 256, (chips, 3, CHIP_PX, CHIP_PX), dtype=np.uint8)),
-        content_hw=torch.full((chips, 2), CHIP_PX),
+        valid_hw=torch.full((chips, 2), CHIP_PX),
         scale=torch.ones(chips),
         boxes=torch.from_numpy(np.concatenate([corner, corner + side], -1).astype(np.float32)),
         labels=torch.from_numpy(np.where(state == ObjectState.VALID, 0, -1)),

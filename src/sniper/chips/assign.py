@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.compiled import compiled
 
 
 class Assignment(NamedTuple):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
-from sniper.chips.grid import HOLD_SLACK, Zooms, axis_count, axis_origin
+from sniper.chips.grid import HOLD_SLACK, ScaledImages, axis_count, axis_origin
 from sniper.chips.seeding import Purpose, draw_below, draw_unit, stream_keys
+from sniper.compiled import compiled
 from sniper.data.table import AnnotationTable
 
 
@@ -27,7 +27,7 @@ class Windows(NamedTuple):
 def _draw_origin(
     key: np.uint64, number: int, size_wh: NDArray[np.int32], chip_px: int, stride: int, origin_xy: NDArray[np.int32]
 ) -> None:
-    """Write a random candidate's origin in a zoomed image; takes two draws of the stream, from ``number`` on."""
+    """Write a random candidate's origin in a scaled image; takes two draws of the stream, from ``number`` on."""
     for axis in range(2):
         index = draw_below(key, number + axis, axis_count(size_wh[axis], chip_px, stride))
         origin_xy[axis] = axis_origin(index, size_wh[axis], chip_px, stride)
@@ -53,7 +53,7 @@ def _random_windows(
 
 
 def of_empty_images(
-    table: AnnotationTable, zooms: Zooms, stride: int, per_image: int, *, seed: int, epoch: int
+    table: AnnotationTable, scaled_images: ScaledImages, stride: int, per_image: int, *, seed: int, epoch: int
 ) -> Windows:
     """``per_image`` random windows of every image without objects: a random level, a random candidate of it.
 
@@ -62,17 +62,17 @@ def of_empty_images(
     objects = np.concatenate(([0], np.cumsum(~table.crowd)))[table.offsets]
     images = np.flatnonzero(np.diff(objects) == 0)
     keys = stream_keys(seed, epoch, Purpose.EMPTY_IMAGE, table.image_ids[images])
-    return Windows(*_random_windows(images, keys, per_image, zooms.sizes_wh, zooms.chip_px, stride))
+    return Windows(*_random_windows(images, keys, per_image, scaled_images.sizes_wh, scaled_images.chip_px, stride))
 
 
-def anywhere(count: int, zooms: Zooms, stride: int, *, seed: int, epoch: int) -> Windows:
+def anywhere(count: int, scaled_images: ScaledImages, stride: int, *, seed: int, epoch: int) -> Windows:
     """``count`` random windows: each a random candidate of a random image and level.
 
     A level is drawn as often as detection looks at windows of it: by its area, at least that of a chip.
     """
     keys = stream_keys(seed, epoch, Purpose.EXTRA_BACKGROUND, np.arange(count))
-    ends = np.maximum(zooms.sizes_wh.astype(np.float64), zooms.chip_px).prod(axis=-1).ravel().cumsum()
-    return Windows(*_windows_by_area(keys, ends, zooms.sizes_wh, zooms.chip_px, stride))
+    ends = np.maximum(scaled_images.sizes_wh.astype(np.float64), scaled_images.chip_px).prod(axis=-1).ravel().cumsum()
+    return Windows(*_windows_by_area(keys, ends, scaled_images.sizes_wh, scaled_images.chip_px, stride))
 
 
 @compiled
@@ -94,7 +94,7 @@ def _windows_by_area(
 
 
 def objects_inside(
-    table: AnnotationTable, zooms: Zooms, windows: Windows, valid: NDArray[np.bool_]
+    table: AnnotationTable, scaled_images: ScaledImages, windows: Windows, valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The objects that are valid at a window's level and lie fully inside it.
 
@@ -109,8 +109,8 @@ def objects_inside(
     window = np.repeat(np.arange(len(boxes)), boxes)
     row = np.arange(len(window)) + np.repeat(first - (np.cumsum(boxes) - boxes), boxes)
     level = windows.level[window]
-    scale = zooms.scales[windows.image_index[window], level][:, None]
+    scale = scaled_images.scales[windows.image_index[window], level][:, None]
     low = table.boxes_xyxy[row, :2].astype(np.float64) * scale - windows.origin_xy[window]
     high = table.boxes_xyxy[row, 2:].astype(np.float64) * scale - windows.origin_xy[window]
-    held = ((low >= -HOLD_SLACK) & (high <= zooms.chip_px + HOLD_SLACK)).all(axis=1) & valid[row, level]
+    held = ((low >= -HOLD_SLACK) & (high <= scaled_images.chip_px + HOLD_SLACK)).all(axis=1) & valid[row, level]
     return np.bincount(window[held], minlength=len(boxes)).astype(np.int32), row[held]

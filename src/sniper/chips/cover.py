@@ -13,8 +13,8 @@ the number of boxes of every candidate.
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
 from sniper.chips.seeding import draw_below
+from sniper.compiled import compiled
 
 FEW = 64  # boxes that fit in a word
 
@@ -221,16 +221,21 @@ def _count_row(counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray
 
 @compiled
 def _pick(
-    counts: NDArray[np.int32], best: NDArray[np.int32], ties: NDArray[np.int32], key: np.uint64, chip: int, least: int
+    counts: NDArray[np.int32],
+    best: NDArray[np.int32],
+    ties: NDArray[np.int32],
+    key: np.uint64,
+    chip: int,
+    min_count: int,
 ) -> int:
-    """A random one of the candidates with the largest count, row by row; -1 where that is below ``least``."""
+    """A random one of the candidates with the largest count, row by row; -1 where that is below ``min_count``."""
     largest, among = best[0], 0
     for row in range(len(best)):
         if best[row] > largest:
             largest, among = best[row], 0
         if best[row] == largest:
             among += ties[row]
-    if largest < least:
+    if largest < min_count:
         return -1
     pick = draw_below(key, chip, among)
     row = 0
@@ -253,7 +258,7 @@ def cover_many(
     cells: NDArray[np.int32],
     order: NDArray[np.int32],
     covered: NDArray[np.int32],
-    least: int = 1,
+    min_count: int = 1,
 ) -> int:
     """Cover any number of boxes; returns the number of windows K.
 
@@ -272,7 +277,7 @@ def cover_many(
         _count_row(counts, best, ties, row)
     chips, done = 0, 0
     while True:
-        cell = _pick(counts, best, ties, key, chips, least)
+        cell = _pick(counts, best, ties, key, chips, min_count)
         if cell < 0:
             return chips
         row, column = cell // width, cell % width

@@ -4,66 +4,20 @@ Each epoch draws one stride for its candidates and its own tie-breaks, so the ch
 epoch to epoch. See ``docs/method.md``, "Chips".
 """
 
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
 
 from sniper.chips import background
-from sniper.chips.grid import Zooms
+from sniper.chips.config import ChipConfig
+from sniper.chips.grid import ScaledImages
 from sniper.chips.negative import NegativeConfig, Proposals, negative_chips
-from sniper.chips.positive import SizeRule, cover_images, valid_objects
+from sniper.chips.positive import cover_images, valid_objects
 from sniper.chips.seeding import Purpose, draw_below, stream_keys
 from sniper.chips.table import ChipKind, ChipTable
-from sniper.config import Config
 from sniper.data.table import AnnotationTable
-from sniper.errors import RecipeError
-from sniper.scales import Pyramid
-
-_REFERENCE_STRIDES = (56 / 512, 59 / 512)  # of the chip's side; the spacing that SNIPER was published with
-
-
-class ChipConfig(Config):
-    """How chips are placed."""
-
-    stride_px: Literal["auto"] | tuple[PositiveInt, PositiveInt] = Field(
-        "auto",
-        description="least and largest spacing of candidate chips, network px, one drawn per epoch; "
-        "auto: 11 % of the chip's side (56 to 59 for 512)",
-    )
-    min_side_px: float = Field(2.0, ge=0, description="objects with a shorter side are never valid, original px")
-    background_per_image: int = Field(1, ge=0, description="random chips per epoch of an image without objects")
-    background_share: float = Field(
-        0.0, ge=0, description="random chips anywhere per epoch, as a share of the number of positive chips"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.stride_px != "auto" and self.stride_px[0] > self.stride_px[1]:
-            raise ValueError(
-                f"stride_px: the least {self.stride_px[0]} must not exceed the largest {self.stride_px[1]}"
-            )
-        return self
-
-    def strides_px(self, chip_px: int) -> tuple[int, int]:
-        """Least and largest stride for chips of ``chip_px``, network px.
-
-        Raises:
-            RecipeError: the largest stride is not below the side of a chip.
-        """
-        if self.stride_px == "auto":
-            return round(_REFERENCE_STRIDES[0] * chip_px), round(_REFERENCE_STRIDES[1] * chip_px)
-        if self.stride_px[1] >= chip_px:
-            raise RecipeError(
-                f"chips.stride_px: candidates {self.stride_px[1]} px apart leave gaps between chips of {chip_px} px; "
-                f"choose at most {chip_px - 1}, or 'auto'"
-            )
-        return self.stride_px
-
-    def size_rule(self, chip_px: int) -> SizeRule:
-        """What ``positive.valid_objects`` needs to know for chips of ``chip_px``."""
-        return SizeRule(self.min_side_px, self.strides_px(chip_px)[1])
+from sniper.pyramid import Pyramid
 
 
 class _Part(NamedTuple):
@@ -93,41 +47,46 @@ def mine(
     A positive chip lists the objects that it covered first; together they list every object that is valid at a
     level exactly once for that level. A negative or a background chip lists the objects that are valid at its level
     and lie fully inside; an image without objects has none. Everything else that a chip shows is ignored.
-    Negative chips come from ``proposals`` (of the images of ``table``; usually what ``negative.false_alarms`` leaves).
+    Negative chips come from ``proposals`` (of the images of ``table``; usually what ``negative.false_positives``
+    leaves).
 
     The same arguments give the same chips, for any number of threads, and an image's positive chips do not depend on
-    the other images of the table, nor do its negative ones without ``negatives.most_per_positive``.
+    the other images of the table, nor do its negative ones without ``negatives.max_per_positive``.
 
     Raises:
         RecipeError: the stride does not suit the chip's side.
     """
-    least, largest = config.strides_px(pyramid.chip_px)
-    zooms = Zooms.of(table.sizes_wh, pyramid)
+    min_count, largest = config.strides_px(pyramid.chip_px)
+    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     rule = config.size_rule(pyramid.chip_px)
     stride_key = stream_keys(seed, epoch, Purpose.STRIDE, np.zeros(1, np.int64))[0]
-    stride = least + draw_below(stride_key, 0, largest - least + 1)
+    stride = min_count + draw_below(stride_key, 0, largest - min_count + 1)
     keys = stream_keys(seed, epoch, Purpose.COVER, table.image_ids)
-    positive = cover_images(table, zooms, rule, stride, keys)
+    positive = cover_images(table, scaled_images, rule, stride, keys)
     parts = [_Part(ChipKind.POSITIVE, *positive)]
 
     if proposals is not None:
         keys = stream_keys(seed, epoch, Purpose.NEGATIVE, table.image_ids)
-        hard = negative_chips(table, zooms, rule, positive, proposals, negatives or NegativeConfig(), stride, keys)
+        hard = negative_chips(
+            table, scaled_images, rule, positive, proposals, negatives or NegativeConfig(), stride, keys
+        )
         parts.append(_Part(ChipKind.NEGATIVE, *hard[:5]))
 
-    empty = background.of_empty_images(table, zooms, stride, config.background_per_image, seed=seed, epoch=epoch)
+    empty = background.of_empty_images(
+        table, scaled_images, stride, config.background_per_image, seed=seed, epoch=epoch
+    )
     if len(empty.image_index):
         none = np.zeros(len(empty.image_index), np.int32)
         parts.append(_Part(ChipKind.BACKGROUND, *empty, none, np.zeros(0, np.int64)))
     extra = round(config.background_share * len(parts[0].image_index))
     if extra:
-        windows = background.anywhere(extra, zooms, stride, seed=seed, epoch=epoch)
-        inside = background.objects_inside(table, zooms, windows, valid_objects(table, zooms, rule))
+        windows = background.anywhere(extra, scaled_images, stride, seed=seed, epoch=epoch)
+        inside = background.objects_inside(table, scaled_images, windows, valid_objects(table, scaled_images, rule))
         parts.append(_Part(ChipKind.BACKGROUND, *windows, *inside))
-    return _join(parts, zooms)
+    return _join(parts, scaled_images)
 
 
-def _join(parts: list[_Part], zooms: Zooms) -> ChipTable:
+def _join(parts: list[_Part], scaled_images: ScaledImages) -> ChipTable:
     """One table, ordered by image and, within an image, by part."""
     image_index = np.concatenate([part.image_index for part in parts])
     level = np.concatenate([part.level for part in parts])
@@ -147,11 +106,13 @@ def _join(parts: list[_Part], zooms: Zooms) -> ChipTable:
         image_index=image_index,
         level=level,
         kind=kind,
-        scale=zooms.scales[image_index, level],
+        scale=scaled_images.scales[image_index, level],
         origin_xy=origin,
-        size_wh=np.full((len(image_index), 2), zooms.chip_px, np.int32),
-        content_wh=np.minimum(zooms.sizes_wh[image_index, level] - origin, zooms.chip_px).astype(np.int32),
-        range_px=zooms.ranges_px.astype(np.float32)[level],
+        size_wh=np.full((len(image_index), 2), scaled_images.chip_px, np.int32),
+        valid_wh=np.minimum(scaled_images.sizes_wh[image_index, level] - origin, scaled_images.chip_px).astype(
+            np.int32
+        ),
+        range_px=scaled_images.ranges_px.astype(np.float32)[level],
         object_offsets=offsets,
         object_rows=rows,
     )

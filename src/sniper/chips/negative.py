@@ -1,4 +1,4 @@
-"""Hard-negative chips: windows around a detector's own false alarms.
+"""Hard-negative chips: windows around a detector's own false positives.
 
 A briefly trained detector's class-free boxes (*proposals*) crowd where the background looks like objects. Of each
 level's proposals (valid there by the same rule as objects), those that the positive chips show already are left out;
@@ -14,14 +14,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled, read_only, thread_count
-from sniper.chips.false_alarms import NegativeConfig as NegativeConfig
-from sniper.chips.false_alarms import Proposals as Proposals
-from sniper.chips.false_alarms import false_alarms as false_alarms
-from sniper.chips.false_alarms import proposals_shown as proposals_shown
-from sniper.chips.grid import Zooms
-from sniper.chips.negative_block import arrival, negatives_block
-from sniper.chips.positive import BLOCK_IMAGES, Cover, SizeRule
+from sniper.chips.config import NegativeConfig as NegativeConfig
+from sniper.chips.config import SizeRule
+from sniper.chips.false_positives import Proposals as Proposals
+from sniper.chips.false_positives import false_positives as false_positives
+from sniper.chips.false_positives import proposals_shown as proposals_shown
+from sniper.chips.grid import ScaledImages
+from sniper.chips.negative_block import draw_time, negatives_block
+from sniper.chips.positive import BLOCK_IMAGES, Cover
+from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
 
 
@@ -39,7 +40,7 @@ class Negatives(NamedTuple):
 
 def negative_chips(
     table: AnnotationTable,
-    zooms: Zooms,
+    scaled_images: ScaledImages,
     rule: SizeRule,
     positive: Cover,
     proposals: Proposals,
@@ -55,8 +56,8 @@ def negative_chips(
         zooms: of the images of ``table``.
         rule: which sizes are valid, for objects and proposals alike.
         positive: the positive chips of the epoch.
-        proposals: of the images of ``table``, usually what ``false_alarms`` leaves.
-        config: thresholds and sampling (which proposals are left at all is ``false_alarms``' affair).
+        proposals: of the images of ``table``, usually what ``false_positives`` leaves.
+        config: thresholds and sampling (which proposals are left at all is ``false_positives``' affair).
         stride: spacing of the candidates in network px, at most ``rule.stride_max``.
         keys: (I,) stream of random draws of each image.
 
@@ -65,8 +66,8 @@ def negative_chips(
     """
     if len(proposals.offsets) != len(table) + 1:
         raise ValueError(f"proposals of {len(proposals.offsets) - 1} images do not fit a table of {len(table)}")
-    least = np.full(len(zooms.ranges_px), config.least, np.int64)
-    least[0] = config.least_finest
+    min_count = np.full(len(scaled_images.ranges_px), config.min_proposals, np.int64)
+    min_count[0] = config.min_proposals_finest
     chip_offsets = np.searchsorted(positive.image_index, np.arange(len(table) + 1)).astype(np.int64)
     per_image = config.per_image + np.floor(config.per_positive * np.diff(chip_offsets)).astype(np.int64)
 
@@ -82,10 +83,10 @@ def negative_chips(
                 read_only(table.boxes_xyxy),
                 read_only(table.crowd),
                 read_only(table.sizes_wh),
-                zooms.scales,
-                zooms.sizes_wh,
-                zooms.ranges_px,
-                zooms.chip_px,
+                scaled_images.scales,
+                scaled_images.sizes_wh,
+                scaled_images.ranges_px,
+                scaled_images.chip_px,
                 float(rule.min_side_px),
                 rule.stride_max,
                 stride,
@@ -94,7 +95,7 @@ def negative_chips(
                 positive.level,
                 positive.origin_xy,
                 per_image,
-                least,
+                min_count,
                 config.covered == "overlap",
                 config.covered_share,
                 config.sampling == "score",
@@ -108,18 +109,18 @@ def negative_chips(
         with ThreadPoolExecutor(thread_count()) as threads:
             blocks = list(threads.map(block, starts))
         found = Negatives(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
-    if config.most_per_positive is None:
+    if config.max_per_positive is None:
         return found
-    return _drawn(found, round(config.most_per_positive * len(positive.image_index)), keys)
+    return _drawn(found, round(config.max_per_positive * len(positive.image_index)), keys)
 
 
-def _drawn(found: Negatives, most: int, keys: NDArray[np.uint64]) -> Negatives:
-    """At most ``most`` of the chips, in their order."""
-    if len(found.image_index) <= most:
+def _drawn(found: Negatives, max_count: int, keys: NDArray[np.uint64]) -> Negatives:
+    """At most ``max_count`` of the chips, in their order."""
+    if len(found.image_index) <= max_count:
         return found
     times = _arrivals(found.image_index, found.weight, keys)
     kept = np.zeros(len(times), np.bool_)
-    kept[np.argsort(times, kind="stable")[:most]] = True
+    kept[np.argsort(times, kind="stable")[:max_count]] = True
     columns = found._replace(object_rows=found.object_rows[np.repeat(kept, found.objects)])
     return Negatives(*(c if name == "object_rows" else c[kept] for name, c in columns._asdict().items()))
 
@@ -132,5 +133,5 @@ def _arrivals(
     number = 0  # of a chip in its image
     for k in range(len(weight)):
         number = number + 1 if k > 0 and image_index[k] == image_index[k - 1] else 0
-        times[k] = arrival(~keys[image_index[k]], number, weight[k])  # a stream that draws nothing else
+        times[k] = draw_time(~keys[image_index[k]], number, weight[k])  # a stream that draws nothing else
     return times

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
 from sniper.chips.cover import cover_many
 from sniper.chips.grid import HOLD_SLACK, axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.positive import fit_limit, is_valid
 from sniper.chips.seeding import draw, draw_unit
+from sniper.compiled import compiled
 
 
 @compiled
@@ -22,23 +22,23 @@ def _is_covered(
     chip_px: int,
     overlap: bool,
     limit: float,
-    least_side: float,
-    least_area: float,
+    min_shown_side: float,
+    min_shown_area: float,
 ) -> bool:
     """Whether positive chips ``first <= k < last`` show enough of a box, all in network px of one level.
 
-    With ``overlap``, the chip that shows most of it must show ``least_side`` and ``least_area``; else some chip must
-    show the share ``limit``.
+    With ``overlap``, the chip that shows most of it must show ``min_shown_side`` and ``min_shown_area``; else some
+    chip must show the share ``limit``.
     """
     area = (x2 - x1) * (y2 - y1)
-    most, enough = 0.0, False
+    max_count, enough = 0.0, False
     for k in range(first, last):
         w = min(x2, origins[k, 0] + chip_px) - max(x1, origins[k, 0])
         h = min(y2, origins[k, 1] + chip_px) - max(y1, origins[k, 1])
-        if w > 0 and h > 0 and w * h > most:
-            most = w * h
-            enough = min(w, h) >= least_side and most >= least_area
-            if not overlap and most >= limit * area - HOLD_SLACK:
+        if w > 0 and h > 0 and w * h > max_count:
+            max_count = w * h
+            enough = min(w, h) >= min_shown_side and max_count >= min_shown_area
+            if not overlap and max_count >= limit * area - HOLD_SLACK:
                 return True
     return overlap and enough
 
@@ -68,7 +68,7 @@ def _uncovered_spans(
     limit_w = fit_limit(width, scale, chip_px, stride_max)
     limit_h = fit_limit(height, scale, chip_px, stride_max)
     # The original asks, at the coarsest level only, that what a chip shows be as large as the level's objects.
-    least_area = (range_px[0] * scale) ** 2 if is_last else 0.0
+    min_shown_area = (range_px[0] * scale) ** 2 if is_last else 0.0
     n = 0
     for b in range(len(boxes)):
         x1, y1 = max(np.float64(boxes[b, 0]), 0.0), max(np.float64(boxes[b, 1]), 0.0)
@@ -77,7 +77,7 @@ def _uncovered_spans(
         if not (w > 0 and h > 0 and is_valid(w, h, range_px[0], range_px[1], min_side, limit_w, limit_h)):
             continue
         x1, y1, x2, y2 = x1 * scale, y1 * scale, x2 * scale, y2 * scale
-        if _is_covered(x1, y1, x2, y2, origins, first, last, chip_px, overlap, share, scale, least_area):
+        if _is_covered(x1, y1, x2, y2, origins, first, last, chip_px, overlap, share, scale, min_shown_area):
             continue
         spans[0, n, 0] = axis_first(x2, width, chip_px, stride)
         spans[0, n, 1] = axis_last(x1, width, chip_px, stride)
@@ -89,21 +89,21 @@ def _uncovered_spans(
 
 
 @compiled
-def arrival(key: np.uint64, number: int, weight: float) -> float:
+def draw_time(key: np.uint64, number: int, weight: float) -> float:
     """When a candidate of that weight comes up; the first K to come are a draw without replacement."""
     return -np.log(draw_unit(key, number)) / max(weight, 1e-12)  # type: ignore[no-any-return]
 
 
 @compiled
-def _choose(weights: NDArray[np.float64], n: int, most: int, key: np.uint64, chosen: NDArray[np.bool_]) -> None:
-    """Mark ``most`` of ``n`` candidates, drawn without replacement by weight (Efraimidis and Spirakis 2006)."""
+def _choose(weights: NDArray[np.float64], n: int, max_count: int, key: np.uint64, chosen: NDArray[np.bool_]) -> None:
+    """Mark ``max_count`` of ``n`` candidates, drawn without replacement by weight (Efraimidis and Spirakis 2006)."""
     times = np.empty(n, np.float64)
     for k in range(n):
-        times[k] = arrival(key, k, weights[k])
-        chosen[k] = n <= most
-    if n <= most:
+        times[k] = draw_time(key, k, weights[k])
+        chosen[k] = n <= max_count
+    if n <= max_count:
         return
-    for _ in range(most):
+    for _ in range(max_count):
         best = -1
         for k in range(n):
             if not chosen[k] and (best < 0 or times[k] < times[best]):
@@ -174,7 +174,7 @@ def negatives_block(
     chip_level: NDArray[np.int16],
     chip_origin: NDArray[np.int32],
     per_image: NDArray[np.int64],
-    least: NDArray[np.int64],
+    min_count: NDArray[np.int64],
     overlap: bool,
     share: float,
     by_score: bool,
@@ -184,25 +184,25 @@ def negatives_block(
 ]:  # fmt: skip
     """The columns of ``negative.Negatives`` for images ``start`` to ``stop``."""
     levels = len(ranges)
-    most_boxes, most_chips, most_rows = 1, 0, 0
+    max_boxes, max_chips, max_rows = 1, 0, 0
     for image in range(start, stop):
         own = offsets[image + 1] - offsets[image]
-        most_boxes = max(most_boxes, own)
+        max_boxes = max(max_boxes, own)
         here = min(per_image[image], own * levels)
-        most_chips += here
-        most_rows += here * (object_offsets[image + 1] - object_offsets[image])
-    out_image, out_level = np.empty(most_chips, np.int32), np.empty(most_chips, np.int16)
-    out_origin, out_objects = np.empty((most_chips, 2), np.int32), np.empty(most_chips, np.int32)
-    out_rows, out_proposals = np.empty(most_rows, np.int64), np.empty(most_chips, np.int32)
-    out_weight = np.empty(most_chips, np.float64)
-    found, spans = np.empty(most_boxes, np.int64), np.empty((2, most_boxes, 2), np.int32)
-    cells = np.empty((most_boxes, 2), np.int32)
-    order, covered = np.empty(most_boxes, np.int32), np.empty(most_boxes, np.int32)
+        max_chips += here
+        max_rows += here * (object_offsets[image + 1] - object_offsets[image])
+    out_image, out_level = np.empty(max_chips, np.int32), np.empty(max_chips, np.int16)
+    out_origin, out_objects = np.empty((max_chips, 2), np.int32), np.empty(max_chips, np.int32)
+    out_rows, out_proposals = np.empty(max_rows, np.int64), np.empty(max_chips, np.int32)
+    out_weight = np.empty(max_chips, np.float64)
+    found, spans = np.empty(max_boxes, np.int64), np.empty((2, max_boxes, 2), np.int32)
+    cells = np.empty((max_boxes, 2), np.int32)
+    order, covered = np.empty(max_boxes, np.int32), np.empty(max_boxes, np.int32)
     # Candidates of an image, all levels: level, origin, proposals, weight.
-    most_candidates = most_boxes * levels
-    c_level, c_origin = np.empty(most_candidates, np.int16), np.empty((most_candidates, 2), np.int32)
-    c_count, c_weight = np.empty(most_candidates, np.int32), np.empty(most_candidates, np.float64)
-    chosen = np.empty(most_candidates, np.bool_)
+    max_candidates = max_boxes * levels
+    c_level, c_origin = np.empty(max_candidates, np.int16), np.empty((max_candidates, 2), np.int32)
+    c_count, c_weight = np.empty(max_candidates, np.int32), np.empty(max_candidates, np.float64)
+    chosen = np.empty(max_candidates, np.bool_)
     chips, done = 0, 0
     for image in range(start, stop):
         own = slice(offsets[image], offsets[image + 1])
@@ -214,17 +214,17 @@ def negatives_block(
                 last += 1
             scale, width, height = scales[image, level], sizes[image, level, 0], sizes[image, level, 1]
             n = 0
-            if offsets[image + 1] - offsets[image] >= least[level]:
+            if offsets[image + 1] - offsets[image] >= min_count[level]:
                 n = _uncovered_spans(
                     boxes[own], images_wh[image], scale, width, height, ranges[level], level == levels - 1, chip_px,
                     min_side, stride_max, stride, chip_origin, first, last, overlap, share, found, spans,
                 )  # fmt: skip
             first = last
-            if n < least[level]:
+            if n < min_count[level]:
                 continue
             nx, ny = axis_count(width, chip_px, stride), axis_count(height, chip_px, stride)
             key = draw(keys[image], level)
-            k = cover_many(spans, n, key, np.zeros((ny, nx), np.int32), cells, order, covered, least[level])
+            k = cover_many(spans, n, key, np.zeros((ny, nx), np.int32), cells, order, covered, min_count[level])
             held = 0
             for c in range(k):
                 weight = 0.0

@@ -1,8 +1,8 @@
 """Positive chips: windows that together hold every object of normal size at a level.
 
 An object is *valid* at a level if its size lies in the level's valid range, neither side is tiny, it is not a
-crowd region, and it fits: along each axis its zoomed extent is at most ``C - t_max`` (so that some candidate holds
-it whatever stride the epoch draws), or the zoomed image itself is no longer than a chip. Each valid object belongs
+crowd region, and it fits: along each axis its scaled extent is at most ``C - t_max`` (so that some candidate holds
+it whatever stride the epoch draws), or the scaled image itself is no longer than a chip. Each valid object belongs
 to the one chip of its level that covered it first; it lies fully inside. See ``docs/method.md``, "Chips".
 """
 
@@ -12,20 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled, read_only, thread_count
+from sniper.chips.config import SizeRule
 from sniper.chips.cover import FEW, cover_few, cover_many
-from sniper.chips.grid import Zooms, axis_count, axis_first, axis_last, axis_origin
+from sniper.chips.grid import ScaledImages, axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.seeding import draw
+from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
 
 BLOCK_IMAGES = 4096  # images that one task covers
-
-
-class SizeRule(NamedTuple):
-    """Which objects are valid by size, the same in every epoch."""
-
-    min_side_px: float  # original px
-    stride_max: int  # network px, the largest stride that an epoch may draw
 
 
 class Cover(NamedTuple):
@@ -77,16 +71,16 @@ def _valid_rows(
     return valid
 
 
-def valid_objects(table: AnnotationTable, zooms: Zooms, rule: SizeRule) -> NDArray[np.bool_]:
+def valid_objects(table: AnnotationTable, scaled_images: ScaledImages, rule: SizeRule) -> NDArray[np.bool_]:
     """(N, L) whether each object is valid at each level. Every True is in exactly one positive chip."""
     return _valid_rows(
         read_only(table.boxes_xyxy),
         read_only(table.crowd),
         read_only(table.offsets),
-        zooms.scales,
-        zooms.sizes_wh,
-        zooms.ranges_px,
-        zooms.chip_px,
+        scaled_images.scales,
+        scaled_images.sizes_wh,
+        scaled_images.ranges_px,
+        scaled_images.chip_px,
         float(rule.min_side_px),
         rule.stride_max,
     )
@@ -142,21 +136,21 @@ def _cover_block(
 ) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """The columns of ``Cover`` for images ``start`` to ``stop``."""
     levels = len(ranges)
-    most = (offsets[stop] - offsets[start]) * levels
-    chip_image, chip_level = np.empty(most, np.int32), np.empty(most, np.int16)
-    origin, objects = np.empty((most, 2), np.int32), np.empty(most, np.int32)
-    rows = np.empty(most, np.int64)
-    most_boxes, longest = 1, 1
+    max_count = (offsets[stop] - offsets[start]) * levels
+    chip_image, chip_level = np.empty(max_count, np.int32), np.empty(max_count, np.int16)
+    origin, objects = np.empty((max_count, 2), np.int32), np.empty(max_count, np.int32)
+    rows = np.empty(max_count, np.int64)
+    max_boxes, longest = 1, 1
     for image in range(start, stop):
-        most_boxes = max(most_boxes, offsets[image + 1] - offsets[image])
+        max_boxes = max(max_boxes, offsets[image + 1] - offsets[image])
         for level in range(levels):
             for axis in range(2):
                 longest = max(longest, axis_count(sizes[image, level, axis], chip_px, stride))
-    found, spans = np.empty(most_boxes, np.int64), np.empty((2, most_boxes, 2), np.int32)
+    found, spans = np.empty(max_boxes, np.int64), np.empty((2, max_boxes, 2), np.int32)
     cells, order, covered = (
-        np.empty((most_boxes, 2), np.int32),
-        np.empty(most_boxes, np.int32),
-        np.empty(most_boxes, np.int32),
+        np.empty((max_boxes, 2), np.int32),
+        np.empty(max_boxes, np.int32),
+        np.empty(max_boxes, np.int32),
     )
     events, masks = np.zeros(longest + 1, np.uint64), np.empty((2, 2 * FEW + 1), np.uint64)
     starts = np.empty((2, 2 * FEW + 1), np.int64)
@@ -190,7 +184,9 @@ def _cover_block(
     return chip_image[:chips], chip_level[:chips], origin[:chips], objects[:chips], rows[:done]
 
 
-def cover_images(table: AnnotationTable, zooms: Zooms, rule: SizeRule, stride: int, keys: NDArray[np.uint64]) -> Cover:
+def cover_images(
+    table: AnnotationTable, scaled_images: ScaledImages, rule: SizeRule, stride: int, keys: NDArray[np.uint64]
+) -> Cover:
     """Positive chips of all images, by image, level (finest first) and order of the greedy choice.
 
     Blocks of images run on as many threads as numba may use (``numba.config.NUMBA_NUM_THREADS``); the result does
@@ -211,10 +207,10 @@ def cover_images(table: AnnotationTable, zooms: Zooms, rule: SizeRule, stride: i
                 read_only(table.boxes_xyxy),
                 read_only(table.crowd),
                 read_only(table.offsets),
-                zooms.scales,
-                zooms.sizes_wh,
-                zooms.ranges_px,
-                zooms.chip_px,
+                scaled_images.scales,
+                scaled_images.sizes_wh,
+                scaled_images.ranges_px,
+                scaled_images.chip_px,
                 float(rule.min_side_px),
                 rule.stride_max,
                 stride,

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.boxes import sqrt_area
-from sniper.chips.epoch import ChipConfig, mine
-from sniper.chips.grid import Zooms, axis_counts, zoomed_sizes
+from sniper.chips.config import ChipConfig
+from sniper.chips.epoch import mine
+from sniper.chips.grid import ScaledImages, axis_counts, scaled_sizes
 from sniper.chips.negative import NegativeConfig, Proposals
 from sniper.chips.positive import valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
-from sniper.scales import Level, Pyramid
+from sniper.pyramid import Level, Pyramid
 
 TILE_PX = 512
 TILE_OVERLAP = 0.2
@@ -30,7 +31,7 @@ Cells = list[list[str]]
 class LevelStats:
     """One level of the pyramid. L such rows make a pyramid."""
 
-    zoom: str
+    scale: str
     range_px: tuple[float, float]  # sqrt(area), original px
     valid_share: float  # of all objects that are no crowd regions
     chips: int  # positive ones of the first epoch
@@ -52,7 +53,7 @@ class Coverage:
     pixels: dict[str, float]  # per epoch, by way of looking at the dataset
     thin: int  # of the missed, those with a shorter side below ``min_side_px``
     min_side_px: float  # original px
-    proposals: int | None = None  # false alarms that negative chips were made from; none: no proposals given
+    proposals: int | None = None  # false positives that negative chips were made from; none: no proposals given
 
     @property
     def covered(self) -> float:
@@ -77,7 +78,7 @@ class Coverage:
             "chip_px": self.chip_px,
             "levels": [
                 {
-                    "zoom": s.zoom,
+                    "zoom": s.scale,
                     "range_px": list(s.range_px),
                     "valid_share": s.valid_share,
                     "chips": s.chips,
@@ -96,7 +97,7 @@ class Coverage:
         """Title, columns and rows of each table, for a terminal or a page."""
         none, one, several = (f"{share:.1%}" for share in self.valid_in)
         levels = [
-            [s.zoom, _range(s.range_px), f"{s.valid_share:.1%}", str(s.chips), f"{s.chips / max(self.images, 1):.2f}"]
+            [s.scale, _range(s.range_px), f"{s.valid_share:.1%}", str(s.chips), f"{s.chips / max(self.images, 1):.2f}"]
             for s in self.levels
         ]
         columns = ["zoom", "valid range, px", "objects valid", "chips", "chips / image"]
@@ -149,11 +150,11 @@ def coverage(
 ) -> Coverage:
     """The coverage report of a dataset: objects by level, chips and pixels of the first epoch.
 
-    With ``proposals`` (see ``negative.false_alarms``), negative chips are counted too.
+    With ``proposals`` (see ``negative.false_positives``), negative chips are counted too.
     """
-    zooms = Zooms.of(table.sizes_wh, pyramid)
+    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     learnable = ~table.crowd
-    valid = valid_objects(table, zooms, config.size_rule(pyramid.chip_px))[learnable]
+    valid = valid_objects(table, scaled_images, config.size_rule(pyramid.chip_px))[learnable]
     boxes = table.boxes_xyxy[learnable].astype(np.float64)
     sizes = sqrt_area(boxes)
     thin = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) < config.min_side_px
@@ -171,7 +172,10 @@ def coverage(
         chip_px=pyramid.chip_px,
         levels=tuple(
             LevelStats(
-                _zoom(level), (float(low), float(high)), float(column.mean()) if objects else 0.0, *map(int, chips_here)
+                _scale(level),
+                (float(low), float(high)),
+                float(column.mean()) if objects else 0.0,
+                *map(int, chips_here),
             )
             for level, (low, high), column, *chips_here in zip(
                 pyramid.levels, pyramid.train_ranges_px(), valid.T, per_level, hard, strict=True
@@ -180,24 +184,26 @@ def coverage(
         valid_in=tuple(float(part.sum() / max(objects, 1)) for part in (count == 0, count == 1, count > 1)),  # type: ignore[arg-type]
         missed=np.concatenate([sizes[missed & thin], sizes[missed & ~thin]]),
         chips={kind.name.lower(): int((chips.kind == kind).sum()) for kind in ChipKind if (chips.kind == kind).any()},
-        pixels=_pixels(table, pyramid, zooms, chips),
+        pixels=_pixels(table, pyramid, scaled_images, chips),
         thin=int((missed & thin).sum()),
         min_side_px=config.min_side_px,
         proposals=None if proposals is None else len(proposals.scores),
     )
 
 
-def _pixels(table: AnnotationTable, pyramid: Pyramid, zooms: Zooms, chips: ChipTable) -> dict[str, float]:
+def _pixels(
+    table: AnnotationTable, pyramid: Pyramid, scaled_images: ScaledImages, chips: ChipTable
+) -> dict[str, float]:
     """Canvas pixels of an epoch, for each way of looking at the dataset."""
     sizes = table.sizes_wh
-    finest = zooms.scales.max(axis=1)
-    whole = zoomed_sizes(sizes, Level.model_validate({"short_px": 800, "long_px": 1333}).scale(sizes))
+    finest = scaled_images.scales.max(axis=1)
+    whole = scaled_sizes(sizes, Level.model_validate({"short_px": 800, "long_px": 1333}).scales(sizes))
     return {
         "chips": float(len(chips)) * pyramid.chip_px**2,
-        "full pyramid": float(zooms.sizes_wh.astype(np.float64).prod(axis=2).sum()),
+        "full pyramid": float(scaled_images.sizes_wh.astype(np.float64).prod(axis=2).sum()),
         "one 800 x 1333 image": float(whole.astype(np.float64).prod(axis=1).sum()),
         "uniform tiles": _tile_pixels(sizes),
-        "uniform tiles, finest zoom": _tile_pixels(zoomed_sizes(sizes, finest)),
+        "uniform tiles, finest zoom": _tile_pixels(scaled_sizes(sizes, finest)),
     }
 
 
@@ -207,9 +213,9 @@ def _tile_pixels(sizes_wh: NDArray[np.integer]) -> float:
     return float(tiles.prod(axis=1).sum()) * TILE_PX**2
 
 
-def _zoom(level: Level) -> str:
-    if level.factor is not None:
-        return f"x {level.factor:g}"
+def _scale(level: Level) -> str:
+    if level.scale is not None:
+        return f"x {level.scale:g}"
     sides = [f"short {level.short_px}" if level.short_px else "", f"long {level.long_px}" if level.long_px else ""]
     return ", ".join(side for side in sides if side) + " px"
 

@@ -24,9 +24,9 @@ class ChipTable:
     level: NDArray[np.int16]  # (K,)
     kind: NDArray[np.int8]  # (K,) a ChipKind each
     scale: NDArray[np.float64]  # (K,) network px per original px
-    origin_xy: NDArray[np.int32]  # (K, 2) top-left corner in the zoomed image, network px
-    size_wh: NDArray[np.int32]  # (K, 2) canvas, network px
-    content_wh: NDArray[np.int32]  # (K, 2) part of the canvas that shows the picture; the rest is padding
+    origin_xy: NDArray[np.int32]  # (K, 2) top-left corner in the scaled image, network px
+    size_wh: NDArray[np.int32]  # (K, 2) padded input, network px
+    valid_wh: NDArray[np.int32]  # (K, 2) part of the padded input that shows the picture; the rest is padding
     range_px: NDArray[np.float32]  # (K, 2) valid range of the level, sqrt(area) in original px, may be inf
     object_offsets: NDArray[np.int64]  # (K + 1,)
     object_rows: NDArray[np.int64]  # (M,) rows of the annotation table that are valid in the chip

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.boxes import sqrt_area
-from sniper.chips.compiled import compiled, read_only
-from sniper.chips.grid import Zooms, axis_count, axis_counts, axis_origin
+from sniper.chips.grid import ScaledImages, axis_count, axis_counts, axis_origin
 from sniper.chips.table import ChipKind, ChipTable
+from sniper.compiled import compiled, read_only
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
-from sniper.scales import Pyramid
+from sniper.pyramid import Pyramid
 
 
 @compiled
@@ -95,11 +95,11 @@ def uniform_tiles(
         raise RecipeError(f"overlap of uniform tiles must be in [0, 1) and leave a step of a pixel, not {overlap}")
     if not 0 < min_visible <= 1:
         raise RecipeError(f"min_visible of uniform tiles must be in (0, 1], not {min_visible}")
-    zooms = Zooms.of(table.sizes_wh, pyramid)
-    usable = _in_range(table, zooms)
+    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
+    usable = _in_range(table, scaled_images)
     parts = []
     for level in range(len(pyramid.levels)):
-        sizes = np.ascontiguousarray(zooms.sizes_wh[:, level])
+        sizes = np.ascontiguousarray(scaled_images.sizes_wh[:, level])
         columns, lines = axis_counts(sizes, tile_px, stride).T
         tiles = columns * lines
         starts = np.cumsum(tiles) - tiles
@@ -113,7 +113,7 @@ def uniform_tiles(
             read_only(table.offsets),
             sizes,
             starts,
-            np.ascontiguousarray(zooms.scales[:, level]),
+            np.ascontiguousarray(scaled_images.scales[:, level]),
             tile_px,
             stride,
             min_visible,
@@ -124,31 +124,33 @@ def uniform_tiles(
         if len(rows):
             _tile_objects(*layout, np.cumsum(counts) - counts, rows)
         parts.append(_LevelTiles(image, origin, np.full((len(image), 2), tile_px, np.int32), counts, rows))
-    return _join(parts, zooms)
+    return _join(parts, scaled_images)
 
 
 def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
-    """One canvas per image and level, as large as the zoomed image.
+    """One padded input per image and level, as large as the scaled image.
 
     Every object in the level's training range that is not a crowd region is valid.
     """
-    zooms = Zooms.of(table.sizes_wh, pyramid)
+    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     image = np.arange(len(table), dtype=np.int32)
     parts = []
-    for level, usable in enumerate(_in_range(table, zooms).T):
+    for level, usable in enumerate(_in_range(table, scaled_images).T):
         rows = np.flatnonzero(usable)
         counts = np.diff(np.searchsorted(rows, table.offsets)).astype(np.int64)
-        parts.append(_LevelTiles(image, np.zeros((len(image), 2), np.int32), zooms.sizes_wh[:, level], counts, rows))
-    return _join(parts, zooms)
+        parts.append(
+            _LevelTiles(image, np.zeros((len(image), 2), np.int32), scaled_images.sizes_wh[:, level], counts, rows)
+        )
+    return _join(parts, scaled_images)
 
 
-def _in_range(table: AnnotationTable, zooms: Zooms) -> NDArray[np.bool_]:
+def _in_range(table: AnnotationTable, scaled_images: ScaledImages) -> NDArray[np.bool_]:
     """(N, L) whether an object is no crowd region and in a level's training range."""
     sizes = sqrt_area(table.boxes_xyxy.astype(np.float64))[:, None]
-    return (sizes >= zooms.ranges_px[:, 0]) & (sizes < zooms.ranges_px[:, 1]) & ~table.crowd[:, None]
+    return (sizes >= scaled_images.ranges_px[:, 0]) & (sizes < scaled_images.ranges_px[:, 1]) & ~table.crowd[:, None]
 
 
-def _join(parts: list[_LevelTiles], zooms: Zooms) -> ChipTable:
+def _join(parts: list[_LevelTiles], scaled_images: ScaledImages) -> ChipTable:
     """One table, ordered by image and, within an image, by level."""
     counts = [len(part.image_index) for part in parts]
     image = np.concatenate([part.image_index for part in parts])
@@ -166,11 +168,11 @@ def _join(parts: list[_LevelTiles], zooms: Zooms) -> ChipTable:
         image_index=image,
         level=level,
         kind=np.full(len(image), ChipKind.TILE, np.int8),
-        scale=zooms.scales[image, level],
+        scale=scaled_images.scales[image, level],
         origin_xy=origin,
         size_wh=size.astype(np.int32),
-        content_wh=np.minimum(zooms.sizes_wh[image, level] - origin, size).astype(np.int32),
-        range_px=zooms.ranges_px.astype(np.float32)[level],
+        valid_wh=np.minimum(scaled_images.sizes_wh[image, level] - origin, size).astype(np.int32),
+        range_px=scaled_images.ranges_px.astype(np.float32)[level],
         object_offsets=offsets,
         object_rows=rows[np.arange(len(rows)) + np.repeat(first - offsets[:-1], objects)].astype(np.int64),
     )

@@ -13,8 +13,8 @@ import typer
 
 from sniper.cli.chips import chips_app
 from sniper.cli.display import LogLines, complain, err
-from sniper.cli.looking import evaluate, predict, propose
-from sniper.cli.tour import demo, models
+from sniper.cli.inference import evaluate, predict, propose
+from sniper.cli.start import demo, models
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
 from sniper.errors import SniperError

@@ -62,8 +62,8 @@ def bar_of(*columns: ProgressColumn) -> Progress:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar of ``total`` things, and the function that is told how many more of them are done."""
-    with progress_of_windows(what, total) as (tick, _):
-        yield tick
+    with progress_of_windows(what, total) as (on_progress, _):
+        yield on_progress
 
 
 @contextmanager
@@ -79,17 +79,17 @@ def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int],
             speed = bar.tasks[number].speed
             bar.update(number, rate=f"{speed:.1f}/s" if speed else "")
 
-        def tick(done: int) -> None:
+        def on_progress(done: int) -> None:
             bar.advance(task, done)
             show_rate(task)
 
-        def window_tick(done: int, planned: int) -> None:
+        def on_window_progress(done: int, planned: int) -> None:
             if done < bar.tasks[windows].completed:  # of other pictures
                 bar.reset(windows)
             bar.update(windows, completed=done, total=planned, visible=MANY_WINDOWS <= planned > done)
             show_rate(windows)
 
-        yield tick, window_tick
+        yield on_progress, on_window_progress
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sniper.cli.display import err, say, show_skipped
-from sniper.cli.looking import show_evaluation
+from sniper.cli.inference import show_evaluation
 from sniper.cli.options import BadImageOption, SetOption, bad_image
 from sniper.errors import RecipeError
 
@@ -43,7 +43,7 @@ def train(
     # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
     overrides += [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in short.items() if value]
     overrides += [f"loader.on_bad_image={bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
-    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, say=lambda text: say(text, err))
+    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, log=lambda text: say(text, err))
     if done.evaluation is not None:
         show_evaluation(done.evaluation)
     show_skipped(done.skipped)

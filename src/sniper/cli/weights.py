@@ -50,7 +50,7 @@ def download(
             name,
             sha256=sha256,
             patience=Patience(timeout_s=timeout, retries=retries),
-            tick=lambda here, total: bar.update(task, completed=here, total=total),
+            on_progress=lambda here, total: bar.update(task, completed=here, total=total),
         )
     state = "fetched" if done.fresh else "already here"
     check = "checksum verified" if done.verified else f"sha256 {done.sha256}, which nothing vouches for"

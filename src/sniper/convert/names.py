@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sniper.convert.mxnet import Params
 from sniper.errors import CheckpointError
-from sniper.nn import boxcoding
+from sniper.nn import box_deltas
 
 # Our module, theirs. Units and blocks are numbered from 0 here; theirs from 1 in a ResNet.
 _MODULES: tuple[tuple[str, str], ...] = (
@@ -85,7 +85,7 @@ def state_dict_of(params: Params, detector: nn.Module, *, file: str, network: st
     """The state dict of ``detector`` with the weights of a checkpoint.
 
     The gain of the input norm is 1 whatever the file says: that norm has a fixed one. The checkpoint's ``*_test`` box
-    weights, which the original detects with, are its learned ones times the deviations of the box codes; the learned
+    weights, which the original detects with, are its learned ones times the deviations of the box deltas; the learned
     ones are taken from them, since ``OriginalSniper`` decodes with the deviations.
 
     Raises:
@@ -175,6 +175,6 @@ def _with_test_weights(arg: dict[str, NDArray], file: str) -> dict[str, NDArray]
                 f"{file}: arg:{name} has shape {array.shape}, not {learned[plain].shape} as arg:{plain}; "
                 "use another checkpoint"
             )
-        gain = np.asarray(boxcoding.REGION_WEIGHTS).reshape(4, *[1] * (array.ndim - 1))
+        gain = np.asarray(box_deltas.REGION_WEIGHTS).reshape(4, *[1] * (array.ndim - 1))
         learned[plain] = array.astype(np.float64) * gain
     return learned

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from sniper.data.coco import read_coco
+from sniper.data.readers.coco import read_coco
+from sniper.data.readers.voc import read_voc
+from sniper.data.readers.yolo import IMAGE_SUFFIXES, read_yolo
 from sniper.data.table import AnnotationTable
-from sniper.data.voc import read_voc
-from sniper.data.yolo import IMAGE_SUFFIXES, read_yolo
 from sniper.errors import DataError
 
 logger = logging.getLogger("sniper")

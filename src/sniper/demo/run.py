@@ -12,7 +12,6 @@ from torch import nn
 
 from sniper.boxes import sqrt_area
 from sniper.chips.stats import Coverage, coverage
-from sniper.data.images import read_image
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import CREDIT, demo_data, trained_crowns
@@ -20,6 +19,7 @@ from sniper.errors import StorageError
 from sniper.pipeline.evaluate import Evaluation, evaluate
 from sniper.pipeline.model import build_detector, resolve_pyramid
 from sniper.pipeline.train import ChipSource, TrainedRun, train
+from sniper.pixels.decode import read_image
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_pixels_bar, draw_pr_curves, draw_size_histogram, draw_training_curves
@@ -42,7 +42,7 @@ class _Told(NamedTuple):
     minutes: float
 
 
-def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> Path:
+def run_demo(output: Path | str, *, minutes: float = 2.0, log: Say = print) -> Path:
     """Mine, train, evaluate and detect on the packaged tree crowns; the page written.
 
     Args:
@@ -64,18 +64,18 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, say: Say = print) -> P
     source = ChipSource(table, pyramid, recipe)
     stats = coverage(table, pyramid, recipe.chips, seed=recipe.train.seed)
     chips = sum(stats.chips.values())
-    say(f"mined {chips} chips from {len(table)} photos with {stats.objects} tree crowns")
+    log(f"mined {chips} chips from {len(table)} photos with {stats.objects} tree crowns")
 
-    say(f"training for {minutes:g} more minutes, from weights that saw these photos for ten")
+    log(f"training for {minutes:g} more minutes, from weights that saw these photos for ten")
     run = train(recipe, detector=_detector(recipe, len(table.class_names)), table=table, name="trees", root=folder)
-    say("evaluating on the held-out photo, 13 km away")
+    log("evaluating on the held-out photo, 13 km away")
     done = evaluate(
         run.checkpoint, heldout, output=folder / "evaluate", device="cpu" if recipe.train.device == "cpu" else "auto"
     )
     told = _Told(table, heldout, source, stats, run, done, (time.perf_counter() - started) / 60)
     page = _page(told).write(folder)
     result = done.result
-    say(f"AP50 {result.ap50_most:.3f}, AP {result.ap_most:.3f} on {result.objects} crowns nobody trained on")
+    log(f"AP50 {result.ap50_maxdets:.3f}, AP {result.ap_maxdets:.3f} on {result.objects} crowns nobody trained on")
     return page
 
 
@@ -97,7 +97,7 @@ def _page(told: _Told) -> Report:
     )
     report.numbers(
         [
-            Number(f"{result.ap50_most:.2f}", "AP50 on the held-out photo", f"AP {result.ap_most:.2f}"),
+            Number(f"{result.ap50_maxdets:.2f}", "AP50 on the held-out photo", f"AP {result.ap_maxdets:.2f}"),
             Number(
                 str(sum(stats.chips.values())), "chips an epoch", f"{stats.objects} crowns in {stats.images} photos"
             ),
@@ -135,7 +135,7 @@ def _chips(report: Report, told: _Told) -> Report:
         wide=True,
     )
     sizes = sqrt_area(told.table.boxes_xyxy)
-    names = [f"zoom {level.zoom}" for level in levels]
+    names = [f"zoom {level.scale}" for level in levels]
     histogram = draw_size_histogram(sizes, [level.range_px for level in levels], names=names)
     report.figure("sizes.png", histogram, "Sizes of the crowns, and the levels that learn them")
     return report.figure(

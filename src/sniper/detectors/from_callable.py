@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sniper.errors import RecipeError
 from sniper.structures import Batch, Detections, Images
 
-Look = Callable[[list[NDArray[np.uint8]]], Iterable[Sequence[Any]]]
+PredictFunction = Callable[[list[NDArray[np.uint8]]], Iterable[Sequence[Any]]]
 """Pictures, (h, w, 3) uint8 RGB each, to ``boxes, scores, labels`` each: (N, 4) xyxy px of that picture, (N,) in
 [0, 1], (N,) class indices from 0; lists, NumPy arrays or tensors."""
 
@@ -23,9 +23,9 @@ class CallableDetector(nn.Module):
     batch; what it returns is clipped to them.
     """
 
-    def __init__(self, look: Look, num_classes: int) -> None:
+    def __init__(self, function: PredictFunction, num_classes: int) -> None:
         super().__init__()
-        self.look, self.num_classes = look, num_classes
+        self.function, self.num_classes = function, num_classes
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Not possible.
@@ -37,21 +37,21 @@ class CallableDetector(nn.Module):
 
     @torch.no_grad()
     def detect(self, images: Images) -> list[Detections]:
-        """One ``Detections`` a canvas, boxes in network px.
+        """One ``Detections`` a padded input, boxes in network px.
 
         Raises:
-            RecipeError: the function's answer has another form than ``Look`` says.
+            RecipeError: the function's answer has another form than ``PredictFunction`` says.
         """
         pixels = images.pixels
         if pixels.dtype != torch.uint8:
             pixels = (pixels * 255).round().to(torch.uint8)
-        canvases = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        sizes_hw = images.content_hw.tolist()
+        inputs = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        sizes_hw = images.valid_hw.tolist()
         shown = [
-            np.ascontiguousarray(canvas[:height, :width])
-            for canvas, (height, width) in zip(canvases, sizes_hw, strict=True)
+            np.ascontiguousarray(padded[:height, :width])
+            for padded, (height, width) in zip(inputs, sizes_hw, strict=True)
         ]
-        answers = list(self.look(shown))
+        answers = list(self.function(shown))
         if len(answers) != len(shown):
             raise RecipeError(f"expected an answer for each of {len(shown)} pictures, got {len(answers)}")
         return [self._checked(answer, size, pixels.device) for answer, size in zip(answers, sizes_hw, strict=True)]

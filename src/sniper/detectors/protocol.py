@@ -14,7 +14,7 @@ from sniper.structures import Batch, Detections, Images
 
 @runtime_checkable
 class Detector(Protocol):
-    """Anything that can be trained on chips and detect on canvases."""
+    """Anything that can be trained on chips and detect on padded inputs."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch in training mode; training minimises their sum.
@@ -25,7 +25,7 @@ class Detector(Protocol):
         ...
 
     def detect(self, images: Images) -> list[Detections]:
-        """One ``Detections`` a canvas, boxes in network px, in evaluation mode and without gradients."""
+        """One ``Detections`` a padded input, boxes in network px, in evaluation mode and without gradients."""
         ...
 
 
@@ -47,8 +47,8 @@ class ProposalTrainer(Protocol):
         ...
 
 
-class Kept(NamedTuple):
-    """Detections of B canvases, and of each canvas what masks can be predicted from later."""
+class DetectionsWithFeatures(NamedTuple):
+    """Detections of B padded inputs, and of each padded input what masks can be predicted from later."""
 
     detections: list[Detections]
     maps: list[Tensor]  # B of (F, H, W)
@@ -67,14 +67,14 @@ class MaskDetector(Protocol):
         """Whether it was built with a mask branch; without one, the other two must not be called."""
         ...
 
-    def detect_keeping(self, images: Images) -> Kept:
+    def detect_with_features(self, images: Images) -> DetectionsWithFeatures:
         """``detect``, with the maps that ``predict_masks`` needs."""
         ...
 
     def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, M, M) probabilities that the middle of each cell of a grid over a box is inside the object.
 
-        ``maps`` (F, H, W) are those of one canvas, ``boxes`` (N, 4) in its network px, ``labels`` (N,) from 0.
+        ``maps`` (F, H, W) are those of one padded input, ``boxes`` (N, 4) in its network px, ``labels`` (N,) from 0.
         """
         ...
 
@@ -94,13 +94,13 @@ class FocusDetector(Protocol):
 
 
 @runtime_checkable
-class Measured(Protocol):
+class ReportsMetrics(Protocol):
     """A detector that can also say how well it does while it trains, in more than its losses."""
 
     def training_metrics(self) -> dict[str, Tensor]:
         """Shares since the last call, from the batches that ``losses`` saw; what was counted starts anew.
 
         Each is (2,): how many, of how many. Both are summed over processes before they are divided; nothing out of
-        nothing is not a number. The names are always the same. Called when a line of the journal is written.
+        nothing is not a number. The names are always the same. Called when a line of the metrics log is written.
         """
         ...

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from sniper.detectors.protocol import (
+    DetectionsWithFeatures,
     Detector,
     FocusDetector,
-    Kept,
     MaskDetector,
-    Measured,
     ProposalTrainer,
     Proposer,
+    ReportsMetrics,
 )
 from sniper.errors import RecipeError
 from sniper.nn.class_rows import ClassRows
+from sniper.nn.config import FocusConfig
 from sniper.nn.evaluating import evaluating
-from sniper.nn.focus import FocusConfig
 from sniper.nn.focus_head import FocusHead, focus_loss_of, focus_probability
 from sniper.structures import Batch, Detections, Images
 
-PROBE_HW = 128, 192  # grey canvas that tells stride and features of a layer, px
-PADDING_PX = 64  # a detector may pad its canvas at the right and the bottom by less than this
+PROBE_HW = 128, 192  # grey padded input that tells stride and features of a layer, px
+PADDING_PX = 64  # a detector may pad its padded input at the right and the bottom by less than this
 
 
 def with_focus(
@@ -33,17 +33,18 @@ def with_focus(
 ) -> "WithFocus":
     """``detector`` with a focus branch on the map that its submodule ``layer`` gives, say ``net.backbone.body.layer3``.
 
-    The detector looks once at a grey canvas, which tells stride and features of the layer. Its weights are shared with
-    the result, not copied; those of the branch are random, drawn from torch's default generator.
+    The detector looks once at a grey padded input, which tells stride and features of the layer. Its weights are
+    shared with the result, not copied; those of the branch are random, drawn from torch's default generator.
 
     Args:
-        detector: anything that satisfies ``detectors.protocol.Detector`` and takes canvases at their size.
+        detector: anything that satisfies ``detectors.protocol.Detector`` and takes padded inputs at their size.
         layer: dotted name of a submodule that runs once a look and gives one map (B, F, H, W).
         channels: features of the branch.
         labels: which objects deserve a closer look; none: the defaults.
 
     Raises:
-        RecipeError: there is no such layer, what it gives is no map of the canvas, or there is a focus branch already.
+        RecipeError: there is no such layer, what it gives is no map of the padded input, or there is a focus branch
+            already.
     """
     if not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
@@ -51,13 +52,13 @@ def with_focus(
         raise RecipeError(f"{type(detector).__name__} has a focus branch already; use it as it is")
     height, width = PROBE_HW
     device = next((weight.device for weight in detector.parameters()), torch.device("cpu"))
-    canvas = Images(
+    padded = Images(
         torch.full((1, 3, height, width), 0.5, device=device),
         torch.tensor([[height, width]], device=device),
         torch.ones(1, device=device),
     )
     with torch.no_grad(), evaluating(detector), listening(detector, layer) as heard:
-        detector.detect(canvas)
+        detector.detect(padded)
     features = _one_map(heard, layer, 1)
     rows, columns = features.shape[2:]
     stride = height // rows
@@ -90,13 +91,13 @@ class WithFocus(nn.Module):
         if isinstance(detector, MaskDetector):
             self.predicts_masks = detector.predicts_masks
             self.predict_masks = detector.predict_masks
-            self.detect_keeping = self._detect_keeping
+            self.detect_with_features = self._detect_with_features
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Those of the detector and ``focus``.
 
         Raises:
-            RecipeError: the layer gave no map of the canvas, or the detector has a loss of that name.
+            RecipeError: the layer gave no map of the padded input, or the detector has a loss of that name.
         """
         with listening(self.detector, self.layer) as heard:
             losses: dict[str, Tensor] = self.detector.losses(batch)  # type: ignore[operator]
@@ -127,18 +128,18 @@ class WithFocus(nn.Module):
         return found, focus_probability(self.focus(self._features(heard, images)))
 
     @torch.no_grad()
-    def _detect_keeping(self, images: Images) -> Kept:
+    def _detect_with_features(self, images: Images) -> DetectionsWithFeatures:
         with listening(self.detector, self.layer) as heard:
-            kept: Kept = self.detector.detect_keeping(images)  # type: ignore[operator]
+            kept: DetectionsWithFeatures = self.detector.detect_with_features(images)  # type: ignore[operator]
         return kept._replace(focus=focus_probability(self.focus(self._features(heard, images))))
 
     def training_metrics(self) -> dict[str, Tensor]:
         """``focus_recall_at_10`` since the last call, and what the detector itself measures."""
-        inner = self.detector.training_metrics() if isinstance(self.detector, Measured) else {}
+        inner = self.detector.training_metrics() if isinstance(self.detector, ReportsMetrics) else {}
         return inner | self.focus.recall.metrics()
 
     def _features(self, heard: list[object], images: Images) -> Tensor:
-        """(B, F, H, W): the map that was heard, one cell for each ``focus_stride`` px of the canvas."""
+        """(B, F, H, W): the map that was heard, one cell for each ``focus_stride`` px of the padded input."""
         features = _one_map(heard, self.layer, len(images))
         height, width = images.pixels.shape[2:]
         rows, columns = math.ceil(height / self._stride), math.ceil(width / self._stride)
@@ -174,7 +175,7 @@ def listening(detector: nn.Module, layer: str) -> Iterator[list[object]]:
 
 
 def _one_map(heard: list[object], layer: str, images: int) -> Tensor:
-    """(B, F, H, W) of the ``images`` canvases; a detector may have looked at them one by one."""
+    """(B, F, H, W) of the ``images`` padded inputs; a detector may have looked at them one by one."""
     maps = [one for one in heard if isinstance(one, Tensor) and one.ndim == 4]
     shapes = {one.shape[1:] for one in maps}
     if len(maps) == len(heard) and len(shapes) == 1 and sum(map(len, maps)) == images:
@@ -192,9 +193,9 @@ def _kind(given: object) -> str:
     return f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
 
 
-def _other_size(layer: str, features: Tensor, canvas_hw: tuple[int, int], expected: str) -> str:
+def _other_size(layer: str, features: Tensor, padded_hw: tuple[int, int], expected: str) -> str:
     rows, columns = features.shape[2:]
-    height, width = canvas_hw
+    height, width = padded_hw
     return (
         f"layer {layer!r} gives {rows} x {columns} cells of a canvas of {height} x {width} px, expected {expected}; "
         "the detector must not resize canvases (torchvision's do: transform.resize = lambda image, target: (image, "

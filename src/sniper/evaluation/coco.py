@@ -15,33 +15,18 @@ import numpy as np
 from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from numpy.typing import NDArray
-from pydantic import Field
 
 from sniper.boxes import xyxy_to_xywh
-from sniper.config import Config
 from sniper.data.columns import Masks
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
 from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
 from sniper.evaluation.coco_result import ClassScore as ClassScore
 from sniper.evaluation.coco_result import CocoResult as CocoResult
+from sniper.evaluation.config import CocoEvalConfig
 
 _EVERY_AREA = 1e5**2
 _CURVE_IOUS = (0.5, 0.75)
-
-
-class CocoEvalConfig(Config):
-    """The protocol's settings. The defaults are COCO's own; with others, numbers do not compare with the literature."""
-
-    most_detections: int = Field(
-        default=100,
-        ge=100,
-        description="detections per image and class for AP_most, AP50_most and AR_most, which matter where images "
-        "hold more than 100 objects; the official numbers always use at most 100",
-    )
-    class_agnostic: bool = Field(default=False, description="treat all classes as one: where are objects, not which")
-    small_px: float = Field(default=32, gt=0, description="objects up to this sqrt(area) are small, original px")
-    large_px: float = Field(default=96, gt=0, description="objects from this sqrt(area) on are large, original px")
 
 
 def evaluate_coco(
@@ -79,9 +64,9 @@ def evaluate_coco(
         raise DataError(
             f"image {image_id}: a detection has a box or score that is NaN or infinite; drop such detections"
         )
-    looked_at = np.zeros(len(table), dtype=bool)
-    looked_at[rows] = True
-    objects = np.flatnonzero(np.repeat(looked_at, np.diff(table.offsets)))
+    traces = np.zeros(len(table), dtype=bool)
+    traces[rows] = True
+    objects = np.flatnonzero(np.repeat(traces, np.diff(table.offsets)))
     truth = _entries(
         np.repeat(table.image_ids, np.diff(table.offsets))[objects],
         table.class_ids[table.labels[objects]],
@@ -215,7 +200,7 @@ def _check_entries(path: Path | str, entries: Sequence[Any], keys: tuple[str, ..
 
 def _evaluate(truth: COCO, found: COCO, config: CocoEvalConfig, iou_type: str) -> CocoResult:
     evaluator = COCOeval_faster(truth, found, iou_type, print_function=lambda *_: None)
-    evaluator.params.maxDets = sorted({*OFFICIAL_DETECTIONS, config.most_detections})
+    evaluator.params.maxDets = sorted({*OFFICIAL_DETECTIONS, config.max_detections})
     small, large = config.small_px**2, config.large_px**2
     evaluator.params.areaRng = [[0, _EVERY_AREA], [0, small], [small, large], [large, _EVERY_AREA]]
     evaluator.params.areaRngLbl = list(AREAS)
@@ -238,7 +223,7 @@ def _report(
     config: CocoEvalConfig,
 ) -> CocoResult:
     """Means over (IoU, recall, class, area, detections) and (IoU, class, area, detections); -1 is nothing to find."""
-    one, ten, hundred = (params.maxDets.index(most) for most in OFFICIAL_DETECTIONS)
+    one, ten, hundred = (params.maxDets.index(max_count) for max_count in OFFICIAL_DETECTIONS)
     half, three_quarters = (int(np.argmin(np.abs(params.iouThrs - iou))) for iou in _CURVE_IOUS)
     aps = [_mean(precision[:, :, :, area, hundred]) for area in range(len(AREAS))]
     ars = [_mean(recall[:, :, area, hundred]) for area in range(len(AREAS))]
@@ -275,10 +260,10 @@ def _report(
         ar_small=ars[1],
         ar_medium=ars[2],
         ar_large=ars[3],
-        ap_most=_mean(precision[:, :, :, 0, -1]),
-        ap50_most=_mean(precision[half, :, :, 0, -1]),
-        ar_most=_mean(recall[:, :, 0, -1]),
-        most_detections=config.most_detections,
+        ap_maxdets=_mean(precision[:, :, :, 0, -1]),
+        ap50_maxdets=_mean(precision[half, :, :, 0, -1]),
+        ar_maxdets=_mean(recall[:, :, 0, -1]),
+        max_detections=config.max_detections,
         classes=tuple(classes),
         pr_curves=curves,
         images=len(truth.imgs),

@@ -36,14 +36,14 @@ class CocoResult:
     ar_small: float
     ar_medium: float
     ar_large: float
-    ap_most: float  # with most_detections instead of 100 detections
-    ap50_most: float
-    ar_most: float
-    most_detections: int
+    ap_maxdets: float  # with max_detections instead of 100 detections
+    ap50_maxdets: float
+    ar_maxdets: float
+    max_detections: int
     classes: tuple[ClassScore, ...]  # empty if class-agnostic
     pr_curves: dict[
         str, tuple[NDArray[np.float64], NDArray[np.float64]]
-    ]  # by IoU, with most_detections: recall (101,), precision (101,)
+    ]  # by IoU, with max_detections: recall (101,), precision (101,)
     images: int
     objects: int  # crowd regions not counted
     detections: int
@@ -52,11 +52,11 @@ class CocoResult:
     def as_dict(self) -> dict[str, float]:
         """The numbers under COCO's names (AP, AP50, AP_small, AR100, ...); those with nothing to find are left out.
 
-        ``AP_most``, ``AP50_most`` and ``AR_most`` are there only if more than 100 detections were asked for.
+        ``AP_maxdets``, ``AP50_maxdets`` and ``AR_maxdets`` are there only if more than 100 detections were asked for.
         """
         names = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
         names += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
-        names += ["AP_most", "AP50_most", "AR_most"] if self.most_detections > OFFICIAL_DETECTIONS[-1] else []
+        names += ["AP_maxdets", "AP50_maxdets", "AR_maxdets"] if self.max_detections > OFFICIAL_DETECTIONS[-1] else []
         numbers = {name: float(getattr(self, name.lower())) for name in names}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
@@ -71,10 +71,10 @@ class CocoResult:
             ["AR, 10 detections", _cell(self.ar10), *missing],
             ["AR, 100 detections", *map(_cell, (self.ar100, self.ar_small, self.ar_medium, self.ar_large))],
         ]
-        if self.most_detections > OFFICIAL_DETECTIONS[-1]:
-            rows.append([f"AP, {self.most_detections} detections", _cell(self.ap_most), *missing])
-            rows.append([f"AP50, {self.most_detections} detections", _cell(self.ap50_most), *missing])
-            rows.append([f"AR, {self.most_detections} detections", _cell(self.ar_most), *missing])
+        if self.max_detections > OFFICIAL_DETECTIONS[-1]:
+            rows.append([f"AP, {self.max_detections} detections", _cell(self.ap_maxdets), *missing])
+            rows.append([f"AP50, {self.max_detections} detections", _cell(self.ap50_maxdets), *missing])
+            rows.append([f"AR, {self.max_detections} detections", _cell(self.ar_maxdets), *missing])
         counts = f"{self.images} images, {self.objects} objects, {self.detections} detections"
         title = f"COCO{', masks' if self.what == 'masks' else ''}: {counts}"
         found = [(title, ["", *AREAS], rows)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled, read_only
+from sniper.compiled import compiled, read_only
 from sniper.data.detection_files import for_images
 from sniper.data.table import AnnotationTable, DetectionTable
 
@@ -24,10 +24,10 @@ BACKGROUND_IOU = 0.1
 class Verdict(IntEnum):
     """What became of a detection."""
 
-    RIGHT = 0
+    TRUE_POSITIVE = 0
     BACKGROUND = 1  # no object overlaps it by more than BACKGROUND_IOU
     WRONG_CLASS = 2  # on an object of another class
-    BAD_BOX = 3  # overlaps an object, but not enough
+    LOCALISATION = 3  # overlaps an object, but not enough
     DUPLICATE = 4  # on an object that a better detection has found
     IGNORED = 5  # in a crowd region: neither right nor wrong
 
@@ -36,10 +36,10 @@ class Verdict(IntEnum):
 class ErrorSplit:
     """The best detections of a dataset by verdict."""
 
-    right: int
+    true_positives: int
     background: int
     wrong_class: int
-    bad_box: int
+    localisation: int
     duplicate: int
     objects: int  # crowd regions not counted
     score: float  # of the last detection counted; nan if none is
@@ -47,29 +47,32 @@ class ErrorSplit:
     @property
     def recall(self) -> float:
         """Share of the objects that are found."""
-        return self.right / self.objects if self.objects else 0.0
+        return self.true_positives / self.objects if self.objects else 0.0
 
     @property
     def precision(self) -> float:
         """Share of the detections that are right; nan if there are none."""
-        return self.right / self.detections if self.detections else float("nan")
+        return self.true_positives / self.detections if self.detections else float("nan")
 
     @property
     def detections(self) -> int:
         """How many detections are counted; those in crowd regions are not."""
-        return self.right + self.background + self.wrong_class + self.bad_box + self.duplicate
+        return self.true_positives + self.background + self.wrong_class + self.localisation + self.duplicate
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers."""
-        counts = {name: getattr(self, name) for name in ("right", "background", "wrong_class", "bad_box", "duplicate")}
+        counts = {
+            name: getattr(self, name)
+            for name in ("true_positives", "background", "wrong_class", "localisation", "duplicate")
+        }
         score = {} if np.isnan(self.score) else {"score": self.score}
         return counts | {"detections": self.detections, "objects": self.objects, "recall": self.recall} | score
 
     def sentence(self) -> str:
         """One line for a terminal."""
         return (
-            f"of the {self.detections} best detections {self.right} are right; wrong are {self.background} on "
-            f"background, {self.wrong_class} of class, {self.bad_box} of box, {self.duplicate} twice"
+            f"of the {self.detections} best detections {self.true_positives} are right; wrong are {self.background} on "
+            f"background, {self.wrong_class} of class, {self.localisation} of box, {self.duplicate} twice"
         )
 
 
@@ -98,12 +101,12 @@ class Verdicts(NamedTuple):
             order = order[self.scores[order] >= score]
         else:
             assert recall is not None
-            found = np.cumsum(self.verdict[order] == Verdict.RIGHT)
+            found = np.cumsum(self.verdict[order] == Verdict.TRUE_POSITIVE)
             order = order[: int(np.searchsorted(found, np.ceil(recall * self.objects - 1e-9))) + 1]
         counts = np.bincount(self.verdict[order], minlength=len(Verdict)).tolist()
         last = float(self.scores[order[-1]]) if len(order) else float("nan")
-        right, background, wrong_class, bad_box, duplicate = counts[:5]
-        return ErrorSplit(right, background, wrong_class, bad_box, duplicate, self.objects, last)
+        true_positives, background, wrong_class, localisation, duplicate = counts[:5]
+        return ErrorSplit(true_positives, background, wrong_class, localisation, duplicate, self.objects, last)
 
 
 class EqualRecall(NamedTuple):

@@ -2,6 +2,6 @@
 
 from sniper.fetch.cache import Downloaded, cache_folder, cached, download
 from sniper.fetch.names import Source, resolve
-from sniper.fetch.transfer import Patience, Tick
+from sniper.fetch.transfer import OnProgress, Patience
 
-__all__ = ["Downloaded", "Patience", "Source", "Tick", "cache_folder", "cached", "download", "resolve"]
+__all__ = ["Downloaded", "OnProgress", "Patience", "Source", "cache_folder", "cached", "download", "resolve"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sniper.errors import DownloadError, StorageError
 from sniper.fetch.names import Source, resolve
-from sniper.fetch.transfer import PATIENCE, Patience, Tick, transfer
+from sniper.fetch.transfer import PATIENCE, OnProgress, Patience, transfer
 from sniper.files import write_text
 
 
@@ -50,7 +50,7 @@ def download(
     *,
     sha256: str | None = None,
     patience: Patience = PATIENCE,
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Downloaded:
     """Fetch weights into the cache folder, unless they are there; the file is never opened as weights.
 
@@ -78,7 +78,7 @@ def download(
         raise StorageError(
             f"cannot write {path.parent}: {error.strerror or error}; set SNIPER_CACHE to another folder"
         ) from error
-    done = transfer(source, path, patience, tick or (lambda here, total: None))
+    done = transfer(source, path, patience, on_progress or (lambda here, total: None))
     write_text(
         _record_path(path),
         json.dumps({"name": name, "url": source.url, "size": done.size, "sha256": done.sha256, "told": done.verified}),

@@ -23,7 +23,7 @@ from sniper.errors import DownloadError, StorageError
 from sniper.fetch.names import Source
 from sniper.fetch.request import Answer, Mark, ask
 
-Tick = Callable[[int, int | None], None]  # bytes that are here, size of the file where it is known
+OnProgress = Callable[[int, int | None], None]  # bytes that are here, size of the file where it is known
 
 logger = logging.getLogger("sniper")
 
@@ -66,7 +66,7 @@ class _BrokenError(Exception):
         self.wait_s = wait_s
 
 
-def transfer(source: Source, path: Path, patience: Patience, tick: Tick) -> Transferred:
+def transfer(source: Source, path: Path, patience: Patience, on_progress: OnProgress) -> Transferred:
     """Fetch ``source`` to ``path``, whose folder exists, going on from what an earlier try left.
 
     Raises:
@@ -74,7 +74,7 @@ def transfer(source: Source, path: Path, patience: Patience, tick: Tick) -> Tran
         StorageError: ``path`` cannot be written; what is there is kept.
     """
     with _part_of(path) as part:
-        return _Transfer(source, path, part, patience, tick).run()
+        return _Transfer(source, path, part, patience, on_progress).run()
 
 
 @contextmanager
@@ -100,8 +100,10 @@ def _part_of(path: Path) -> Iterator[IO[bytes]]:
 class _Transfer:
     """The tries of one transfer."""
 
-    def __init__(self, source: Source, path: Path, part: IO[bytes], patience: Patience, tick: Tick) -> None:
-        self.source, self.path, self.part, self.patience, self.tick = source, path, part, patience, tick
+    def __init__(
+        self, source: Source, path: Path, part: IO[bytes], patience: Patience, on_progress: OnProgress
+    ) -> None:
+        self.source, self.path, self.part, self.patience, self.on_progress = source, path, part, patience, on_progress
         self.part_path = path.with_name(path.name + ".part")
         self.mark_path = path.with_name(path.name + ".part.json")
         self.mark = self._stored_mark()
@@ -109,14 +111,14 @@ class _Transfer:
 
     def run(self) -> Transferred:
         """Try until the file is complete, or as long as patience lasts."""
-        most, failed = self.here, 0
+        max_count, failed = self.here, 0
         while True:
             try:
                 self._try()
                 return self._finish()
             except _BrokenError as broken:
-                failed = 0 if self.here > most else failed + 1
-                most = max(most, self.here)
+                failed = 0 if self.here > max_count else failed + 1
+                max_count = max(max_count, self.here)
                 if failed > self.patience.retries:
                     kept = f"; {self.here} bytes are kept, run it again to go on" if self.here else ""
                     raise DownloadError(
@@ -156,7 +158,7 @@ class _Transfer:
         self._require_room()
         while piece := answer.response.read1(_PIECE):
             self._write(piece)
-            self.tick(self.here, self.mark.size)
+            self.on_progress(self.here, self.mark.size)
         if self.mark.size is not None and self.here != self.mark.size:
             raise _BrokenError(f"the connection ended after {self.here} of {self.mark.size} bytes")
 

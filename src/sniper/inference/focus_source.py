@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sniper.chips.focus import painted
 from sniper.detectors.protocol import Detector, FocusDetector, Proposer
+from sniper.focus.cells import painted
 from sniper.inference.autofocus import SMALL_PX
 from sniper.structures import Detections, Images
 
@@ -47,7 +47,7 @@ def focus_source(detector: Detector) -> tuple[LookWithFocus, int]:
 
 
 def _of_small(regions: Detections, images: Images) -> NDArray[np.float32]:
-    """(H, W) best score of the small regions in each cell of a canvas."""
+    """(H, W) best score of the small regions in each cell of a padded input."""
     boxes, scores = regions.boxes.float().cpu().numpy(), regions.scores.float().cpu().numpy()
     size = np.sqrt(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1))
     small = (size > SMALL_PX[0]) & (size < SMALL_PX[1]) & np.isfinite(scores)

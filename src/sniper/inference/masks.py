@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.compiled import compiled
 from sniper.data.columns import PackedStrings
 from sniper.data.run_lengths import RunLengths
 from sniper.detectors.protocol import MaskDetector
@@ -24,7 +24,9 @@ def masks_in_window(
     labels: NDArray[np.integer],
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """(N, M, M) probabilities in (N, 4) ``boxes``, network px of the canvas that ``maps`` (F, H, W) were kept of."""
+    """(N, M, M) probabilities in (N, 4) ``boxes``, network px of the padded input that ``maps`` (F, H, W) were kept
+    of.
+    """
     maps = maps.to(device, torch.float32)
     every_box = torch.from_numpy(np.ascontiguousarray(boxes, np.float32)).to(device)
     every_label = torch.from_numpy(np.ascontiguousarray(labels, np.int64)).to(device)

@@ -7,13 +7,11 @@ of all levels competes per class by soft-NMS (arXiv 1704.04503) or hard NMS, and
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from sniper.config import Config
+from sniper.inference.config import MergeConfig
 from sniper.inference.ordering import counting_order
 from sniper.inference.suppress import HARD, SOFT_GAUSSIAN, SOFT_LINEAR, suppress_groups
 
@@ -23,42 +21,6 @@ FloatArray = NDArray[np.floating]
 
 _RULES = {"soft_gaussian": SOFT_GAUSSIAN, "soft_linear": SOFT_LINEAR, "hard": HARD}
 _NO_LIMIT = 2**62
-
-
-class MergeConfig(Config):
-    """How detections of one class that overlap are reduced, and how many an image keeps."""
-
-    method: Literal["soft_gaussian", "soft_linear", "hard"] = Field(
-        default="soft_gaussian",
-        description="what happens to a box overlapping a better one: score times exp(-IoU^2 / sigma), score times "
-        "(1 - IoU) above iou_threshold, or dropped above iou_threshold",
-    )
-    sigma: float = Field(
-        default=0.55, gt=0, description="width of the Gaussian in IoU^2 (soft_gaussian); smaller is harder"
-    )
-    iou_threshold: float = Field(
-        default=0.5, ge=0, le=1, description="IoU above which a box is lowered or dropped (others)"
-    )
-    score_threshold: float = Field(
-        default=0.001, ge=0, description="a box whose score is lowered below this is dropped"
-    )
-    max_per_image: int | None = Field(
-        default=300, ge=1, description="best detections kept per image, all classes; null = all"
-    )
-    full_megapixels: float | None = Field(
-        default=4.0,
-        gt=0,
-        description="larger images keep proportionally more than max_per_image: twice the area, twice as many; null = "
-        "never more",
-    )
-
-    def caps(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.int64] | None:
-        """(I,) most detections of images of (I, 2) px; None: all."""
-        if self.max_per_image is None:
-            return None
-        megapixels = np.asarray(sizes_wh, np.float64).reshape(-1, 2).prod(axis=1) / 1e6
-        more = np.ones(len(megapixels)) if self.full_megapixels is None else megapixels / self.full_megapixels
-        return np.ceil(self.max_per_image * np.maximum(more, 1)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +175,7 @@ def _merge(
         sigma=config.sigma,
         iou_threshold=config.iou_threshold,
         score_threshold=config.score_threshold,
-        most=_NO_LIMIT if caps is None else int(caps.max()),
+        max_count=_NO_LIMIT if caps is None else int(caps.max()),
     )
     best = _best_first(keep, final)
     if n_images > 1:

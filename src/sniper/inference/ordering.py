@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.compiled import compiled
 
 
 @compiled

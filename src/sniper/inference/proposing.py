@@ -6,34 +6,17 @@ compete together in one greedy NMS, as in the original's extraction. ``docs/meth
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from sniper.config import Config
 from sniper.detectors.protocol import Detector, Proposer
-from sniper.inference.merge import MergeConfig
-from sniper.inference.pyramid import InferenceConfig, Picture, PictureDetections, detect_images
-from sniper.inference.reading import Lost
-from sniper.inference.windows import Look
-from sniper.scales import Pyramid
+from sniper.inference.batches import OnError
+from sniper.inference.config import InferenceConfig, MergeConfig, ProposeConfig
+from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.windows import WindowTask
+from sniper.pyramid import Pyramid
 from sniper.structures import Detections, Images
-
-
-class ProposeConfig(Config):
-    """How proposals are extracted."""
-
-    nms_iou: float = Field(0.7, gt=0, le=1, description="IoU above which the weaker of two proposals goes, all levels")
-    top: int | None = Field(None, ge=1, description="best proposals kept of an image; null: all")
-    min_score: float = Field(0.0, ge=0, le=1, description="proposals with a lower score are dropped")
-    boxes: Literal["proposals", "detections"] = Field(
-        "proposals", description="what is asked for: class-free proposals, or finished detections, classes dropped"
-    )
-    window_share: float = Field(
-        1.0, gt=0, le=1, description="chance of each window of the pyramid to be looked at; below 1 for large data sets"
-    )
 
 
 class _Proposing:
@@ -58,15 +41,15 @@ class _Proposing:
 
 def propose_images(
     detector: Detector,
-    pictures: Iterable[Picture],
+    pictures: Iterable[ImageInput],
     pyramid: Pyramid,
     inference: InferenceConfig,
     config: ProposeConfig,
     *,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    lost: Lost | None = None,
-) -> Iterator[PictureDetections]:
+    on_error: OnError | None = None,
+) -> Iterator[ImageDetections]:
     """Proposals of any number of images, in their order, best first, labels 0.
 
     A detector without ``propose`` (see ``detectors.protocol.Proposer``) gives its detections, their classes dropped.
@@ -74,11 +57,11 @@ def propose_images(
     and on ``device``. ``seed`` draws the windows where ``config.window_share`` leaves some out.
     """
 
-    def some(keys: list[int], looks: list[Look]) -> list[Look]:
-        groups = groupby(looks, lambda look: (look.window.image, look.window.level))
-        return [look for place, group in groups for look in _drawn(list(group), (seed, keys[place[0]], place[1]))]
+    def some(keys: list[int], tasks: list[WindowTask]) -> list[WindowTask]:
+        groups = groupby(tasks, lambda task: (task.window.image, task.window.level))
+        return [task for place, group in groups for task in _drawn(list(group), (seed, keys[place[0]], place[1]))]
 
-    def _drawn(windows: list[Look], key: tuple[int, int, int]) -> list[Look]:
+    def _drawn(windows: list[WindowTask], key: tuple[int, int, int]) -> list[WindowTask]:
         chosen = np.random.default_rng(key).random(len(windows)) < config.window_share
         return [windows[k] for k in np.flatnonzero(chosen)]
 
@@ -87,7 +70,7 @@ def propose_images(
         method="hard",
         iou_threshold=config.nms_iou,
         score_threshold=0,
-        max_per_image=config.top,
+        max_per_image=config.max_per_image,
         full_megapixels=None,
     )
     yield from detect_images(
@@ -97,5 +80,5 @@ def propose_images(
         inference.model_copy(update={"merge": merge}),
         device=device,
         choose=some if config.window_share < 1 else None,
-        lost=lost,
+        on_error=on_error,
     )

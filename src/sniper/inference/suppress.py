@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled, thread_count
+from sniper.compiled import compiled, thread_count
 from sniper.inference.ordering import by_size_and_place
 
 SOFT_GAUSSIAN, SOFT_LINEAR, HARD = 0, 1, 2
@@ -25,7 +25,7 @@ SOFT_GAUSSIAN, SOFT_LINEAR, HARD = 0, 1, 2
 BLOCK = 16  # boxes per block: two AVX registers of float32 per coordinate; 8 is slower, 32 no faster
 _SERIAL_ROWS = 2_000  # fewer boxes than this are not worth a thread
 _X1, _Y1, _X2, _Y2, _AREA = range(5)
-_ZERO, _ONE, _LEAST_EXPONENT = np.float32(0), np.float32(1), np.float32(-126)
+_ZERO, _ONE, _MIN_EXPONENT = np.float32(0), np.float32(1), np.float32(-126)
 # 2^x on [-1, 0] to 3e-9, by interpolation at Chebyshev's points
 _POWERS = tuple(
     np.float32(c)
@@ -78,7 +78,7 @@ def _lower_gaussian(geometry, scores, block, pick, rate, threshold):  # type: ig
     """Scores of a block times 2^(rate * IoU^2); below the threshold they become -1."""
     for j in range(BLOCK):
         overlap = _overlap(geometry, block, j, pick)
-        exponent = max(rate * overlap * overlap, _LEAST_EXPONENT)
+        exponent = max(rate * overlap * overlap, _MIN_EXPONENT)
         whole = np.int32(exponent)
         scale = np.int32((whole + 127) << 23).view(np.float32)  # 2^whole, by the bits of a float32
         score = scores[block, j] * (scale * _power_of_two(exponent - np.float32(whole)))
@@ -154,10 +154,10 @@ def _alive(values, bits, rows, n_blocks, placed, scores):  # type: ignore[no-unt
 
 @compiled
 def _suppress_group(  # type: ignore[no-untyped-def]
-    boxes, all_scores, group_rows, rule, sigma, iou_threshold, score_threshold, most, out_rows, out_scores
+    boxes, all_scores, group_rows, rule, sigma, iou_threshold, score_threshold, max_count, out_rows, out_scores
 ):
     """Write the picks of one group, best first, at the head of the two outputs."""
-    most = min(most, len(group_rows))
+    max_count = min(max_count, len(group_rows))
     capacity = (len(group_rows) + BLOCK - 1) // BLOCK
     geometry = np.empty((capacity, 5, BLOCK), boxes.dtype)
     values = np.empty((capacity, BLOCK), np.float32)
@@ -175,11 +175,11 @@ def _suppress_group(  # type: ignore[no-untyped-def]
     threshold = np.float32(score_threshold)
     alive = len(placed)
     picks = 0
-    while picks < most and alive > 0:
+    while picks < max_count and alive > 0:
         n_blocks = _fill_blocks(boxes, scores, placed, alive, geometry, values, rows, bounds)
         for block in range(n_blocks):
             best_of[block] = _best_bits(bits, block)
-        until = min(most, picks + max(alive // 3, BLOCK))
+        until = min(max_count, picks + max(alive // 3, BLOCK))
         while picks < until:
             best = _best_block(best_of, n_blocks, bits, rows)
             if best < 0:
@@ -215,13 +215,25 @@ def _suppress_group(  # type: ignore[no-untyped-def]
 
 @compiled
 def _suppress_run(  # type: ignore[no-untyped-def]
-    first, last, starts, order, boxes, scores, rule, sigma, iou_threshold, score_threshold, most, out_rows, out_scores
+    first,
+    last,
+    starts,
+    order,
+    boxes,
+    scores,
+    rule,
+    sigma,
+    iou_threshold,
+    score_threshold,
+    max_count,
+    out_rows,
+    out_scores,
 ):
     """Groups ``first`` to ``last`` (exclusive)."""
     for group in range(first, last):
         start, end = starts[group], starts[group + 1]
         _suppress_group(
-            boxes, scores, order[start:end], rule, sigma, iou_threshold, score_threshold, most,
+            boxes, scores, order[start:end], rule, sigma, iou_threshold, score_threshold, max_count,
             out_rows[start:end], out_scores[start:end],
         )  # fmt: skip
 
@@ -236,17 +248,17 @@ def suppress_groups(
     sigma: float,
     iou_threshold: float,
     score_threshold: float,
-    most: int,
+    max_count: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows that survive and their final scores, group after group, best first in each.
 
-    ``order[starts[g]:starts[g + 1]]`` are the rows of group ``g`` (no group is empty); ``most`` ends a group early,
-    which is exact because picks never rise in score. Scores must be finite and not negative. Of equal scores the
+    ``order[starts[g]:starts[g + 1]]`` are the rows of group ``g`` (no group is empty); ``max_count`` ends a group
+    early, which is exact because picks never rise in score. Scores must be finite and not negative. Of equal scores the
     lower row is picked first.
     """
     out_rows = np.full(len(order), -1, dtype=np.int64)
     out_scores = np.empty(len(order), dtype=np.float32)
-    settings = rule, sigma, iou_threshold, score_threshold, most
+    settings = rule, sigma, iou_threshold, score_threshold, max_count
     fixed: tuple[Any, ...] = starts, order, boxes_xyxy, scores, *settings, out_rows, out_scores
     n_groups, n_threads = len(starts) - 1, thread_count()
     if len(order) < _SERIAL_ROWS or n_threads == 1 or n_groups == 1:

@@ -1,6 +1,6 @@
 """Where to look: the windows of one image at one level, and which detections a window border has cut.
 
-A zoomed image that is not larger than a window is looked at whole; a larger one in overlapping windows, so
+A scaled image that is not larger than a window is looked at whole; a larger one in overlapping windows, so
 that memory is bounded by the window and not by the image.
 """
 
@@ -10,36 +10,36 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.grid import zoomed_sizes
+from sniper.chips.grid import scaled_sizes
 
-CANVAS_STEP = 128  # canvases are rounded up to this, so that images of similar shape share a batch
+INPUT_STEP = 128  # padded inputs are rounded up to this, so that images of similar shape share a batch
 CHIP_STEP = 64  # focus chips grow to this instead of being padded: finer, for chips are smaller
 
 
 class Window(NamedTuple):
-    """A rectangle of the zoomed image, network px."""
+    """A rectangle of the scaled image, network px."""
 
     image: int  # position of the image in its group
     level: int
     scale: float  # network px per original px
     origin_xy: tuple[int, int]
-    content_wh: tuple[int, int]
-    step: int = CANVAS_STEP
+    valid_wh: tuple[int, int]
+    step: int = INPUT_STEP
 
     @property
-    def canvas_wh(self) -> tuple[int, int]:
+    def padded_wh(self) -> tuple[int, int]:
         """Canvas that holds the content. It depends on this window alone, so a batch gives what one image gives."""
-        width, height = self.content_wh
+        width, height = self.valid_wh
         return self.step * math.ceil(width / self.step), self.step * math.ceil(height / self.step)
 
     @property
-    def canvas_pixels(self) -> int:
+    def padded_pixels(self) -> int:
         """What the network has to compute."""
-        width, height = self.canvas_wh
+        width, height = self.padded_wh
         return width * height
 
 
-class Look(NamedTuple):
+class WindowTask(NamedTuple):
     """A window and what its borders may cut."""
 
     window: Window
@@ -51,21 +51,21 @@ class Look(NamedTuple):
     rivals_xyxy: tuple[tuple[float, float, float, float], ...] = ()  # chips of the level that overlap it, original px
 
 
-def with_rivals(looks: list[Look]) -> list[Look]:
+def with_rivals(tasks: list[WindowTask]) -> list[WindowTask]:
     """The looks at one level of an image, each with the other chips that overlap its own."""
-    chips = list(dict.fromkeys(look.chip_xyxy for look in looks if look.chip_xyxy is not None))
+    chips = list(dict.fromkeys(task.chip_xyxy for task in tasks if task.chip_xyxy is not None))
     if len(chips) < 2:
-        return looks
+        return tasks
     boxes = np.asarray(chips)
     shared = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
     overlap = (shared > 0).all(axis=2) & ~np.eye(len(boxes), dtype=bool)
     rivals = {chip: tuple(chips[k] for k in np.flatnonzero(overlap[row])) for row, chip in enumerate(chips)}
-    return [look if look.chip_xyxy is None else look._replace(rivals_xyxy=rivals[look.chip_xyxy]) for look in looks]
+    return [task if task.chip_xyxy is None else task._replace(rivals_xyxy=rivals[task.chip_xyxy]) for task in tasks]
 
 
-def zoomed_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Size of the zoomed image in whole network px."""
-    width, height = zoomed_sizes(np.asarray([size_wh]), np.asarray([scale]))[0].tolist()
+def scaled_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Size of the scaled image in whole network px."""
+    width, height = scaled_sizes(np.asarray([size_wh]), np.asarray([scale]))[0].tolist()
     return width, height
 
 
@@ -81,7 +81,7 @@ def windows_of(
     image: int, size_wh: tuple[int, int], level: int, scale: float, *, window_px: int, overlap_px: int
 ) -> list[Window]:
     """The windows of one image at one level, row by row."""
-    width, height = zoomed_size(size_wh, scale)
+    width, height = scaled_size(size_wh, scale)
     return [
         Window(image, level, scale, (x, y), (min(window_px, width), min(window_px, height)))
         for y in starts(height, window_px, overlap_px)
@@ -108,26 +108,26 @@ def windows_of_chip(
     window_px: int,
     overlap_px: int,
     margin_px: float,
-) -> list[Look]:
+) -> list[WindowTask]:
     """The windows of one focus chip ``box_xyxy`` (network px), row by row.
 
-    The chip grows around its middle, on the image, to the canvas it costs anyway. One that takes all of the image has
-    exactly the windows of the image.
+    The chip grows around its middle, on the image, to the padded input it costs anyway. One that takes all of the
+    image has exactly the windows of the image.
     """
-    zoomed = zoomed_size(size_wh, scale)
+    scaled_wh = scaled_size(size_wh, scale)
     sides = []
-    for axis, length in enumerate(zoomed):
+    for axis, length in enumerate(scaled_wh):
         low, high = box_xyxy[axis], box_xyxy[axis + 2]
         size = min(CHIP_STEP * math.ceil((high - low) / CHIP_STEP), length)
         sides.append((min(max(low - (size - (high - low)) // 2, 0), length - size), size))
     (x, width), (y, height) = sides
-    if (width, height) == zoomed:
+    if (width, height) == scaled_wh:
         whole = windows_of(image, size_wh, level, scale, window_px=window_px, overlap_px=overlap_px)
-        return [Look(window, overlap_px) for window in whole]
+        return [WindowTask(window, overlap_px) for window in whole]
     chip = x / scale, y / scale, (x + width) / scale, (y + height) / scale
     content = min(window_px, width), min(window_px, height)
     return [
-        Look(Window(image, level, scale, (x + dx, y + dy), content, CHIP_STEP), overlap_px, chip, margin_px)
+        WindowTask(Window(image, level, scale, (x + dx, y + dy), content, CHIP_STEP), overlap_px, chip, margin_px)
         for dy in starts(height, window_px, overlap_px)
         for dx in starts(width, window_px, overlap_px)
     ]
@@ -150,12 +150,12 @@ def cut_by_border(
         overlap_px: what neighbouring windows share, network px; a larger box may be cut in every window and stays.
         touch_px: how close to the side counts as touching, network px.
     """
-    zoomed = zoomed_size(size_wh, window.scale)
+    scaled_wh = scaled_size(size_wh, window.scale)
     cut = np.zeros(len(boxes_xyxy), dtype=bool)
     for axis in (0, 1):
         whole_elsewhere = boxes_xyxy[:, axis + 2] - boxes_xyxy[:, axis] < overlap_px - 2 * touch_px
         if window.origin_xy[axis] > 0:
             cut |= whole_elsewhere & (boxes_xyxy[:, axis] < touch_px)
-        if window.origin_xy[axis] + window.content_wh[axis] < zoomed[axis]:
-            cut |= whole_elsewhere & (boxes_xyxy[:, axis + 2] > window.content_wh[axis] - touch_px)
+        if window.origin_xy[axis] + window.valid_wh[axis] < scaled_wh[axis]:
+            cut |= whole_elsewhere & (boxes_xyxy[:, axis + 2] > window.valid_wh[axis] - touch_px)
     return cut

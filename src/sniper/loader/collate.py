@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sniper.loader.cut import BORDER_RGB
 from sniper.loader.sample import Sample
+from sniper.pixels.resample import BORDER_RGB
 from sniper.structures import Batch, ObjectState
 
-CANVAS_MULTIPLE = 32  # canvases of unequal size are padded to a multiple of the coarsest usual stride
+INPUT_MULTIPLE = 32  # padded inputs of unequal size are padded to a multiple of the coarsest usual stride
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -27,10 +27,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes[row, :own] = sample.boxes
         labels[row, :own] = sample.labels
         state[row, :own] = sample.state
-    content_wh = np.asarray([sample.content_wh for sample in samples], dtype=np.int64)
+    valid_wh = np.asarray([sample.valid_wh for sample in samples], dtype=np.int64)
     return Batch(
-        pixels=torch.from_numpy(_canvases(samples)),
-        content_hw=torch.from_numpy(content_wh[:, ::-1].copy()),
+        pixels=torch.from_numpy(_inputs(samples)),
+        valid_hw=torch.from_numpy(valid_wh[:, ::-1].copy()),
         scale=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         boxes=torch.from_numpy(boxes),
         labels=torch.from_numpy(labels),
@@ -53,14 +53,14 @@ def _polygons(samples: Sequence[Sample], count: int) -> torch.Tensor | None:
     return torch.from_numpy(polygons)
 
 
-def _canvases(samples: Sequence[Sample]) -> np.ndarray:
+def _inputs(samples: Sequence[Sample]) -> np.ndarray:
     """(B, 3, H, W) uint8."""
     shapes = {sample.pixels.shape for sample in samples}
     if len(shapes) == 1:
         return np.stack([sample.pixels for sample in samples])
-    height, width = (-(-max(shape[axis] for shape in shapes) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for axis in (1, 2))
-    canvases = np.empty((len(samples), 3, height, width), dtype=np.uint8)
-    canvases[:] = np.asarray(BORDER_RGB, dtype=np.uint8)[:, None, None]
-    for canvas, sample in zip(canvases, samples, strict=True):
-        canvas[:, : sample.pixels.shape[1], : sample.pixels.shape[2]] = sample.pixels
-    return canvases
+    height, width = (-(-max(shape[axis] for shape in shapes) // INPUT_MULTIPLE) * INPUT_MULTIPLE for axis in (1, 2))
+    inputs = np.empty((len(samples), 3, height, width), dtype=np.uint8)
+    inputs[:] = np.asarray(BORDER_RGB, dtype=np.uint8)[:, None, None]
+    for padded, sample in zip(inputs, samples, strict=True):
+        padded[:, : sample.pixels.shape[1], : sample.pixels.shape[2]] = sample.pixels
+    return inputs

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sniper.chips.table import ChipTable
-from sniper.data.images import Reduction, read_image
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.loader.cut import cut_content, planes
+from sniper.loader.config import AugmentConfig
 from sniper.loader.outlines import outlines_in_chip
 from sniper.loader.sample import Sample
-from sniper.loader.shuffle import Visit, chip_generator
-from sniper.loader.transforms import AugmentConfig, View, recolour, turn
+from sniper.loader.shuffle import ImageTask, chip_generator
+from sniper.loader.transforms import View, recolour, turn
+from sniper.pixels.decode import Reduction, read_image
+from sniper.pixels.resample import cut_region, planes
 from sniper.structures import ObjectState
 
 REDUCTIONS: tuple[Reduction, ...] = (8, 4, 2, 1)  # what a JPEG decoder offers
@@ -35,67 +36,67 @@ class Unreadable:
 
 
 class ImageChips(Dataset[list[Sample] | Unreadable]):
-    """The chips of each visit. Item i decodes the image of ``visits[i]`` once and cuts all its chips."""
+    """The chips of each visit. Item i decodes the image of ``tasks[i]`` once and cuts all its chips."""
 
     def __init__(
         self,
         table: AnnotationTable,
         chips: ChipTable,
         augment: AugmentConfig,
-        visits: Sequence[Visit],
+        tasks: Sequence[ImageTask],
         *,
         seed: int,
         epoch: int,
         outlines: bool = False,
     ) -> None:
-        self.table, self.chips, self.augment, self.visits = table, chips, augment, visits
+        self.table, self.chips, self.augment, self.tasks = table, chips, augment, tasks
         self.seed, self.epoch = seed, epoch
         self.masks = table.masks if outlines else None
 
     def __len__(self) -> int:
-        return len(self.visits)
+        return len(self.tasks)
 
     def __getitem__(self, position: int) -> list[Sample] | Unreadable:
-        return self.read(self.visits[position])
+        return self.read(self.tasks[position])
 
-    def read(self, visit: Visit) -> list[Sample] | Unreadable:
-        """The samples of ``visit``, in its order; an image that cannot be used comes back as a value."""
-        path = self.table.image_path(visit.image)
+    def read(self, task: ImageTask) -> list[Sample] | Unreadable:
+        """The samples of ``task``, in its order; an image that cannot be used comes back as a value."""
+        path = self.table.image_path(task.image)
         # By all chips of the epoch, also those that are another rank's or were before a resume: the same pixels.
-        first, end = np.searchsorted(self.chips.image_index, [visit.image, visit.image + 1])
+        first, end = np.searchsorted(self.chips.image_index, [task.image, task.image + 1])
         reduction = reduction_for(self.chips.scale[first:end])
-        width, height = self.table.sizes_wh[visit.image].tolist()
+        width, height = self.table.sizes_wh[task.image].tolist()
         try:
             pixels = read_image(
                 path,
                 reduction=reduction,
                 size_wh=(width, height),
-                image_id=int(self.table.image_ids[visit.image]),
+                image_id=int(self.table.image_ids[task.image]),
             )
         except DataError as error:
-            return Unreadable(str(path), str(error), visit.chips)
-        return [self._sample(pixels, chip, reduction) for chip in visit.chips.tolist()]
+            return Unreadable(str(path), str(error), task.chips)
+        return [self._sample(pixels, chip, reduction) for chip in task.chips.tolist()]
 
     def _sample(self, pixels: NDArray[np.uint8], chip: int, reduction: int) -> Sample:
         chips, rng = self.chips, chip_generator(self.seed, self.epoch, chip)
         scale = float(chips.scale[chip])
-        content_wh = tuple(chips.content_wh[chip].tolist())
-        content = cut_content(pixels, tuple(chips.origin_xy[chip].tolist()), scale, content_wh, reduction=reduction)
+        valid_wh = tuple(chips.valid_wh[chip].tolist())
+        region = cut_region(pixels, tuple(chips.origin_xy[chip].tolist()), scale, valid_wh, reduction=reduction)
         objects = objects_in_chip(self.table, chips, chip)
         outlines = None
         if self.masks is not None:
             crowd = objects.state == ObjectState.CROWD
             outlines = outlines_in_chip(self.masks, objects.rows, crowd, chips.origin_xy[chip], scale)
         points = None if outlines is None else outlines.points_xy
-        view = turn(View(content, objects.boxes, tuple(chips.size_wh[chip].tolist()), points), self.augment, rng)
+        view = turn(View(region, objects.boxes, tuple(chips.size_wh[chip].tolist()), points), self.augment, rng)
         if outlines is not None and view.points is not None:
             outlines = replace(outlines, points_xy=view.points)
-        height, width = view.content.shape[:2]
-        canvas = planes(view.content, view.size_wh)
+        height, width = view.region.shape[:2]
+        padded = planes(view.region, view.size_wh)
         low, high = (chips.range_px[chip] * scale).tolist()
         return Sample(
-            pixels=recolour(canvas, (width, height), self.augment, rng),
-            content_wh=(width, height),
+            pixels=recolour(padded, (width, height), self.augment, rng),
+            valid_wh=(width, height),
             scale=scale,
             boxes=view.boxes,
             labels=objects.labels,
@@ -129,7 +130,7 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
     image = chips.image_index[chip]
     rows = slice(int(table.offsets[image]), int(table.offsets[image + 1]))
     corners = table.boxes_xyxy[rows].reshape(-1, 2, 2) * chips.scale[chip] - chips.origin_xy[chip]
-    corners = np.minimum(np.maximum(corners, 0, out=corners), chips.content_wh[chip], out=corners)
+    corners = np.minimum(np.maximum(corners, 0, out=corners), chips.valid_wh[chip], out=corners)
     listed = chips.object_rows[chips.object_offsets[chip] : chips.object_offsets[chip + 1]] - rows.start
 
     state = np.full(len(corners), int(ObjectState.IGNORED), dtype=np.int64)
@@ -142,7 +143,7 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
 
 
 @dataclass(slots=True)
-class Parcel:
+class PackedSamples:
     """The samples of an image on their way out of a worker, all pixels in one block of shared memory.
 
     One block an image costs one file descriptor and stays in memory until its last chip is gone; so the
@@ -154,25 +155,25 @@ class Parcel:
     samples: list[Sample]  # without their pixels
 
 
-def pack(read: list[Sample] | Unreadable) -> Parcel | Unreadable:
+def pack(read: list[Sample] | Unreadable) -> PackedSamples | Unreadable:
     """The samples made ready to leave a worker."""
     if isinstance(read, Unreadable):
         return read
     nothing = np.zeros((3, 0, 0), np.uint8)
-    return Parcel(
+    return PackedSamples(
         torch.from_numpy(np.concatenate([sample.pixels.reshape(-1) for sample in read])),
         [sample.pixels.shape for sample in read],
         [replace(sample, pixels=nothing) for sample in read],
     )
 
 
-def unpack(parcel: Parcel | Unreadable) -> list[Sample] | Unreadable:
+def unpack(packed: PackedSamples | Unreadable) -> list[Sample] | Unreadable:
     """The samples as they were before ``pack``, in memory of their own."""
-    if isinstance(parcel, Unreadable):
-        return parcel
-    ends = np.cumsum([int(np.prod(shape)) for shape in parcel.shapes])
-    blocks = np.split(parcel.pixels.numpy(), ends[:-1])
+    if isinstance(packed, Unreadable):
+        return packed
+    ends = np.cumsum([int(np.prod(shape)) for shape in packed.shapes])
+    blocks = np.split(packed.pixels.numpy(), ends[:-1])
     return [
         replace(sample, pixels=block.reshape(shape).copy())
-        for sample, block, shape in zip(parcel.samples, blocks, parcel.shapes, strict=True)
+        for sample, block, shape in zip(packed.samples, blocks, packed.shapes, strict=True)
     ]

@@ -11,7 +11,7 @@ class Sample:
     """A chip with what it may teach; the fields of ``sniper.structures.Batch``, unpadded. N objects."""
 
     pixels: NDArray[np.uint8]  # (3, H, W) RGB
-    content_wh: tuple[int, int]  # part of the canvas that shows the picture, network px
+    valid_wh: tuple[int, int]  # part of the padded input that shows the picture, network px
     scale: float  # network px per original px
     boxes: NDArray[np.float32]  # (N, 4) xyxy, network px, clipped to the content
     labels: NDArray[np.int64]  # (N,) class index from 0

@@ -22,12 +22,12 @@ class _Purpose(IntEnum):
 class ChipOrder:
     """The chips of one rank in one epoch, rows of the chip table. T chips, a multiple of the batch size."""
 
-    arrival: NDArray[np.int64]  # (T,) as they enter the buffer: all chips of an image together
-    emission: NDArray[np.int64]  # (T,) as they leave it
+    read_order: NDArray[np.int64]  # (T,) as they enter the buffer: all chips of an image together
+    output_order: NDArray[np.int64]  # (T,) as they leave it
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class ImageTask:
     """An image to decode and the chips to cut from it."""
 
     image: int  # row of the annotation table
@@ -70,19 +70,19 @@ def chip_order(
     part = sequence[np.arange(rank * share, (rank + 1) * share) % len(sequence)]
     # A repeated image moves to where it came first, so that a rank decodes it once.
     _, first, row = np.unique(image_index[part], return_index=True, return_inverse=True)
-    arrival = part[np.argsort(first[row], kind="stable")]
-    return ChipOrder(arrival, _through_buffer(arrival, capacity, _generator(seed, epoch, _Purpose.BUFFER, rank)))
+    read_order = part[np.argsort(first[row], kind="stable")]
+    return ChipOrder(read_order, _through_buffer(read_order, capacity, _generator(seed, epoch, _Purpose.BUFFER, rank)))
 
 
-def visits_to_come(order: ChipOrder, image_index: NDArray[np.integer], first: int) -> list[Visit]:
+def remaining_tasks(order: ChipOrder, image_index: NDArray[np.integer], first: int) -> list[ImageTask]:
     """The images to decode for the emissions from number ``first`` on, in the order they are needed."""
-    chips = order.arrival[np.isin(order.arrival, order.emission[first:])]
+    chips = order.read_order[np.isin(order.read_order, order.output_order[first:])]
     if len(chips) == 0:
         return []
     images = np.asarray(image_index)[chips]
     starts = np.flatnonzero(np.diff(images, prepend=-1))
     return [
-        Visit(int(images[start]), np.unique(group))
+        ImageTask(int(images[start]), np.unique(group))
         for start, group in zip(starts, np.split(chips, starts[1:]), strict=True)
     ]
 
@@ -96,12 +96,12 @@ def _generator(seed: int, epoch: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng((seed & 0xFFFFFFFFFFFFFFFF, epoch, 0, *purpose))
 
 
-def _through_buffer(arrival: NDArray[np.int64], capacity: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The order in which ``arrival`` leaves a buffer that gives up a random entry whenever it is full."""
-    slots = rng.integers(capacity, size=max(0, len(arrival) - capacity)).tolist()
-    buffer = arrival[:capacity].tolist()
+def _through_buffer(read_order: NDArray[np.int64], capacity: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The order in which ``read_order`` leaves a buffer that gives up a random entry whenever it is full."""
+    slots = rng.integers(capacity, size=max(0, len(read_order) - capacity)).tolist()
+    buffer = read_order[:capacity].tolist()
     emitted = []
-    for slot, incoming in zip(slots, arrival[capacity:].tolist(), strict=True):
+    for slot, incoming in zip(slots, read_order[capacity:].tolist(), strict=True):
         emitted.append(buffer[slot])
         buffer[slot] = incoming
     return np.concatenate([np.asarray(emitted, np.int64), rng.permutation(np.asarray(buffer, np.int64))])

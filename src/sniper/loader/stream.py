@@ -4,64 +4,28 @@ See ``docs/method.md``, "The loader".
 """
 
 import logging
-import os
 import signal
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch.utils.data import DataLoader
 
 from sniper.chips.table import ChipTable
-from sniper.config import Config
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.loader.collate import collate
-from sniper.loader.cut import cut, planes
+from sniper.loader.config import _FORKS, AugmentConfig, LoaderConfig, worker_count
 from sniper.loader.image_chips import ImageChips, Unreadable, pack, unpack
 from sniper.loader.sample import Sample
-from sniper.loader.shuffle import Visit, chip_order, visits_to_come
-from sniper.loader.transforms import AugmentConfig
+from sniper.loader.shuffle import ImageTask, chip_order, remaining_tasks
+from sniper.pixels.resample import cut, planes
 from sniper.structures import Batch
 
 log = logging.getLogger("sniper")
-
-_FORKS = sys.platform == "linux"  # forked workers see the tables of this process without copies
-
-
-class LoaderConfig(Config):
-    """How chips reach the detector."""
-
-    batch_size: int = Field(16, gt=0, description="chips of a batch on each device")
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="processes that decode and cut; 0: this one does; auto: by the number of cores"
-    )
-    shuffle_chips: int = Field(
-        512,
-        gt=0,
-        description="chips that the shuffle buffer holds on each device, 0.8 MB each; fewer if larger than 512 px",
-    )
-    on_bad_image: Literal["stop", "skip"] = Field(
-        "stop", description="at an image that cannot be read: stop, or go on with other chips and list it"
-    )
-
-    @property
-    def shares_table(self) -> bool:
-        """Whether workers would each get a copy of the annotation table, unless it is shared through a file."""
-        return not _FORKS and worker_count(self.workers) > 0
-
-
-def worker_count(workers: int | Literal["auto"], world_size: int = 1) -> int:
-    """Worker processes of one rank; auto is none on one or two cores, else the rank's cores, up to 8."""
-    if workers != "auto":
-        return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cores <= 2 else min(8, cores // world_size)
 
 
 def buffer_capacity(chips: ChipTable, shuffle_chips: int) -> int:
@@ -71,8 +35,8 @@ def buffer_capacity(chips: ChipTable, shuffle_chips: int) -> int:
     """
     if len(np.unique(chips.image_index)) == len(chips):
         return 1
-    canvas = float(chips.size_wh.astype(np.int64).prod(axis=1).mean())
-    return max(1, int(shuffle_chips * min(1.0, 512 * 512 / canvas)))
+    padded = float(chips.size_wh.astype(np.int64).prod(axis=1).mean())
+    return max(1, int(shuffle_chips * min(1.0, 512 * 512 / padded)))
 
 
 class ChipLoader:
@@ -114,13 +78,13 @@ class ChipLoader:
             rank=rank,
             world_size=world_size,
         )
-        self.num_batches = len(self._order.emission) // config.batch_size
+        self.num_batches = len(self._order.output_order) // config.batch_size
         if not 0 <= first_batch <= self.num_batches:
             raise ValueError(f"first_batch must be in 0..{self.num_batches}, got {first_batch}")
         self._first = first_batch * config.batch_size
-        visits = visits_to_come(self._order, chips.image_index, self._first)
-        self._source = ImageChips(table, chips, augment, visits, seed=seed, epoch=epoch, outlines=outlines)
-        self._workers = min(worker_count(config.workers, world_size), len(visits))
+        tasks = remaining_tasks(self._order, chips.image_index, self._first)
+        self._source = ImageChips(table, chips, augment, tasks, seed=seed, epoch=epoch, outlines=outlines)
+        self._workers = min(worker_count(config.workers, world_size), len(tasks))
         self.decodes = 0
         self.skipped: list[tuple[str, str]] = []
 
@@ -144,21 +108,21 @@ class ChipLoader:
 
     def _samples(self) -> Generator[Sample]:
         """The samples in emission order; holds those that have arrived and whose turn has not come."""
-        order = self._order.emission[self._first :]
+        order = self._order.output_order[self._first :]
         chips, counts = np.unique(order, return_counts=True)
         uses = dict(zip(chips.tolist(), counts.tolist(), strict=True))
         held: dict[int, Sample] = {}
-        lost: set[int] = set()
+        failed: set[int] = set()
         latest: Sample | None = None
-        with closing(self._arrivals()) as arrivals:
+        with closing(self._read()) as read:
             for position, chip in enumerate(order.tolist(), start=self._first):
-                while chip not in held and chip not in lost:
-                    arrived = next(arrivals)
-                    if isinstance(arrived, Unreadable):
-                        self._skip(arrived)
-                        lost.update(arrived.chips.tolist())
+                while chip not in held and chip not in failed:
+                    received = next(read)
+                    if isinstance(received, Unreadable):
+                        self._skip(received)
+                        failed.update(received.chips.tolist())
                     else:
-                        held.update((sample.chip, sample) for sample in arrived)
+                        held.update((sample.chip, sample) for sample in received)
                 uses[chip] -= 1
                 sample = held.get(chip) if uses[chip] else held.pop(chip, None)
                 latest = sample or latest or self._stand_in(position)
@@ -176,19 +140,19 @@ class ChipLoader:
         That is the nearest readable one before it in the whole epoch, so that a resumed epoch goes on as if it
         had not stopped; at the epoch's very start, the nearest one after it.
         """
-        order, image_index = self._order.emission, self._source.chips.image_index
+        order, image_index = self._order.output_order, self._source.chips.image_index
         bad: set[int] = set()
         for chip in (*order[:position][::-1].tolist(), *order[position:].tolist()):
             image = int(image_index[chip])
             if image not in bad:
-                read = self._source.read(Visit(image, np.asarray([chip])))
+                read = self._source.read(ImageTask(image, np.asarray([chip])))
                 self.decodes += 1
                 if not isinstance(read, Unreadable):
                     return read[0]
                 bad.add(image)
         raise DataError(f"none of the {len(bad)} images with chips can be read; the first: {self.skipped[0][1]}")
 
-    def _arrivals(self) -> Generator[list[Sample] | Unreadable]:
+    def _read(self) -> Generator[list[Sample] | Unreadable]:
         """The visits' samples in order, read here or by workers."""
         if self._workers == 0:
             for position in range(len(self._source)):
@@ -206,13 +170,13 @@ class ChipLoader:
             multiprocessing_context="fork" if _FORKS else None,
             generator=torch.Generator(),
         )
-        parcels = iter(loader)
+        packed_items = iter(loader)
         try:
-            for parcel in parcels:
+            for packed in packed_items:
                 self.decodes += 1
-                yield unpack(parcel)
+                yield unpack(packed)
         finally:
-            _stop_workers(parcels)
+            _stop_workers(packed_items)
 
 
 def _begin_worker(_: int) -> None:
@@ -221,9 +185,9 @@ def _begin_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _stop_workers(parcels: Iterable[Any]) -> None:
+def _stop_workers(packed_items: Iterable[Any]) -> None:
     # DataLoader stops its workers when its iterator is collected; a trace that is kept delays that for ever.
-    stop = getattr(parcels, "_shutdown_workers", None)
+    stop = getattr(packed_items, "_shutdown_workers", None)
     if stop is not None:
         stop()
 

@@ -2,36 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from sniper.config import Config
-
-Rounding = Literal["exact", "half_even", "half_up"]
+from sniper.nn.config import AnchorConfig, Rounding
 
 _ROUND: dict[str, Callable[[float], float]] = {
     "exact": lambda value: value,
     "half_even": lambda value: float(round(value)),
     "half_up": lambda value: float(math.floor(value + 0.5)),
 }
-
-
-class AnchorConfig(Config):
-    """Sizes and shapes of the anchors of one cell."""
-
-    scales: tuple[float, ...] = Field(
-        default=(1, 2, 3.5, 6, 10, 17),
-        min_length=1,
-        description="sides of the square anchors, in strides (16 px: 16 to 272 px)",
-    )
-    ratios: tuple[float, ...] = Field(default=(0.5, 1, 2), min_length=1, description="height over width")
-    rounding: Rounding = Field(
-        default="exact",
-        description="sides of the scale-1 anchors in whole px: half_even and half_up are those of the 2018 code",
-    )
 
 
 def base_anchors(

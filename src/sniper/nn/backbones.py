@@ -4,16 +4,15 @@ A classifier shrinks its input in stages (runs of blocks with one stride). ``bui
 chosen stride and, for context, those beyond it, brought to the same stride, and concatenates the last of them.
 """
 
-from typing import Literal, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sniper.errors import RecipeError
+from sniper.nn.config import Dilation, Norm
 from sniper.nn.fusion import Concatenation, Projection
-from sniper.nn.stages import Beyond, Cut, cut_timm, cut_torchvision
-
-Norm = Literal["train", "frozen"]
+from sniper.nn.stages import Cut, cut_timm, cut_torchvision
 
 
 class Backbone(nn.Module):
@@ -56,8 +55,8 @@ def build_backbone(
     *,
     stride: int = 16,
     weights: str | None = None,
-    out: int = 2,
-    beyond: Beyond = "dilate",
+    feature_levels: int = 2,
+    dilation: Dilation = "dilate",
     frozen_stages: int = 0,
     norm: Norm = "train",
     channels: int | None = None,
@@ -68,10 +67,11 @@ def build_backbone(
         name: ``torchvision/<model>`` or ``timm/<model>``; timm without a prefix.
         stride: input px per cell: 8, 16 or 32.
         weights: ``imagenet`` (downloaded by the library), a file (.pth, .safetensors), or None for random ones.
-        out: how many maps are concatenated.
-        beyond: what happens to the stages that would have a larger stride. ``dilate``: they keep the stride and dilate
-            their filters (the last ``out`` maps are used, as in the original). ``upsample``: they run at their own
-            stride and are enlarged (the map of the stride and the last ``out - 1``): far cheaper. ``stop``: cut off.
+        feature_levels: how many maps are concatenated.
+        dilation: what happens to the stages that would have a larger stride. ``dilate``: they keep the stride and
+            dilate their filters (the last ``feature_levels`` maps are used, as in the original). ``upsample``: they
+            run at their own stride and are enlarged (the map of the stride and the last ``feature_levels - 1``): far
+            cheaper. ``stop``: cut off.
         frozen_stages: how many leading stages (runs of blocks with one stride; ResNet: the stem is the first) keep
             their weights and statistics.
         norm: ``train``, or ``frozen``: batch norm with stored statistics and constant affine, also in training mode.
@@ -83,9 +83,9 @@ def build_backbone(
     """
     library, _, model = name.rpartition("/")
     if library == "torchvision":
-        cut = cut_torchvision(model, stride, weights, out, beyond)
+        cut = cut_torchvision(model, stride, weights, feature_levels, dilation)
     elif library in ("", "timm"):
-        cut = cut_timm(model, stride, weights, out, beyond)
+        cut = cut_timm(model, stride, weights, feature_levels, dilation)
     else:
         raise RecipeError(
             f"backbone {name!r}: expected torchvision/<model> or timm/<model>, not the library {library!r}"

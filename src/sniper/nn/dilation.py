@@ -53,7 +53,7 @@ def hold_stride(body: nn.Module, stride: int) -> None:
             continue
         if not isinstance(module, nn.Conv2d):
             if before[name] >= stride:
-                raise RecipeError(f"the pooling layer {name} cannot keep stride {stride}; try beyond='upsample'")
+                raise RecipeError(f"the pooling layer {name} cannot keep stride {stride}; try dilation='upsample'")
             continue
         kernel, step = module.kernel_size[0], module.stride[0]
         if before[name] * step <= stride or (kernel == 1 and step == 1):

@@ -6,30 +6,11 @@ AutoFocus (arXiv 1812.01600) section 3.1; ``docs/method.md``, "The detectors of 
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from sniper.config import Config
+from sniper.nn.config import FocusConfig
 from sniper.structures import ObjectState
-
-
-class FocusConfig(Config):
-    """Which objects deserve a closer look, by their size on the canvas: the same at every level of the pyramid."""
-
-    least_px: float = Field(
-        default=5.0, ge=0, description="objects up to this size are neither, sqrt(area) in network px"
-    )
-    small_px: float = Field(default=64.0, gt=0, description="objects below this size are looked at closer, network px")
-    large_px: float = Field(
-        default=90.0, gt=0, description="objects from small_px to below this are neither, larger ones not, network px"
-    )
-    overlap: Literal["small", "last"] = Field(
-        default="small", description="a cell of several objects: small ones first, or the last object (the original)"
-    )
-    loss: Literal["balanced", "mean"] = Field(
-        default="balanced", description="cells with and without focus count alike, or every cell does (the original)"
-    )
 
 
 @torch.no_grad()
@@ -39,21 +20,21 @@ def focus_labels(
     stride: int,
     map_hw: tuple[int, int],
     config: FocusConfig,
-    content_hw: Tensor | None = None,
+    valid_hw: Tensor | None = None,
 ) -> Tensor:
     """(B, H, W) int8: 1 for cells of small objects, -1 for cells that do not train, 0 for all others.
 
     ``boxes`` (B, N, 4) are network px, ``state`` (B, N) an ``ObjectState`` each: valid and ignored objects count alike,
     since what one level ignores is often what the next one is for; crowd regions are -1 whatever their size. An object
     marks the cells ``floor(x1 / stride)`` to ``ceil(x2 / stride)``, that one included, as far as the map goes. With
-    ``content_hw`` (B, 2), cells that begin beyond the picture are -1; the original has them at 0.
+    ``valid_hw`` (B, 2), cells that begin beyond the picture are -1; the original has them at 0.
     """
     labels = torch.zeros(len(boxes), *map_hw, dtype=torch.int8, device=boxes.device)
     if boxes.shape[1]:
         boxes = boxes.float()
         size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1).sqrt()
         crowd = state == ObjectState.CROWD
-        small = (size > config.least_px) & (size < config.small_px) & ~crowd
+        small = (size > config.min_px) & (size < config.small_px) & ~crowd
         marks = (state != ObjectState.EMPTY) & ((size < config.large_px) | crowd)
         covered = _cells(boxes, stride, map_hw) & marks[..., None, None]  # (B, N, H, W)
         if config.overlap == "last":
@@ -64,8 +45,8 @@ def focus_labels(
         else:
             labels -= covered.any(dim=1).to(torch.int8)
             labels[(covered & small[..., None, None]).any(dim=1)] = 1
-    if content_hw is not None:
-        beyond = [torch.arange(n, device=boxes.device) * stride >= content_hw[:, i, None] for i, n in enumerate(map_hw)]
+    if valid_hw is not None:
+        beyond = [torch.arange(n, device=boxes.device) * stride >= valid_hw[:, i, None] for i, n in enumerate(map_hw)]
         labels[beyond[0].unsqueeze(2) | beyond[1].unsqueeze(1)] = -1
     return labels
 

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from sniper.nn.focus import FocusConfig, focus_labels, focus_logits, focus_loss
+from sniper.nn.config import FocusConfig
+from sniper.nn.focus import focus_labels, focus_logits, focus_loss
 from sniper.nn.focus_recall import FocusRecall
 from sniper.nn.initial import initialise
 from sniper.structures import Batch
@@ -31,10 +32,8 @@ def focus_loss_of(logits: Tensor, batch: Batch, stride: int, config: FocusConfig
 
     ``recall`` counts how many of their cells were among the best.
     """
-    labels = focus_labels(
-        batch.boxes, batch.state, stride, (logits.shape[2], logits.shape[3]), config, batch.content_hw
-    )
-    recall.add(logits, labels, batch.content_hw, stride)
+    labels = focus_labels(batch.boxes, batch.state, stride, (logits.shape[2], logits.shape[3]), config, batch.valid_hw)
+    recall.add(logits, labels, batch.valid_hw, stride)
     return focus_loss(logits, labels, config.loss)
 
 

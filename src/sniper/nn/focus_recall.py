@@ -28,10 +28,10 @@ class FocusRecall:
         return f"focus_recall_at_{100 * self.fraction:g}"
 
     @torch.no_grad()
-    def add(self, logits: Tensor, labels: Tensor, content_hw: Tensor, stride: int) -> None:
+    def add(self, logits: Tensor, labels: Tensor, valid_hw: Tensor, stride: int) -> None:
         """Count the cells of (B, 1 or 2, H, W) ``logits``.
 
-        ``labels`` (B, H, W) are 1 for focus, -1 for neither, 0 for none; ``content_hw`` (B, 2) px show the picture.
+        ``labels`` (B, H, W) are 1 for focus, -1 for neither, 0 for none; ``valid_hw`` (B, 2) px show the picture.
         """
         if self._counts is None or self._counts.device != logits.device:
             self._counts = torch.zeros(2 * self.BINS, dtype=torch.int32, device=logits.device)
@@ -39,7 +39,7 @@ class FocusRecall:
         values = focus_logits(logits).float().nan_to_num(0.0).clamp(-self.LIMIT, self.LIMIT)
         bins = ((values + self.LIMIT) * ((self.BINS - 1) / (2 * self.LIMIT))).long()
         rows, columns = (torch.arange(n, device=logits.device) * stride for n in labels.shape[1:])
-        shown = (rows < content_hw[:, :1]).unsqueeze(2) & (columns < content_hw[:, 1:]).unsqueeze(1)
+        shown = (rows < valid_hw[:, :1]).unsqueeze(2) & (columns < valid_hw[:, 1:]).unsqueeze(1)
         places = bins + self.BINS * (labels == 1)
         self._counts.index_add_(0, places.flatten(), shown.flatten().to(torch.int32))
 
@@ -55,5 +55,5 @@ class FocusRecall:
         return torch.stack(((focus * taken).sum(), focus.sum()))
 
     def metrics(self) -> dict[str, Tensor]:
-        """``take`` under its name, as ``detectors.protocol.Measured`` has it."""
+        """``take`` under its name, as ``detectors.protocol.ReportsMetrics`` has it."""
         return {self.name: self.take()}

@@ -47,7 +47,7 @@ class Projection(nn.Module):
 def enlarge(coarse: Tensor, fine: Tensor) -> Tensor:
     """``coarse`` by a whole power of two, cut to the rows and columns of ``fine``.
 
-    A whole factor keeps every cell over the pixels that it saw, whatever the size of the canvas.
+    A whole factor keeps every cell over the pixels that it saw, whatever the size of the padded input.
     """
     rows, columns = fine.shape[2:]
     if coarse.shape[2:] == fine.shape[2:]:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sniper.nn import boxcoding
+from sniper.nn import box_deltas
 from sniper.nn.initial import initialise
-from sniper.nn.pooling import cut_regions
+from sniper.nn.pooling import roi_align
 from sniper.nn.roi import RegionTargets
 
 
@@ -43,7 +43,7 @@ class RegionHead(nn.Module):
     def forward(self, features: Tensor, image: Tensor, boxes: Tensor) -> RegionOutput:
         """Look at (K, 4) ``boxes`` (network px) of the images ``image`` (K,) on (B, F, H, W) ``features``."""
         reduced = functional.relu(self.reduce(features), inplace=True).float()
-        pooled = cut_regions(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=self.pooled)
+        pooled = roi_align(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=self.pooled)
         hidden = functional.relu(self.first(pooled.flatten(1)), inplace=True)
         hidden = functional.relu(self.second(hidden), inplace=True)
         return RegionOutput(self.classes(hidden).float(), self.deltas(hidden).float())
@@ -56,9 +56,9 @@ def region_losses(output: RegionOutput, targets: RegionTargets) -> dict[str, Ten
     """
     count = max(len(targets.labels), 1)
     entropy = functional.cross_entropy(output.logits, targets.labels, reduction="sum")
-    codes = boxcoding.encode(targets.boxes, targets.objects, boxcoding.REGION_WEIGHTS)
+    target_deltas = box_deltas.encode(targets.boxes, targets.objects, box_deltas.REGION_WEIGHTS)
     holds = (targets.labels > 0).unsqueeze(-1)
     distance = functional.smooth_l1_loss(
-        output.deltas, torch.where(holds, codes, output.deltas.detach()), reduction="sum"
+        output.deltas, torch.where(holds, target_deltas, output.deltas.detach()), reduction="sum"
     )
     return {"class": entropy / count, "box": distance / count}

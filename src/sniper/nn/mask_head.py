@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sniper.nn.initial import initialise
 from sniper.nn.mask_targets import MASK_CELLS, mask_targets
-from sniper.nn.pooling import cut_regions
+from sniper.nn.pooling import roi_align
 from sniper.nn.roi import RegionTargets
 
 POOLED = MASK_CELLS // 2
@@ -20,7 +20,7 @@ POOLED = MASK_CELLS // 2
 class MaskHead(nn.Module):
     """1x1 convolution and ReLU, RoIAlign, 3x3 convolutions, twice the cells, then one logit a class and cell.
 
-    Like the box head's, the 1x1 convolution runs once per image: its map is all that has to be kept of a canvas.
+    Like the box head's, the 1x1 convolution runs once per image: its map is all that has to be kept of a padded input.
     """
 
     def __init__(self, in_channels: int, stride: int, num_classes: int, *, channels: int, convs: int) -> None:
@@ -47,13 +47,13 @@ class MaskHead(nn.Module):
 
     def forward(self, reduced: Tensor, image: Tensor, boxes: Tensor) -> Tensor:
         """(K, C, 28, 28) logits in (K, 4) ``boxes`` (network px) of the images ``image`` (K,); float32."""
-        pooled = cut_regions(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=POOLED)
+        pooled = roi_align(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=POOLED)
         hidden = functional.relu(self.enlarge(self.convs(pooled)), inplace=True)
         logits: Tensor = self.logits(hidden).float()
         return logits
 
 
-class MaskLessons(NamedTuple):
+class MaskTargets(NamedTuple):
     """K regions that train the mask branch."""
 
     image: Tensor  # (K,) int64 row of the batch
@@ -63,7 +63,7 @@ class MaskLessons(NamedTuple):
 
 
 @torch.no_grad()
-def mask_lessons(targets: RegionTargets, polygons: Tensor, per_chip: int) -> MaskLessons:
+def mask_head_targets(targets: RegionTargets, polygons: Tensor, per_chip: int) -> MaskTargets:
     """The first ``per_chip`` regions of each chip that hold an object with an outline, and what to learn in them.
 
     ``polygons`` are the batch's (B, N, P). Regions come in random order, so the first are a fair choice.
@@ -80,14 +80,14 @@ def mask_lessons(targets: RegionTargets, polygons: Tensor, per_chip: int) -> Mas
     outlines = polygons[image, targets.matched[holds]]
     # Half-open boxes are right as they are: a region's extent is x2 - x1 there.
     drawn = mask_targets(outlines, boxes, torch.arange(len(holds), device=holds.device))
-    return MaskLessons(image, boxes, targets.labels[holds] - 1, drawn.to(boxes.dtype))
+    return MaskTargets(image, boxes, targets.labels[holds] - 1, drawn.to(boxes.dtype))
 
 
-def mask_loss(logits: Tensor, lessons: MaskLessons) -> Tensor:
+def mask_loss(logits: Tensor, targets: MaskTargets) -> Tensor:
     """Mean binary cross-entropy over the cells of (K, C, 28, 28) logits, in the channel of the true class only.
 
     No regions give a zero that still reaches the parameters.
     """
-    own = logits[torch.arange(len(lessons.labels), device=logits.device), lessons.labels]
-    entropy = functional.binary_cross_entropy_with_logits(own, lessons.inside.to(own.dtype), reduction="sum")
+    own = logits[torch.arange(len(targets.labels), device=logits.device), targets.labels]
+    entropy = functional.binary_cross_entropy_with_logits(own, targets.inside.to(own.dtype), reduction="sum")
     return entropy / max(own.numel(), 1)

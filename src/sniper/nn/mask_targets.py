@@ -1,10 +1,9 @@
 """What the mask branch learns: the polygons of an object, drawn on a small grid over its region, as the original does.
 
-Boxes are inclusive here (``sniper.nn.original_proposals``), but a region's extent is ``x2 - x1``, without the one.
+A region's extent is ``x2 - x1``: half-open boxes are right as they are.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,26 +11,8 @@ from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sniper.nn.original_proposals import RegionLessons
-
 ROW = 500  # numbers that an object's polygons may take: class, number of segments, their lengths, their points
 MASK_CELLS = 28
-
-
-class MaskRegions(NamedTuple):
-    """K regions that train the mask branch."""
-
-    image: Tensor  # (K,) int64 row of the batch
-    boxes: Tensor  # (K, 4) inclusive xyxy, network px
-    labels: Tensor  # (K,) int64 class index + 1
-    objects: Tensor  # (K,) int64 index of the object in its chip
-
-
-def mask_regions(lessons: RegionLessons, most: int = 50) -> MaskRegions:
-    """The first ``most`` per chip of the regions with an object, counted over the batch, as the original takes them."""
-    image, slot = torch.where(lessons.labels > 0)
-    image, slot = image[: most * len(lessons.labels)], slot[: most * len(lessons.labels)]
-    return MaskRegions(image, lessons.boxes[image, slot], lessons.labels[image, slot], lessons.objects[image, slot])
 
 
 def encode_polygons(

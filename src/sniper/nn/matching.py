@@ -3,37 +3,14 @@
 from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sniper.config import Config
-from sniper.nn import boxcoding, overlaps
+from sniper.nn import box_deltas, overlaps
+from sniper.nn.config import AnchorMatchConfig
 from sniper.structures import ObjectState
 
 # Overlaps that are held at once: on a GPU (64 MB an array), on a CPU (what stays in its caches: twice as fast).
 MAX_PAIRS = (16_000_000, 1_000_000)
-
-
-class AnchorMatchConfig(Config):
-    """Thresholds of the anchor labels, and how many anchors train."""
-
-    positive_iou: float = Field(
-        default=0.5, ge=0, le=1, description="IoU with a valid object from which an anchor is positive"
-    )
-    negative_iou: float = Field(
-        default=0.4, ge=0, le=1, description="IoU with every valid object below which it is background"
-    )
-    ignore_iou: float = Field(
-        default=0.3, ge=0, le=1, description="IoU with an ignored object above which it is neither"
-    )
-    crowd_share: float = Field(
-        default=0.5, ge=0, le=1, description="visible share inside a crowd region above which it is neither"
-    )
-    border_px: float = Field(
-        default=32, ge=0, description="anchors that leave the canvas by more are not trained, network px"
-    )
-    samples: int = Field(default=256, ge=2, description="anchors that train per chip")
-    positive_share: float = Field(default=0.5, gt=0, lt=1, description="at most this share of them is positive")
 
 
 class AnchorMatch(NamedTuple):
@@ -47,8 +24,8 @@ def match_anchors(
     anchors: Tensor,
     boxes: Tensor,
     state: Tensor,
-    content_hw: Tensor,
-    canvas_hw: tuple[int, int],
+    valid_hw: Tensor,
+    padded_hw: tuple[int, int],
     config: AnchorMatchConfig,
 ) -> AnchorMatch:
     """Label (A, 4) ``anchors`` shared by all chips against (B, N, 4) ``boxes`` with (B, N) ``state``; network px, xyxy.
@@ -61,29 +38,29 @@ def match_anchors(
     3. IoU with a valid object of ``positive_iou`` or more: positive.
     4. IoU with an ignored object above ``ignore_iou``, or more than ``crowd_share`` of the anchor (of what it shows of
        the picture) inside a crowd region: neither, even if positive so far.
-    5. Anchors that leave the canvas by more than ``border_px``, or lie wholly over padding (in the original these are
-       background): neither.
+    5. Anchors that leave the padded input by more than ``border_px``, or lie wholly over padding (in the original
+       these are background): neither.
     """
     labels = torch.full((len(boxes), len(anchors)), -1, dtype=torch.int8, device=anchors.device)
     objects = torch.zeros(labels.shape, dtype=torch.int64, device=anchors.device)
-    near = _near(anchors, canvas_hw, config.border_px)
+    near = _near(anchors, padded_hw, config.border_px)
     anchors = anchors[near].float()
-    shown = _over_picture(anchors, content_hw)
+    shown = _over_picture(anchors, valid_hw)
     if boxes.shape[1] == 0 or len(anchors) == 0:
         labels[:, near] = shown.to(torch.int8) - 1
         return AnchorMatch(labels, objects)
-    found = _match(anchors, shown, boxes.float(), state, content_hw, config)
+    found = _match(anchors, shown, boxes.float(), state, valid_hw, config)
     labels[:, near] = found.labels.masked_fill(~shown, -1).to(torch.int8)
     objects[:, near] = found.objects
     return AnchorMatch(labels, objects)
 
 
 def _match(
-    anchors: Tensor, shown: Tensor, boxes: Tensor, state: Tensor, content_hw: Tensor, config: AnchorMatchConfig
+    anchors: Tensor, shown: Tensor, boxes: Tensor, state: Tensor, valid_hw: Tensor, config: AnchorMatchConfig
 ) -> AnchorMatch:
     """Rules 1 to 4 for (A, 4) anchors, ``shown`` (B, A) where over the picture; in parts, to bound the memory."""
     valid, ignored, crowd = ((state == kind).unsqueeze(-1) for kind in ObjectState if kind != ObjectState.EMPTY)
-    visible = overlaps.area(boxcoding.clip(anchors.expand(len(boxes), -1, 4), content_hw)).unsqueeze(1)  # (B, 1, A)
+    visible = overlaps.area(box_deltas.clip(anchors.expand(len(boxes), -1, 4), valid_hw)).unsqueeze(1)  # (B, 1, A)
     best, objects, left_out = [], [], []  # (B, A) each, part by part
     tops, reached = [], []  # best overlap of each object in each part (B, N), and the anchors that have it
     for part in _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"]):
@@ -109,20 +86,20 @@ def _match(
     return AnchorMatch(labels.masked_fill(torch.cat(left_out, dim=1), -1), torch.cat(objects, dim=1))
 
 
-def _near(anchors: Tensor, canvas_hw: tuple[int, int], border_px: float) -> Tensor:
-    """(A,) bool: anchors that stay within the border around the canvas."""
-    height, width = canvas_hw
+def _near(anchors: Tensor, padded_hw: tuple[int, int], border_px: float) -> Tensor:
+    """(A,) bool: anchors that stay within the border around the padded input."""
+    height, width = padded_hw
     x1, y1, x2, y2 = anchors.unbind(-1)
     return (x1 >= -border_px) & (y1 >= -border_px) & (x2 <= width + border_px) & (y2 <= height + border_px)
 
 
-def _over_picture(anchors: Tensor, content_hw: Tensor) -> Tensor:
+def _over_picture(anchors: Tensor, valid_hw: Tensor) -> Tensor:
     """(B, A) bool: anchors that show some of the picture."""
     x1, y1, x2, y2 = anchors.unbind(-1)
-    return (x1 < content_hw[:, 1:]) & (y1 < content_hw[:, :1]) & (x2 > 0) & (y2 > 0)
+    return (x1 < valid_hw[:, 1:]) & (y1 < valid_hw[:, :1]) & (x2 > 0) & (y2 > 0)
 
 
-def _parts(anchors: int, objects: int, most: int) -> list[slice]:
-    """Slices of the anchors such that no more than ``most`` overlaps are held at once."""
-    step = max(1, min(anchors, most // max(objects, 1)))
+def _parts(anchors: int, objects: int, max_count: int) -> list[slice]:
+    """Slices of the anchors such that no more than ``max_count`` overlaps are held at once."""
+    step = max(1, min(anchors, max_count // max(objects, 1)))
     return [slice(start, min(start + step, anchors)) for start in range(0, anchors, step)]

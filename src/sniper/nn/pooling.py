@@ -3,24 +3,24 @@
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align as torchvision_roi_align
 
 SAMPLES = 2  # per cell and axis
 
 
-def cut_regions(features: Tensor, image: Tensor, boxes: Tensor, *, stride: int, cells: int) -> Tensor:
+def roi_align(features: Tensor, image: Tensor, boxes: Tensor, *, stride: int, cells: int) -> Tensor:
     """(K, F, cells, cells) features of (K, 4) ``boxes`` (network px) of the images ``image`` (K,).
 
     ``features`` are (B, F, H, W). Bilinear samples without rounding; those more than a cell outside the map are 0.
     """
     if features.device.type == "cpu":
-        return _cut_on_cpu(features, image, boxes, stride, cells)
+        return _roi_align_cpu(features, image, boxes, stride, cells)
     regions = torch.cat((image.to(boxes.dtype).unsqueeze(1), boxes), dim=1)
-    cut: Tensor = roi_align(features, regions, cells, 1 / stride, sampling_ratio=SAMPLES, aligned=True)
+    cut: Tensor = torchvision_roi_align(features, regions, cells, 1 / stride, sampling_ratio=SAMPLES, aligned=True)
     return cut
 
 
-def _cut_on_cpu(features: Tensor, image: Tensor, boxes: Tensor, stride: int, cells: int) -> Tensor:
+def _roi_align_cpu(features: Tensor, image: Tensor, boxes: Tensor, stride: int, cells: int) -> Tensor:
     """The same as a weighted sum of map cells: three to five times as fast there as torchvision's scalar loops."""
     _, channels, height, width = features.shape
     low, high = boxes.view(-1, 2, 2).div(stride).sub_(0.5).unbind(1)

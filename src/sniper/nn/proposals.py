@@ -3,27 +3,14 @@
 from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from sniper.config import Config
-from sniper.nn import boxcoding
+from sniper.nn import box_deltas
+from sniper.nn.config import ProposalConfig
 from sniper.nn.rpn import RegionMaps
 from sniper.nn.sampling import gather_boxes
 from sniper.structures import Detections
-
-
-class ProposalConfig(Config):
-    """How many regions pass from the first stage to the second."""
-
-    train_before_nms: int = Field(
-        default=1000, ge=1, description="best anchors per chip that enter suppression in training"
-    )
-    test_before_nms: int = Field(default=1000, ge=1, description="the same when detecting")
-    keep: int = Field(default=300, ge=1, description="regions per canvas after suppression")
-    nms_iou: float = Field(default=0.7, gt=0, le=1, description="IoU above which the weaker region is suppressed")
-    min_px: float = Field(default=2.0, ge=0, description="regions with a shorter side are dropped, network px")
 
 
 class Proposals(NamedTuple):
@@ -45,7 +32,7 @@ class Proposals(NamedTuple):
 def propose(
     maps: RegionMaps,
     anchors: Tensor,
-    content_hw: Tensor,
+    valid_hw: Tensor,
     config: ProposalConfig,
     *,
     before_nms: int,
@@ -53,10 +40,10 @@ def propose(
 ) -> Proposals:
     """Decode, clip to the picture, drop the tiny and those out of range, keep the best, suppress, keep the best.
 
-    ``anchors`` are (A, 4); ``content_hw`` is (B, 2) px; ``range_px`` (B, 2) limits sqrt(area), low <= size < high,
+    ``anchors`` are (A, 4); ``valid_hw`` is (B, 2) px; ``range_px`` (B, 2) limits sqrt(area), low <= size < high,
     before suppression so that a region out of range never removes one in range. No gradient flows.
     """
-    boxes = boxcoding.clip(boxcoding.decode(anchors, maps.deltas), content_hw)
+    boxes = box_deltas.clip(box_deltas.decode(anchors, maps.deltas), valid_hw)
     size = boxes[..., 2:] - boxes[..., :2]
     allowed = size.amin(dim=-1) >= config.min_px
     if range_px is not None:

@@ -1,38 +1,15 @@
 """Which regions the second stage learns from, and what (``docs/method.md``, "Ignored objects")."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sniper.config import Config
 from sniper.nn import overlaps
+from sniper.nn.config import RoiConfig
 from sniper.nn.proposals import Proposals
 from sniper.nn.sampling import gather_boxes, sample
 from sniper.structures import Batch
-
-
-class RoiConfig(Config):
-    """Labels and choice of the regions that train the second stage."""
-
-    rule: Literal["ignore", "original"] = Field(
-        default="ignore",
-        description="ignore: regions on ignored objects do not train; original: all train, ignored objects count too",
-    )
-    positive_iou: float = Field(
-        default=0.5, ge=0, le=1, description="IoU with an object above which a region takes its class"
-    )
-    ignore_iou: float = Field(
-        default=0.3, ge=0, le=1, description="IoU above which a region that best matches an ignored object is left out"
-    )
-    crowd_share: float = Field(
-        default=0.5, ge=0, le=1, description="share inside a crowd region above which a region is not background"
-    )
-    per_chip: int = Field(default=128, ge=2, description="regions that train per chip (rule ignore)")
-    positive_share: float = Field(
-        default=0.25, gt=0, lt=1, description="at most this share of them holds an object (rule ignore)"
-    )
 
 
 class RegionTargets(NamedTuple):

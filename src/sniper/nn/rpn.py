@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sniper.nn import boxcoding
+from sniper.nn import box_deltas
 from sniper.nn.initial import initialise
 from sniper.nn.matching import AnchorMatch
 from sniper.nn.sampling import Sample, gather_boxes
@@ -60,7 +60,7 @@ def rpn_losses(
     deltas = gather_boxes(maps.deltas, chosen.picked)
     if boxes.shape[1] == 0:
         return {"rpn_class": (entropy * chosen.used).sum() / count, "rpn_box": deltas.sum() * 0}
-    targets = boxcoding.encode(anchors[chosen.picked], gather_boxes(boxes, match.objects.gather(1, chosen.picked)))
+    targets = box_deltas.encode(anchors[chosen.picked], gather_boxes(boxes, match.objects.gather(1, chosen.picked)))
     distance = functional.smooth_l1_loss(
         deltas, torch.where(chosen.positive.unsqueeze(-1), targets, deltas.detach()), reduction="none"
     )

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import OrderedDict
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import timm
 import torch
@@ -12,10 +12,9 @@ from torchvision.ops import Conv2dNormActivation
 
 from sniper.errors import CheckpointError, RecipeError, SniperError
 from sniper.fetch import cache_folder, cached
+from sniper.nn.config import Dilation
 from sniper.nn.dilation import hold_stride, reductions
 from sniper.nn.weights import load_weights
-
-Beyond = Literal["dilate", "upsample", "stop"]
 
 
 class Stage(NamedTuple):
@@ -52,21 +51,21 @@ class _Blocks(nn.Module):
         return maps
 
 
-def _choose(stages: list[Stage], stride: int, out: int, beyond: Beyond, name: str) -> list[Stage]:
+def _choose(stages: list[Stage], stride: int, feature_levels: int, dilation: Dilation, name: str) -> list[Stage]:
     """The stages whose maps are concatenated."""
     own = [stage for stage in stages if stage.reduction == stride]
     later = [stage for stage in stages if stage.reduction > stride]
     if not own:
         strides = ", ".join(str(stage.reduction) for stage in stages)
         raise RecipeError(f"backbone {name!r} has no map of stride {stride}, only of {strides}; choose one of these")
-    if beyond == "stop":
+    if dilation == "stop":
         return own
-    if beyond == "upsample":
-        return own + later[len(later) - min(out - 1, len(later)) :]
-    return (own + later)[-out:]
+    if dilation == "upsample":
+        return own + later[len(later) - min(feature_levels - 1, len(later)) :]
+    return (own + later)[-feature_levels:]
 
 
-def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyond) -> Cut:
+def cut_timm(name: str, stride: int, weights: str | None, feature_levels: int, dilation: Dilation) -> Cut:
     if not timm.is_model(name.split(".")[0]):
         raise RecipeError(f"timm has no model {name!r}{_nearest(name, timm.list_models())}")
     weights = _here(f"timm/{name}", weights)
@@ -81,14 +80,14 @@ def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyo
             for s, after in zip(stages, [*stages[1:], None], strict=True)
             if not after or after.reduction != s.reduction
         ]
-        used = _choose(stages, stride, out, beyond, name)
+        used = _choose(stages, stride, feature_levels, dilation, name)
         places = [i["module"] for i in probe.feature_info.get_dicts()]
         body = timm.create_model(
             name,
             features_only=True,
             pretrained=weights == "imagenet",
             out_indices=tuple(places.index(stage.module) for stage in used),
-            **({"output_stride": stride} if beyond == "dilate" and used[-1].reduction > stride else {}),
+            **({"output_stride": stride} if dilation == "dilate" and used[-1].reduction > stride else {}),
         )
     except SniperError:
         raise
@@ -96,7 +95,7 @@ def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyo
         if weights == "imagenet" and isinstance(error, RuntimeError) and "pretrained" in str(error):
             raise CheckpointError(f"no ImageNet weights for timm's {name}: {error}; give a file or null") from error
         raise RecipeError(
-            f"timm's {name} cannot have stride {stride} with beyond={beyond!r} ({error}); try beyond='upsample'"
+            f"timm's {name} cannot have stride {stride} with dilation={dilation!r} ({error}); try dilation='upsample'"
         ) from error
     except Exception as error:  # downloads fail in as many ways as there are hubs
         raise _no_download(f"timm/{name}", error) from error
@@ -105,7 +104,7 @@ def cut_timm(name: str, stride: int, weights: str | None, out: int, beyond: Beyo
     return Cut(body, stages, used)
 
 
-def cut_torchvision(name: str, stride: int, weights: str | None, out: int, beyond: Beyond) -> Cut:
+def cut_torchvision(name: str, stride: int, weights: str | None, feature_levels: int, dilation: Dilation) -> Cut:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise RecipeError(f"torchvision has no classifier {name!r}{_nearest(name, known)}")
@@ -124,12 +123,12 @@ def cut_torchvision(name: str, stride: int, weights: str | None, out: int, beyon
         for block, after in zip(names, [*names[1:], None], strict=True)
         if after is None or after_block[after][0] != after_block[block][0]
     ]
-    used = _choose(stages, stride, out, beyond, name)
+    used = _choose(stages, stride, feature_levels, dilation, name)
     end = names.index(used[-1].module) + 1
     body = _Blocks(OrderedDict((block, blocks[block]) for block in names[:end]), tuple(stage.module for stage in used))
     if weights not in (None, "imagenet"):
         load_weights(body, weights, what=f"torchvision/{name}", prefix=prefix)
-    if beyond == "dilate":
+    if dilation == "dilate":
         hold_stride(body, stride)
     return Cut(body, stages, used)
 

@@ -48,7 +48,7 @@ def chip_stats(
         write_text(folder / "coverage.json", json.dumps(report.as_dict(), indent=1))
         recipe.save(folder / "recipe.yaml")
         ranges = [level.range_px for level in report.levels]
-        names = [f"zoom {level.zoom}" for level in report.levels]
+        names = [f"scale {level.scale}" for level in report.levels]
         sizes = sqrt_area(table.boxes_xyxy[~table.crowd])
         write_bytes(folder / "sizes.png", draw_size_histogram(sizes, ranges, names=names))
     return report

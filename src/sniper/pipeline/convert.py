@@ -6,12 +6,11 @@ from typing import get_args
 from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
 from sniper.convert.mxnet import Params, read_params
 from sniper.convert.names import backbone_state_of, state_dict_of
-from sniper.detectors.original import Network, OriginalConfig, build_original
+from sniper.detectors.original.network import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError, DataError, RecipeError
-from sniper.inference.merge import MergeConfig
-from sniper.inference.pyramid import InferenceConfig
+from sniper.inference.config import InferenceConfig, MergeConfig
+from sniper.pyramid import Level, PyramidConfig
 from sniper.recipe import Recipe
-from sniper.scales import Level, PyramidConfig
 from sniper.training.checkpoint import CheckpointMeta, save_weights
 
 # How the 2018 code tested, finest level first; the ranges are those it trained and tested with on COCO.

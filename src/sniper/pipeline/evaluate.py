@@ -15,16 +15,18 @@ from sniper.data.run_lengths import RunLengths
 from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError
-from sniper.evaluation.coco import CocoEvalConfig, CocoResult, evaluate_coco
+from sniper.evaluation.coco import CocoResult, evaluate_coco
+from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.error_types import ErrorSplit, judge
 from sniper.files import write_bytes, write_text
-from sniper.inference.pyramid import InferenceConfig, PictureDetections, detect_images
+from sniper.inference.config import InferenceConfig
+from sniper.inference.detect import ImageDetections, detect_images
 from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.sources import BadImage, Skipped, table_pictures
+from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
-from sniper.scales import Pyramid
 
-Tick = Callable[[int], None]
+OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Evaluation:
     result: CocoResult
     detections: DetectionTable
     seconds: float
-    pixels_per_image: float  # canvas pixels that the network saw, mean
+    pixels_per_image: float  # padded input pixels that the network saw, mean
     pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
@@ -61,7 +63,7 @@ def detect_table(
     *,
     device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[DetectionTable, PixelCost, list[tuple[str, str]]]:
     """Detections of a dataset's images, what they cost, and the files skipped, which are not in the result.
 
@@ -69,19 +71,19 @@ def detect_table(
         DataError: an image cannot be read and ``on_bad_image`` is ``stop``, or none can.
     """
     skipped = Skipped()
-    found: list[PictureDetections] = []
-    pictures = table_pictures(table, skipped, on_bad_image, whole_megapixels=config.whole_megapixels)
+    found: list[ImageDetections] = []
+    pictures = table_images(table, skipped, on_bad_image, whole_megapixels=config.whole_megapixels)
     for one in detect_images(
         detector,  # type: ignore[arg-type]
         pictures,
         pyramid,
         config,
         device=device,
-        lost=lambda row, error: skipped.handle(str(table.image_path(row)), error, on_bad_image),
+        on_error=lambda row, error: skipped.handle(str(table.image_path(row)), error, on_bad_image),
     ):
         found.append(one)
-        if tick:
-            tick(1)
+        if on_progress:
+            on_progress(1)
     if not found:
         raise DataError(f"none of {len(table)} images can be read; the first: {skipped.files[0][1]}")
     counts = [len(one.scores) for one in found]
@@ -113,12 +115,12 @@ def evaluate_table(
     *,
     device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """COCO evaluation of a detector on a dataset that is already loaded."""
     start = time.perf_counter()
     detections, pixels, skipped = detect_table(
-        detector, table, pyramid, inference, device=device, on_bad_image=on_bad_image, tick=tick
+        detector, table, pyramid, inference, device=device, on_bad_image=on_bad_image, on_progress=on_progress
     )
     seconds = time.perf_counter() - start
     result = evaluate_coco(table, detections, protocol)
@@ -137,7 +139,7 @@ def evaluate(
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Measure a checkpoint on a dataset, by the COCO protocol.
 
@@ -161,7 +163,7 @@ def evaluate(
         model.recipe.evaluation,
         device=model.device,
         on_bad_image=on_bad_image,
-        tick=tick,
+        on_progress=on_progress,
     )
     if output is not None:
         save_evaluation(done, table, output)

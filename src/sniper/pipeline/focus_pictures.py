@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.errors import RecipeError, StorageError
-from sniper.inference.looked_at import LookedAt
+from sniper.inference.trace import ImageTrace
 from sniper.pipeline.model import Model
 from sniper.report.focus import draw_focus
 from sniper.report.layout import save_picture
@@ -40,9 +40,9 @@ class FocusPictures:
                     f"the focus picture {file} would replace a source or another drawing; choose another folder, or "
                     "rename the image"
                 )
-        self._looked: dict[int, LookedAt] = {}
+        self._looked: dict[int, ImageTrace] = {}
 
-    def watch(self, looked: LookedAt) -> None:
+    def on_trace(self, looked: ImageTrace) -> None:
         """For ``detect_images``."""
         self._looked[looked.key] = looked
 

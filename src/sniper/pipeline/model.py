@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from sniper.data.table import AnnotationTable
-from sniper.detectors.original import build_original
+from sniper.detectors.original.network import build_original
 from sniper.detectors.protocol import Detector
-from sniper.detectors.sniper import build_sniper
+from sniper.detectors.sniper.network import build_sniper
 from sniper.errors import CheckpointError, RecipeError
-from sniper.inference.autofocus import AutoFocusConfig
+from sniper.inference.config import AutoFocusConfig
+from sniper.pyramid import Pyramid, derive_pyramid, with_scout
 from sniper.recipe import Recipe
-from sniper.scales import Pyramid, derive_pyramid, with_scout
 from sniper.training.checkpoint import load_into, load_weights
 
 ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
@@ -65,7 +65,7 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyr
         table.sizes_wh,
         object_px=float(object_px),
         chip_px=chip_px,
-        max_zoom=wanted.max_zoom,
+        max_scale=wanted.max_scale,
         margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
         min_side_px=rule.min_side_px,
     )

@@ -11,14 +11,14 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from sniper.chips.negative import NegativeConfig, Proposals, false_alarms
+from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.data.detection_files import read_details, read_proposals, save_detections
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import CheckpointError, RecipeError
 from sniper.files import replacing
 from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done, weights_digest
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
-from sniper.scales import Pyramid
 from sniper.training.checkpoint import CheckpointMeta, load_into, load_weights, save_weights
 from sniper.training.devices import on_main, process_device, this_process, wait_for_everyone
 from sniper.training.first_stage import FirstStage
@@ -26,13 +26,13 @@ from sniper.training.loop import ChipSource
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder
 
-log = logging.getLogger("sniper")
+logger = logging.getLogger("sniper")
 
 AUTO = "auto"  # a copy of the detector learns to propose, before training
 SELF = "self"  # the detector itself is asked while it trains
 LEARNED = 2 / 3  # of a training, after which it is asked: before, it lacks objects more than background
 PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 # What changes neither the weights nor the boxes that come out.
 _WATCHING = {
@@ -64,19 +64,19 @@ class ProposalFeed:
     ) -> None:
         self.config = config
         self._table, self._every, self._renew = table, every, renew
-        self._since, self._current = 0, None if first is None else self._alarms(first)
+        self._since, self._current = 0, None if first is None else self._false_positives(first)
 
     def at(self, epoch: int) -> Proposals | None:
         """False alarms among the proposals of an epoch, by image of the table; None: there are no proposals yet."""
         if self._every is not None and self._renew is not None:
             since = epoch // self._every * self._every
             if since != self._since and since > 0:
-                self._since, self._current = since, self._alarms(self._renew(since))
+                self._since, self._current = since, self._false_positives(self._renew(since))
         return self._current
 
-    def _alarms(self, found: DetectionTable) -> Proposals:
+    def _false_positives(self, found: DetectionTable) -> Proposals:
         every = Proposals(found.offsets, found.boxes_xyxy, found.scores)
-        return false_alarms(self._table, every, self.config)
+        return false_positives(self._table, every, self.config)
 
 
 def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeConfig) -> ProposalFeed:
@@ -84,7 +84,7 @@ def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeCon
     return ProposalFeed(table, read_proposals(path, table), config)
 
 
-def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], say: Say) -> Recipe:
+def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], log: Log) -> Recipe:
     """The recipe with the epoch at which a detector is first asked itself written out, if that is not given.
 
     Raises:
@@ -105,7 +105,7 @@ def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], say
         )
     every = max(1, round(LEARNED * epochs))
     asked = f"after {every} of {epochs:.1f} epochs" if every < epochs else f"never: {epochs:.1f} epochs are too short"
-    on_main(lambda: say(f"negatives: the detector is asked {asked}"))
+    on_main(lambda: log(f"negatives: the detector is asked {asked}"))
     return recipe.model_copy(update={"negatives": negatives.model_copy(update={"refresh_epochs": every})})
 
 
@@ -117,7 +117,7 @@ def make_proposals(
     source_of: SourceOf,
     *,
     root: Path | str,
-    say: Say,
+    log: Log,
 ) -> Path | None:
     """The file that ``recipe.negatives.proposals`` means; for ``auto``, a copy of ``detector`` is trained and asked.
 
@@ -147,8 +147,8 @@ def make_proposals(
     print_ = table.fingerprint(settings, str(table.root.resolve()), weights_digest(detector))
     folder = Path(root) / "negatives" / print_[:16]
     proposer = copy.deepcopy(detector)
-    _train_first_stage(brief, proposer, table, source_of(brief), folder, say)
-    return _extract(recipe, proposer, table, pyramid, folder, say)
+    _train_first_stage(brief, proposer, table, source_of(brief), folder, log)
+    return _extract(recipe, proposer, table, pyramid, folder, log)
 
 
 def _brief(recipe: Recipe) -> Recipe:
@@ -165,15 +165,15 @@ def _brief(recipe: Recipe) -> Recipe:
 
 
 def _train_first_stage(
-    brief: Recipe, proposer: nn.Module, table: AnnotationTable, source: ChipSource, folder: Path, say: Say
+    brief: Recipe, proposer: nn.Module, table: AnnotationTable, source: ChipSource, folder: Path, log: Log
 ) -> None:
     """Train ``proposer`` in place, or load what an earlier run trained."""
     weights = folder / "proposer.safetensors"
     if weights.is_file():
-        say(f"proposals, training: done before, {weights}")
+        log(f"proposals, training: done before, {weights}")
         load_into(proposer, load_weights(weights).weights, weights)
         return
-    say(f"proposals, training: {brief.negatives.proposal_epochs:g} epochs of the first stage, in {folder}")
+    log(f"proposals, training: {brief.negatives.proposal_epochs:g} epochs of the first stage, in {folder}")
     run = RunFolder(folder / "training")
     on_main(lambda: brief.save(run.recipe))
     result = run_loop(FirstStage(proposer), source, brief.train, run, resume=run.state.is_file())
@@ -192,7 +192,7 @@ def _train_first_stage(
 
 
 def _extract(
-    recipe: Recipe, proposer: nn.Module, table: AnnotationTable, pyramid: Pyramid, folder: Path, say: Say
+    recipe: Recipe, proposer: nn.Module, table: AnnotationTable, pyramid: Pyramid, folder: Path, log: Log
 ) -> Path:
     job = extraction(
         proposer, table, pyramid, recipe, recipe.negatives.extraction, folder / PROPOSALS,
@@ -200,11 +200,11 @@ def _extract(
     )  # fmt: skip
     job = job._replace(output=folder / f"proposals-{job.key[:16]}.safetensors")
     if is_done(job):
-        say(f"proposals, extraction: done before, {job.output}")
+        log(f"proposals, extraction: done before, {job.output}")
         return job.output
-    say(f"proposals, extraction: {len(table)} images")
+    log(f"proposals, extraction: {len(table)} images")
     _extract_by_all(job, proposer, recipe)
-    say(f"proposals, extraction: {(read_details(job.output) or {})['count']:,} boxes, {job.output}")
+    log(f"proposals, extraction: {(read_details(job.output) or {})['count']:,} boxes, {job.output}")
     return job.output
 
 
@@ -214,14 +214,14 @@ def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> Non
     detector.to(device)
     done, last = 0, 0
 
-    def tick(images: int) -> None:
+    def on_progress(images: int) -> None:
         nonlocal done, last
         done += images
         if done * 10 // max(len(job.table), 1) > last:
             last = done * 10 // max(len(job.table), 1)
-            log.info("proposals: %d of %d images", done, len(job.table))
+            logger.info("proposals: %d of %d images", done, len(job.table))
 
-    extract(job, detector, device=device, share=this_process(), tick=tick)
+    extract(job, detector, device=device, share=this_process(), on_progress=on_progress)
     wait_for_everyone()
     on_main(lambda: finish(job) and None)
 
@@ -248,7 +248,7 @@ def feed_of_run(
     def renew(epoch: int) -> DetectionTable:
         path = run.path / f"proposals-epoch{epoch}.safetensors"
         if not path.is_file():
-            log.info("epoch %d: proposals from the model as it is now", epoch)
+            logger.info("epoch %d: proposals from the model as it is now", epoch)
             job = extraction(
                 detector, table, pyramid, recipe, recipe.negatives.extraction, path,
                 on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed + epoch,

@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sniper.data.georeference import GeoReference, feature_collection
-from sniper.data.opening import where_on_ground
 from sniper.data.run_lengths import RunLengths
 from sniper.detectors.protocol import Detector
 from sniper.errors import DataError, RecipeError, StorageError
 from sniper.files import replacing, write_text
-from sniper.inference.looked_at import Watch
-from sniper.inference.pyramid import Picture, PictureDetections, WindowTick, detect_images
-from sniper.inference.reading import Lost
-from sniper.loader.windowed import small_copy
+from sniper.inference.batches import OnError
+from sniper.inference.detect import ImageDetections, ImageInput, OnWindowProgress, detect_images
+from sniper.inference.trace import OnTrace
 from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import (
@@ -29,16 +26,19 @@ from sniper.pipeline.sources import (
     Video,
     distinct_stems,
     expand,
-    file_pictures,
+    file_images,
     is_video,
     video_facts,
-    video_pictures,
+    video_images,
 )
+from sniper.pixels.georeference import GeoReference, feature_collection
+from sniper.pixels.open import where_on_ground
+from sniper.pixels.windowed import small_copy
 from sniper.report.draw import draw_detections
 from sniper.report.layout import save_picture
 from sniper.report.masks import trace_masks
 
-Tick = Callable[[int], None]
+OnProgress = Callable[[int], None]
 DRAWN_PX = 4096  # longest side of the drawing of an image that is read by windows
 
 
@@ -53,8 +53,8 @@ class Prediction:
     labels: NDArray[np.int32]  # (N,)
     class_names: tuple[str, ...]
     masks: RunLengths | None = None  # (N,) of the image's size, from a detector that predicts them
-    pixels_processed: int = 0  # canvas pixels that the network saw
-    pixels_full: int = 0  # canvas pixels of the full pyramid
+    pixels_processed: int = 0  # padded input pixels that the network saw
+    pixels_full: int = 0  # padded input pixels of the full pyramid
     geo: GeoReference | None = None  # of a geo-referenced image: the way from its pixels to the ground
 
     def geojson(self) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def predict(
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
-    tick: Tick | None = None,
-    window_tick: WindowTick | None = None,
+    on_progress: OnProgress | None = None,
+    on_window_progress: OnWindowProgress | None = None,
 ) -> Predictions:
     """Detect in anything that can be looked at.
 
@@ -137,7 +137,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         tick: called with the number of images or frames done.
-        window_tick: called with the windows done and planned so far, of the images that are looked at together.
+        on_window_progress: called with the windows done and planned so far, of the images that are looked at together.
 
     Raises:
         DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.
@@ -154,21 +154,21 @@ def predict(
 
     images = [path for path in paths if not is_video(path)]
     focus = _focus_pictures(model, stems, images, folder, drawn) if draw_focus else None
-    held: dict[int, Picture] = {}  # found in, and not yet drawn
+    held: dict[int, ImageInput] = {}  # found in, and not yet drawn
 
-    def kept() -> Iterator[Picture]:
+    def kept() -> Iterator[ImageInput]:
         whole = model.recipe.inference.whole_megapixels
-        for picture in file_pictures(images, skipped, on_bad_image, whole_megapixels=whole):
+        for picture in file_images(images, skipped, on_bad_image, whole_megapixels=whole):
             if drawn or focus:
                 held[picture.key] = picture
             yield picture
 
-    def lost(key: int, error: DataError) -> None:
+    def on_error(key: int, error: DataError) -> None:
         held.pop(key, None)
         skipped.handle(str(images[key]), error, on_bad_image)
 
-    watch = None if focus is None else focus.watch
-    for one in _detect(model, kept(), watch, window_tick, lost):
+    on_trace = None if focus is None else focus.on_trace
+    for one in _detect(model, kept(), on_trace, on_window_progress, on_error):
         path = images[one.key]
         items.append(replace(_prediction(model, path, None, one, min_score), geo=where_on_ground(path)))
         if folder and items[-1].geo:
@@ -179,15 +179,15 @@ def predict(
                 save_picture(drawn[path], _drawn(pixels, items[-1], draw_min_score, scale))
             if focus:
                 focus.draw(one.key, pixels)
-        if tick:
-            tick(1)
+        if on_progress:
+            on_progress(1)
     for path in filter(is_video, paths):
         try:
             facts = video_facts(path)
         except DataError as error:
             skipped.handle(str(path), error, on_bad_image)
         else:
-            items.extend(_predict_video(model, facts, drawn.get(path), min_score, draw_min_score, tick))
+            items.extend(_predict_video(model, facts, drawn.get(path), min_score, draw_min_score, on_progress))
     if folder:
         write_text(folder / "predictions.json", json.dumps([item.as_dict() for item in items], indent=1))
     return Predictions(items, skipped.files)
@@ -195,15 +195,15 @@ def predict(
 
 def _detect(
     model: Model,
-    pictures: Iterable[Picture],
-    watch: Watch | None = None,
-    tick: WindowTick | None = None,
-    lost: Lost | None = None,
-) -> Iterable[PictureDetections]:
+    pictures: Iterable[ImageInput],
+    on_trace: OnTrace | None = None,
+    on_progress: OnWindowProgress | None = None,
+    on_error: OnError | None = None,
+) -> Iterable[ImageDetections]:
     detector: Detector = model.detector  # type: ignore[assignment]
     return detect_images(
         detector, pictures, model.pyramid, model.recipe.inference,
-        device=model.device, watch=watch, tick=tick, lost=lost,
+        device=model.device, on_trace=on_trace, on_progress=on_progress, on_error=on_error,
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def _focus_pictures(
     return FocusPictures(model, [stems[path] for path in images], folder, [*stems, *drawn.values()])
 
 
-def _prediction(model: Model, path: Path, frame: int | None, one: PictureDetections, min_score: float) -> Prediction:
+def _prediction(model: Model, path: Path, frame: int | None, one: ImageDetections, min_score: float) -> Prediction:
     kept = one.scores >= min_score
     masks = None if one.masks is None else one.masks.take(np.flatnonzero(kept))
     return Prediction(
@@ -251,13 +251,18 @@ def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:
 
 
 def _predict_video(
-    model: Model, video: Video, output: Path | None, min_score: float, draw_min_score: float, tick: Tick | None
+    model: Model,
+    video: Video,
+    output: Path | None,
+    min_score: float,
+    draw_min_score: float,
+    on_progress: OnProgress | None,
 ) -> list[Prediction]:
     """Every frame of a video; drawn into the file ``output``, if any."""
     frames: dict[int, NDArray[np.uint8]] = {}  # read, and not yet drawn
 
-    def kept() -> Iterable[Picture]:
-        for picture in video_pictures(video):
+    def kept() -> Iterable[ImageInput]:
+        for picture in video_images(video):
             if output and isinstance(picture.pixels, np.ndarray):
                 frames[picture.key] = picture.pixels
             yield picture
@@ -265,8 +270,8 @@ def _predict_video(
     def found() -> Iterator[Prediction]:
         for one in _detect(model, kept()):
             yield _prediction(model, video.path, one.key, one, min_score)
-            if tick:
-                tick(1)
+            if on_progress:
+                on_progress(1)
 
     if output is None:
         return list(found())

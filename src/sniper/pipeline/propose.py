@@ -20,16 +20,17 @@ from torch import nn
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError, RecipeError
-from sniper.inference.proposing import ProposeConfig, propose_images
+from sniper.inference.config import ProposeConfig
+from sniper.inference.proposing import propose_images
 from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.sources import BadImage, Skipped, table_pictures
+from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
-from sniper.scales import Pyramid
 
 SHARD_IMAGES = 200  # images of a part: what a killed extraction does again at most, in each process
 
-Tick = Callable[[int], None]
+OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def propose(
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Proposed:
     """Write class-free proposals of all images, over all levels, as a detection table (safetensors).
 
@@ -96,15 +97,15 @@ def propose(
     config = config or model.recipe.negatives.extraction
     job = extraction(model.detector, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)
     if is_done(job):
-        if tick:
-            tick(len(table))
+        if on_progress:
+            on_progress(len(table))
         return finish(job, reused=True)
     if processes == 1:
-        extract(job, model.detector, device=model.device, tick=tick)
+        extract(job, model.detector, device=model.device, on_progress=on_progress)
     else:
         assert not isinstance(checkpoint, Model)
         del model
-        _extract_together(job._replace(table=table.share()), Path(checkpoint), device, processes, tick)
+        _extract_together(job._replace(table=table.share()), Path(checkpoint), device, processes, on_progress)
     return finish(job)
 
 
@@ -120,9 +121,9 @@ def extraction(
     seed: int = 0,
 ) -> Extraction:
     """An extraction with the key that says whether a file is its result."""
-    looking = recipe.inference.model_dump(mode="json", include={"window_px", "overlap", "precision"})
+    level_cost = recipe.inference.model_dump(mode="json", include={"window_px", "overlap", "precision"})
     drawn = {"seed": seed} if config.window_share < 1 else {}
-    key = table.fingerprint(pyramid, looking, config, str(table.root.resolve()), weights_digest(detector), drawn)
+    key = table.fingerprint(pyramid, level_cost, config, str(table.root.resolve()), weights_digest(detector), drawn)
     return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
 
 
@@ -147,7 +148,7 @@ def extract(
     *,
     device: torch.device | str,
     share: tuple[int, int] = (0, 1),
-    tick: Tick | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them.
 
@@ -158,8 +159,8 @@ def extract(
     try:
         for number in range(share[0], _shards(job), share[1]):
             done = _make_part(job, detector, number, device)
-            if tick:
-                tick(done)
+            if on_progress:
+                on_progress(done)
     finally:
         detector.train(training)
 
@@ -202,7 +203,7 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
         return len(rows)
     images, skipped = job.table.select(rows), Skipped()
     whole = job.recipe.inference.whole_megapixels
-    pictures = table_pictures(images, skipped, job.on_bad_image, whole_megapixels=whole)
+    pictures = table_images(images, skipped, job.on_bad_image, whole_megapixels=whole)
     with torch.compiler.set_stance("force_eager"):  # images of many shapes
         found = list(
             propose_images(
@@ -213,7 +214,7 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
                 job.config,
                 device=device,
                 seed=job.seed + number,
-                lost=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
+                on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
             )
         )
     counts = [len(one.scores) for one in found]
@@ -229,7 +230,9 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
     return len(rows)
 
 
-def _extract_together(job: Extraction, checkpoint: Path, device: str, processes: int, tick: Tick | None) -> None:
+def _extract_together(
+    job: Extraction, checkpoint: Path, device: str, processes: int, on_progress: OnProgress | None
+) -> None:
     missing = range(_shards(job))
     context = multiprocessing.get_context("spawn")
     with (
@@ -242,8 +245,8 @@ def _extract_together(job: Extraction, checkpoint: Path, device: str, processes:
         try:
             for one in as_completed(running):
                 done = one.result()
-                if tick:
-                    tick(done)
+                if on_progress:
+                    on_progress(done)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

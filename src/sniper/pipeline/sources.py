@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.data.opening import open_pixels
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.inference.pyramid import InferenceConfig, Picture
-from sniper.loader.windowed import PixelSource
+from sniper.inference.config import InferenceConfig
+from sniper.inference.detect import ImageInput
+from sniper.pixels.open import open_pixels
+from sniper.pixels.windowed import PixelSource
 
 log = logging.getLogger("sniper")
 
@@ -91,13 +92,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def pictures_of(
+def images_of(
     read: Callable[[int], Pixels],
     count: int,
     names: Callable[[int], str],
     skipped: Skipped,
     on_bad_image: BadImage,
-) -> Iterator[Picture]:
+) -> Iterator[ImageInput]:
     """Pictures 0..count-1 in order, decoded in a thread a few ahead."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[int, Future[Pixels]]] = deque()
@@ -110,7 +111,7 @@ def pictures_of(
                     return
                 key, decoded = waiting.popleft()
                 try:
-                    yield Picture(key, decoded.result())
+                    yield ImageInput(key, decoded.result())
                 except DataError as error:
                     skipped.handle(names(key), error, on_bad_image)
         finally:
@@ -118,13 +119,13 @@ def pictures_of(
                 future.cancel()
 
 
-def table_pictures(
+def table_images(
     table: AnnotationTable,
     skipped: Skipped,
     on_bad_image: BadImage = "stop",
     *,
     whole_megapixels: float = WHOLE_MEGAPIXELS,
-) -> Iterator[Picture]:
+) -> Iterator[ImageInput]:
     """The images of a dataset; keys are rows of the table. Those of more than ``whole_megapixels`` come by windows."""
 
     def read(row: int) -> Pixels:
@@ -136,19 +137,19 @@ def table_pictures(
             image_id=int(table.image_ids[row]),
         )
 
-    return pictures_of(read, len(table), lambda row: str(table.image_path(row)), skipped, on_bad_image)
+    return images_of(read, len(table), lambda row: str(table.image_path(row)), skipped, on_bad_image)
 
 
-def file_pictures(
+def file_images(
     paths: list[Path],
     skipped: Skipped,
     on_bad_image: BadImage = "stop",
     *,
     whole_megapixels: float = WHOLE_MEGAPIXELS,
-) -> Iterator[Picture]:
+) -> Iterator[ImageInput]:
     """Image files; keys are positions in ``paths``. Those of more than ``whole_megapixels`` come by windows."""
     pixels = whole_megapixels * 1e6
-    return pictures_of(
+    return images_of(
         lambda k: open_pixels(paths[k], whole_pixels=pixels), len(paths), lambda k: str(paths[k]), skipped, on_bad_image
     )
 
@@ -183,7 +184,7 @@ def video_facts(path: Path) -> Video:
         capture.release()
 
 
-def video_pictures(video: Video) -> Iterator[Picture]:
+def video_images(video: Video) -> Iterator[ImageInput]:
     """The frames of a video; keys count frames from 0."""
     capture = cv2.VideoCapture(str(video.path))
     try:
@@ -192,7 +193,7 @@ def video_pictures(video: Video) -> Iterator[Picture]:
             more, frame = capture.read()
             if not more:
                 return
-            yield Picture(key, np.ascontiguousarray(frame[:, :, ::-1]))
+            yield ImageInput(key, np.ascontiguousarray(frame[:, :, ::-1]))
             key += 1
     finally:
         capture.release()

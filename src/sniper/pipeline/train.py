@@ -13,7 +13,6 @@ from torch import nn
 from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
-from sniper.data.images import read_image
 from sniper.data.table import AnnotationTable
 from sniper.detectors.protocol import Detector
 from sniper.errors import DataError, RecipeError
@@ -21,14 +20,15 @@ from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
 from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
-from sniper.pipeline.negatives import PROPOSALS, ProposalFeed, Say, adopt, feed_of_run, make_proposals, resolve_refresh
+from sniper.pipeline.negatives import PROPOSALS, Log, ProposalFeed, adopt, feed_of_run, make_proposals, resolve_refresh
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
+from sniper.pixels.decode import read_image
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
 from sniper.report.layout import save_picture
-from sniper.scales import Pyramid
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import on_main
 from sniper.training.finetune import start_from
@@ -36,7 +36,7 @@ from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder
 
-log = logging.getLogger("sniper")
+logger = logging.getLogger("sniper")
 
 PREVIEWS = 4  # images whose chips are drawn into the run folder
 
@@ -131,7 +131,7 @@ def train(
     root: Path | str = "runs",
     resume: Path | str | None = None,
     weights: Path | str | None = None,
-    say: Say = log.info,
+    log: Log = logger.info,
 ) -> TrainedRun:
     """Train a detector on chips.
 
@@ -172,7 +172,7 @@ def train(
             "give data with outlines, or set model.masks to false"
         )
     recipe, pyramid = resolve_pyramid(recipe, train_table)
-    recipe = resolve_refresh(recipe, lambda fixed: len(ChipSource(train_table, pyramid, fixed).chips(0)), say)
+    recipe = resolve_refresh(recipe, lambda fixed: len(ChipSource(train_table, pyramid, fixed).chips(0)), log)
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
         torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
@@ -183,19 +183,19 @@ def train(
     start = None
     if fresh and recipe.weights is not None:
         start = start_from(detector, checkpoint_file(recipe.weights), train_table.class_names)
-        on_main(lambda: say(start.sentence()))
+        on_main(lambda: log(start.sentence()))
     elif fresh and recipe.original is not None:
         warning = (
             f"{recipe.network} starts from random weights, which its first layers keep; set weights to a checkpoint"
         )
-        on_main(lambda: say(warning))
+        on_main(lambda: log(warning))
 
     # Workers that are not forked would each get a copy of the table.
     shared = train_table.share() if recipe.loader.shares_table else train_table
     proposals = None
     if recipe.negatives.proposals is not None and (former is None or not (former.path / PROPOSALS).is_file()):
         proposals = make_proposals(
-            recipe, detector, shared, pyramid, lambda brief: ChipSource(shared, pyramid, brief), root=root, say=say
+            recipe, detector, shared, pyramid, lambda brief: ChipSource(shared, pyramid, brief), root=root, log=log
         )
     if former is None:
         run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
@@ -254,7 +254,7 @@ def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model", "original")
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
-        log.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
+        logger.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
 
 
 def draw_previews(

@@ -27,7 +27,7 @@ class ImageChips(NamedTuple):
     kind: NDArray[np.int8]  # (K,) a ChipKind each
     scale: NDArray[np.float64]  # (K,) network px per original px
     range_px: NDArray[np.float32]  # (K, 2)
-    network_px: NDArray[np.int64]  # (K,) pixels of the canvas
+    network_px: NDArray[np.int64]  # (K,) pixels of the padded input
     valid: NDArray[np.bool_]  # (K, N) the object is learned in the chip
     boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
     crowd: NDArray[np.bool_]  # (N,)
@@ -44,7 +44,7 @@ def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> Ima
     rows = np.flatnonzero(chips.image_index == image_row)
     scale = chips.scale[rows]
     low = chips.origin_xy[rows] / scale[:, None]
-    high = (chips.origin_xy[rows] + chips.content_wh[rows]) / scale[:, None]
+    high = (chips.origin_xy[rows] + chips.valid_wh[rows]) / scale[:, None]
     first, last = table.offsets[image_row], table.offsets[image_row + 1]
     valid = np.zeros((len(rows), last - first), dtype=np.bool_)
     starts, ends = chips.object_offsets[rows], chips.object_offsets[rows + 1]
@@ -131,8 +131,8 @@ def draw_chips(
     ignored = ~learned & ~own.crowd
     draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
     draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
-    alarms = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
-    draw_boxes(shown, alarms[:_FALSE_ALARMS_DRAWN] * scale, NEGATIVE, thickness=1)
+    false_positives = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
+    draw_boxes(shown, false_positives[:_FALSE_ALARMS_DRAWN] * scale, NEGATIVE, thickness=1)
     keys, drawn = [], np.zeros(len(boxes), dtype=np.bool_)
     for level in np.unique(own.level):
         at = own.level == level
@@ -146,15 +146,15 @@ def draw_chips(
         keys.append(Key(color, text + f"{_plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
     for level in np.unique(own.level)[::-1]:
         _draw_chip_lines(shown, own, windows, int(level), line + 2)
-    keys += _common_keys(own, int(ignored.sum()), len(alarms))
+    keys += _common_keys(own, int(ignored.sum()), len(false_positives))
     return framed(stack([shown, legend(shown.shape[1], keys, px)]), px)
 
 
-def _common_keys(own: ImageChips, ignored: int, alarms: int) -> list[Key]:
+def _common_keys(own: ImageChips, ignored: int, false_positives: int) -> list[Key]:
     keys = []
     if (own.kind == ChipKind.NEGATIVE).any():
         told = _plural(int((own.kind == ChipKind.NEGATIVE).sum()), "negative chip")
-        told += f" around {_plural(alarms, 'false alarm')}" if alarms else ""
+        told += f" around {_plural(false_positives, 'false alarm')}" if false_positives else ""
         keys.append(Key(NEGATIVE, told, "dashed", 3))
     if ignored:
         keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
@@ -191,8 +191,8 @@ def draw_levels(
         draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
         draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
         draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
-        alarms = _proposals_of(own, image_row, proposals, at)[:_FALSE_ALARMS_DRAWN]
-        draw_boxes(panel, alarms * scale, NEGATIVE, thickness=1)
+        false_positives = _proposals_of(own, image_row, proposals, at)[:_FALSE_ALARMS_DRAWN]
+        draw_boxes(panel, false_positives * scale, NEGATIVE, thickness=1)
         _draw_chip_lines(panel, own, windows, int(level), line + 1)
         title = f"Level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
         megapixels = own.network_px[at].sum() / 1e6
@@ -249,10 +249,10 @@ def chip_sheet(
         draw_boxes(shown, scaled[kinds == ObjectState.CROWD], WHITE, thickness=1, style="hatched")
         draw_boxes(shown, scaled[kinds == ObjectState.IGNORED], WHITE, thickness=line - 1, style="dashed")
         draw_boxes(shown, scaled[kinds == ObjectState.VALID], level_color(int(level)), thickness=line)
-        canvas = np.full((chip_px, chip_px, 3), (235, 238, 241), dtype=np.uint8)
-        canvas[: shown.shape[0], : shown.shape[1]] = shown
+        padded = np.full((chip_px, chip_px, 3), (235, 238, 241), dtype=np.uint8)
+        padded[: shown.shape[0], : shown.shape[1]] = shown
         told = f"{(kinds == ObjectState.VALID).sum()} learned, {(kinds == ObjectState.IGNORED).sum()} ignored"
-        cells.append(stack([heading(chip_px, name, told, 13), canvas]))
+        cells.append(stack([heading(chip_px, name, told, 13), padded]))
     if not cells:
         return framed(heading(chip_px, "No chips", "", 13), 13)
     return framed(grid(cells, columns=min(columns, len(cells)), gap=13), 13)

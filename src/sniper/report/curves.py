@@ -189,7 +189,7 @@ def draw_size_histogram(
                 axes.annotate(name, (left, y), (3, 4), textcoords="offset points", fontsize=8.5, va="bottom")
         axes.set_ylim(0, top * 1.1 + step * max(len(ranges_px), 0.5))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top * 1.05])
+        axes.set_yticks([on_progress for on_progress in axes.get_yticks() if 0 <= on_progress <= top * 1.05])
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -5,7 +5,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.inference.looked_at import LevelLook, LookedAt
+from sniper.inference.trace import ImageTrace, LevelTrace
 from sniper.report.layout import Key, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Words, draw_boxes, text_px_for, text_width, thickness_for, write
 from sniper.report.palette import BLACK, INK, PAPER, QUIET, WHITE, Pixels, level_color
@@ -14,7 +14,7 @@ from sniper.report.shade import covered, dim
 _VEIL = 0.68  # share of the heat's colour where focus is certain
 
 
-def draw_focus(pixels: Pixels, looked: LookedAt, *, panel_px: int = 800) -> Pixels:
+def draw_focus(pixels: Pixels, looked: ImageTrace, *, panel_px: int = 800) -> Pixels:
     """Everything on one sheet: the chips of all levels, then the focus map of each level that has one.
 
     ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; ``looked`` tells its true one. The long side of a
@@ -28,7 +28,7 @@ def draw_focus(pixels: Pixels, looked: LookedAt, *, panel_px: int = 800) -> Pixe
     return framed(grid(panels, columns=columns, gap=px), px)
 
 
-def draw_focus_chips(pixels: Pixels, looked: LookedAt, *, max_px: int = 1600) -> Pixels:
+def draw_focus_chips(pixels: Pixels, looked: ImageTrace, *, max_px: int = 1600) -> Pixels:
     """The chips that were looked at, outlined in the colour of their level; what was not looked at closer is darker.
 
     Arguments as for ``draw_focus``.
@@ -37,7 +37,7 @@ def draw_focus_chips(pixels: Pixels, looked: LookedAt, *, max_px: int = 1600) ->
     return framed(panel, text_px_for(*panel.shape[:2]))
 
 
-def draw_focus_map(pixels: Pixels, looked: LookedAt, level: int, *, max_px: int = 1600) -> Pixels:
+def draw_focus_map(pixels: Pixels, looked: ImageTrace, level: int, *, max_px: int = 1600) -> Pixels:
     """The focus map that a level predicted, as heat over the image; outlined is what is looked at one level finer.
 
     Arguments as for ``draw_focus``.
@@ -53,7 +53,7 @@ def draw_focus_map(pixels: Pixels, looked: LookedAt, level: int, *, max_px: int 
     return framed(panel, text_px_for(*panel.shape[:2]))
 
 
-def _chips_panel(pixels: Pixels, looked: LookedAt, max_px: int) -> Pixels:
+def _chips_panel(pixels: Pixels, looked: ImageTrace, max_px: int) -> Pixels:
     shown, scale = _shown(pixels, looked, max_px)
     height, width = shown.shape[:2]
     line, px = thickness_for(height, width) + 1, text_px_for(height, width)
@@ -73,14 +73,14 @@ def _chips_panel(pixels: Pixels, looked: LookedAt, max_px: int) -> Pixels:
     return stack([heading(width, title, told, px), shown, legend(width, keys, px)])
 
 
-def _chips_key(look: LevelLook, *, whole: bool) -> Key:
+def _chips_key(look: LevelTrace, *, whole: bool) -> Key:
     number = len(look.chips_xyxy)
     chips = "the whole image" if whole else f"{number:,} {'chip' if number == 1 else 'chips'}"
     share = f", {look.pixels / look.pixels_full:.0%} of its pixels" if number and not whole else ""
     return Key(level_color(look.level), f"level {look.level}: zoom {look.scale:.2f}, {chips}{share}", thickness=3)
 
 
-def _map_panel(pixels: Pixels, looked: LookedAt, look: LevelLook, max_px: int) -> Pixels:
+def _map_panel(pixels: Pixels, looked: ImageTrace, look: LevelTrace, max_px: int) -> Pixels:
     assert look.focus is not None
     shown, scale = _shown(pixels, looked, max_px)
     height, width = shown.shape[:2]
@@ -140,7 +140,7 @@ def _scale_bar(width: int, threshold: float, px: int) -> Pixels:
     return strip
 
 
-def _shown(pixels: Pixels, looked: LookedAt, max_px: int) -> tuple[Pixels, float]:
+def _shown(pixels: Pixels, looked: ImageTrace, max_px: int) -> tuple[Pixels, float]:
     """The picture for showing and its px per original px."""
     shown, _ = fit(pixels, at_least=min(640, max_px), at_most=max_px)
     return shown, shown.shape[1] / float(looked.size_wh[0])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.compiled import compiled
+from sniper.compiled import compiled
 from sniper.data.run_lengths import RunLengths
 from sniper.report.palette import Color, Pixels
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sniper.config import Config
 from sniper.errors import CheckpointError, StorageError
 from sniper.files import replacing
+from sniper.settings import Config
 
 _HEADER = "sniper"
 _STATE = "sniper training state"

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sniper.config import Config
+from sniper.settings import Config
 
 
 class TrainConfig(Config):
@@ -51,7 +51,7 @@ class TrainConfig(Config):
 
     warmup_steps: int = Field(default=1000, ge=0, description="steps over which the learning rate rises linearly")
     warmup_start: float = Field(default=1 / 30, ge=0, le=1, description="share of the learning rate at the first step")
-    warmup_at_most: float = Field(
+    warmup_max_share: float = Field(
         default=0.1, ge=0, le=1, description="share of the run that warm-up may take, for short runs"
     )
     schedule: Literal["steps", "cosine"] = Field(

@@ -1,4 +1,4 @@
-"""Training: batches of chips in; a trained detector, checkpoints and a journal out."""
+"""Training: batches of chips in; a trained detector, checkpoints and a metrics log out."""
 
 import logging
 import resource
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from sniper.errors import DataError
 from sniper.structures import Batch
 from sniper.training.checkpoint import CheckpointMeta
+from sniper.training.checkpoint_manager import CheckpointManager
 from sniper.training.config import TrainConfig
 from sniper.training.devices import agree, build_accelerator, compiled_parts, keep_freed_memory
 from sniper.training.interrupt import StopRequest
-from sniper.training.keeper import Keeper
 from sniper.training.meter import DivergedError, Meter
 from sniper.training.optim import build_average, build_optimizer, learning_rate, set_learning_rate, update_average
 from sniper.training.position import Position
-from sniper.training.progress import Display
-from sniper.training.run import Journal, RunFolder
+from sniper.training.progress import ProgressBar
+from sniper.training.run import MetricsLog, RunFolder
 
 __all__ = ["ChipEpoch", "ChipSource", "DivergedError", "Evaluate", "TrainConfig", "TrainResult", "train"]
 
@@ -81,7 +81,7 @@ def train(
     resume: bool = False,
     metadata: CheckpointMeta | None = None,
 ) -> TrainResult:
-    """Train ``detector`` in place on the chips of ``source``; keep checkpoints and a journal in ``run``.
+    """Train ``detector`` in place on the chips of ``source``; keep checkpoints and a metrics log in ``run``.
 
     ``evaluate`` gets the averaged detector if there is an average, else the trained one, in evaluation mode, and
     returns named numbers; every process calls it and the main process' answer counts. ``metadata`` (recipe, classes)
@@ -105,21 +105,23 @@ def train(
     average = build_average(detector, config)
     losses_of, optimizer = accelerator.prepare(_LossesOf(detector), build_optimizer(detector, config))
 
-    keeper = Keeper(detector, optimizer, average, accelerator, config, run, metadata or CheckpointMeta())
+    checkpoints = CheckpointManager(
+        detector, optimizer, average, accelerator, config, run, metadata or CheckpointMeta()
+    )
     resumed = resume and run.state.is_file()
-    at = keeper.restore() if resumed else Position()
-    journal = Journal(
+    at = checkpoints.restore() if resumed else Position()
+    metrics_log = MetricsLog(
         run,
         enabled=accelerator.is_main_process,
         resumed_step=at.step if resumed else None,
         tensorboard=config.tensorboard,
     )
     meter = Meter(accelerator, config, detector)
-    display = Display(enabled=accelerator.is_main_process, done=at.share(config))
+    display = ProgressBar(enabled=accelerator.is_main_process, done=at.share(config))
 
     # Closing the batches ends the loader's workers, also when an error ends the loop.
     batches = closing(_windows(source, at, config.accumulate, accelerator))
-    with journal, display, compiled_parts(detector, config.compile), StopRequest() as asked, batches as windows:
+    with metrics_log, display, compiled_parts(detector, config.compile), StopRequest() as asked, batches as windows:
         if resume:
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         clock_start = time.monotonic() - 60 * at.minutes
@@ -130,7 +132,7 @@ def train(
             except Exception:
                 if not asked.requested:  # Ctrl-C reaches the loader's workers too, which then end
                     raise
-                keeper.save(at)
+                checkpoints.save(at)
                 break
 
             rate = learning_rate(config, at.share(config), at.step)
@@ -156,21 +158,21 @@ def train(
 
             if stop or at.step % config.log_every == 0:
                 row = meter.row(at, rate)
-                journal.write(row)
+                metrics_log.write(row)
                 display.show(at.share(config), row)
             if evaluate is not None and at.evaluation_due(before, config):
                 meter.check()
                 evaluation_start = time.monotonic()
                 metrics = _evaluate(evaluate, detector if average is None else average.module, accelerator)
                 detector.train()
-                at = keeper.evaluated(at, metrics)
-                journal.write({"step": at.step, "epoch": at.epochs, "minutes": at.minutes, **_prefixed(metrics)})
+                at = checkpoints.evaluated(at, metrics)
+                metrics_log.write({"step": at.step, "epoch": at.epochs, "minutes": at.minutes, **_prefixed(metrics)})
                 clock_start += time.monotonic() - evaluation_start
                 meter.pause(time.monotonic() - evaluation_start)
                 stop = stop or at.finished(config)
             if stop or at.checkpoint_due(config):
                 meter.check()
-                at = keeper.save(at)
+                at = checkpoints.save(at)
 
         finished = at.finished(config)
         logger.info(

@@ -1,4 +1,4 @@
-"""Losses, metrics and speed between two lines of the journal, read from the device only when a line is written."""
+"""Losses, metrics and speed between two lines of the metrics log, read from the device only when a line is written."""
 
 import math
 import time
@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sniper.detectors.protocol import Measured
+from sniper.detectors.protocol import ReportsMetrics
 from sniper.errors import SniperError
 from sniper.training.config import TrainConfig
 from sniper.training.position import Position
@@ -24,7 +24,7 @@ class Meter:
 
     def __init__(self, accelerator: Accelerator, config: TrainConfig, detector: object = None) -> None:
         self._accelerator = accelerator
-        self._measured = detector if isinstance(detector, Measured) else None
+        self._measured = detector if isinstance(detector, ReportsMetrics) else None
         if self._measured is not None:
             self._measured.training_metrics()  # what it saw before does not count
         self._config = config

@@ -56,10 +56,10 @@ def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
     """The learning rate of a step: a pure function of the share of the run done and the steps done.
 
     ``progress`` is in [0, 1]. Warm-up multiplies the schedule and ends after ``warmup_steps`` or after the share
-    ``warmup_at_most`` of the run, whichever comes first.
+    ``warmup_max_share`` of the run, whichever comes first.
     """
     warm = 1.0 if config.warmup_steps == 0 else step / config.warmup_steps
-    warm = max(warm, progress / config.warmup_at_most if config.warmup_at_most > 0 else 1.0)
+    warm = max(warm, progress / config.warmup_max_share if config.warmup_max_share > 0 else 1.0)
     rise = config.warmup_start + (1 - config.warmup_start) * min(1.0, warm)
     if config.schedule == "cosine":
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))

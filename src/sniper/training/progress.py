@@ -14,7 +14,7 @@ logger = logging.getLogger("sniper")
 _TICKS = 10_000  # the bar's resolution
 
 
-class Display:
+class ProgressBar:
     """Shows share done, losses, metrics, chips/s, images/s and time left. With ``enabled=False`` it shows nothing."""
 
     def __init__(self, *, enabled: bool, done: float, console: Console | None = None) -> None:

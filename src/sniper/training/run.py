@@ -1,4 +1,4 @@
-"""The folder of a run, and the journal kept in it: log.txt, metrics.csv, TensorBoard events."""
+"""The folder of a run, and the metrics log kept in it: log.txt, metrics.csv, TensorBoard events."""
 
 import csv
 import logging
@@ -105,7 +105,7 @@ class _QuietFile(logging.FileHandler):
         pass
 
 
-class Journal:
+class MetricsLog:
     """Rows and log lines of a run while it trains. With ``enabled=False`` (other processes) it does nothing.
 
     ``resumed_step`` continues an earlier journal: rows after that step are dropped first, so that none comes twice.

@@ -1,0 +1,178 @@
+"""The verbs that run a trained detector: evaluate, predict, propose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sniper.cli.display import progress, progress_of_windows, say, show_skipped, show_table
+from sniper.cli.options import (
+    BadImageOption,
+    BudgetOption,
+    CheckpointArgument,
+    DataArgument,
+    DeviceOption,
+    FocusOption,
+    SplitOption,
+    bad_image,
+)
+from sniper.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from sniper.pipeline import Evaluation
+
+
+def evaluate(
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    split: SplitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and curves.")
+    ] = None,
+    focus_threshold: FocusOption = None,
+    pixel_budget: BudgetOption = None,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Measure a checkpoint on a dataset by the COCO protocol."""
+    from sniper.pipeline import evaluate as run
+    from sniper.pipeline import load_model
+    from sniper.pipeline.evaluate import table_for
+
+    bad = bad_image(on_bad_image)
+    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
+    table = table_for(model.class_names, data, split, on_bad_image=bad)
+    folder = output or _numbered(Path("runs/evaluate"), "evaluate")
+    with progress("images", len(table)) as on_progress:
+        done = run(model, table, output=folder, on_bad_image=bad, on_progress=on_progress)
+    show_evaluation(done)
+    show_skipped(done.skipped)
+    speed = f"{done.result.images / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
+    say(f"{speed}{_pixels(done.pixel_share)}, results: {folder}")
+
+
+def predict(
+    checkpoint: CheckpointArgument,
+    sources: Annotated[list[str], typer.Argument(help="Images, globs, folders and videos.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and pictures.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
+    draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
+    draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
+    draw_focus: Annotated[
+        bool, typer.Option("--draw-focus", help="AutoFocus: write where it looked at each image, <stem>-focus.jpg.")
+    ] = False,
+    focus_threshold: FocusOption = None,
+    pixel_budget: BudgetOption = None,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Detect in images of any size, folders and videos."""
+    from sniper.pipeline import load_model
+    from sniper.pipeline import predict as run
+    from sniper.pipeline.sources import expand, is_video, video_facts
+
+    bad = bad_image(on_bad_image)
+    paths = expand(sources)
+    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
+    total = 0
+    for path in paths:
+        try:
+            total += video_facts(path).frames if is_video(path) else 1
+        except DataError:
+            if bad == "stop":
+                raise
+    folder = output or _numbered(Path("runs/predict"), "predict")
+    with progress_of_windows("images", total) as (on_progress, on_window_progress):
+        done = run(
+            model,
+            paths,
+            output=folder,
+            min_score=min_score,
+            draw_min_score=draw_min_score,
+            draw=draw,
+            draw_focus=draw_focus,
+            on_bad_image=bad,
+            on_progress=on_progress,
+            on_window_progress=on_window_progress,
+        )
+    show_skipped(done.skipped)
+    found = sum(len(item.scores) for item in done.items)
+    say(f"{found} detections in {len(done.items)} images{_pixels(done.pixel_share)}, results: {folder}")
+
+
+def propose(
+    checkpoint: CheckpointArgument,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
+    split: SplitOption = None,
+    max_per_image: Annotated[
+        int | None, typer.Option("--max-per-image", "--top", help="Best proposals kept of an image; none: all.", min=1)
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Proposals below it are dropped.", min=0, max=1)] = 0.0,
+    nms: Annotated[float, typer.Option(help="IoU above which the weaker of two proposals goes.", max=1)] = 0.7,
+    detections: Annotated[
+        bool, typer.Option("--detections", help="What both stages take for objects: the hardest false alarms, and few.")
+    ] = False,
+    window_share: Annotated[
+        float, typer.Option(help="Chance of each window to be looked at; below 1 for large data sets.", max=1)
+    ] = 1.0,
+    processes: Annotated[int, typer.Option(help="Processes that work at the same time.", min=1)] = 1,
+    device: DeviceOption = "auto",
+    on_bad_image: BadImageOption = "stop",
+) -> None:
+    """Write class-free proposals of a dataset, for negative chips; a stopped extraction goes on where it was."""
+    from sniper.inference.config import ProposeConfig
+    from sniper.pipeline import load_model
+    from sniper.pipeline import propose as run
+    from sniper.pipeline.evaluate import table_for
+
+    bad = bad_image(on_bad_image)
+    if nms <= 0:
+        raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
+    if window_share <= 0:
+        raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
+    model = load_model(checkpoint, device=device)
+    table = table_for(model.class_names, data, split, on_bad_image=bad)
+    config = ProposeConfig(
+        nms_iou=nms,
+        max_per_image=max_per_image,
+        min_score=min_score,
+        boxes="detections" if detections else "proposals",
+        window_share=window_share,
+    )
+    with progress("images", len(table)) as on_progress:
+        done = run(
+            model if processes == 1 else checkpoint,
+            table,
+            output,
+            config=config,
+            processes=processes,
+            device=device,
+            on_bad_image=bad,
+            on_progress=on_progress,
+        )
+    show_skipped(done.skipped)
+    state = "was done before: the same weights, data and settings" if done.reused else "written"
+    say(f"{done.detections.num_objects} proposals of {len(done.detections)} images, {done.path} {state}")
+
+
+def show_evaluation(done: "Evaluation") -> None:
+    """Scores of boxes and, where there are any, of masks; then the kinds of errors."""
+    for result in (done.result, done.masks):
+        for title, columns, rows in () if result is None else result.tables():
+            show_table(title, columns, rows)
+    say(f"Errors: {done.errors.sentence()}")
+
+
+def _pixels(share: float) -> str:
+    return f", {share:.0%} of the full pyramid's pixels" if share < 1 else ""
+
+
+def _numbered(parent: Path, stem: str) -> Path:
+    """The first of ``stem``, ``stem2``, ``stem3``, ... that does not exist."""
+    number = 1
+    while (folder := parent / (stem if number == 1 else f"{stem}{number}")).exists():
+        number += 1
+    return folder

@@ -1,1 +1,0 @@
-"""To other tools and back: detectors of any make in our inference, our detectors in theirs."""

@@ -1,0 +1,195 @@
+"""Image files read by windows through rasterio (the extra ``geotiff``), and where they lie on the ground.
+
+Everything that GDAL reads: GeoTIFF, COG, BigTIFF, JPEG 2000, VRT, PNG, ... ``docs/method.md``, "Huge images".
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.errors import DataError
+from sniper.pixels.georeference import GeoReference
+from sniper.pixels.orientation import oriented, oriented_size, stored_window
+from sniper.pixels.spilled import SpilledPixels
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Pixels = NDArray[np.uint8]
+
+CACHE_BYTES = 256 * 1024 * 1024  # of decoded blocks, for all files together: a row of windows of a wide striped file
+_BAND_BYTES = 32 * 1024 * 1024  # decoded at once on the way to a temporary file
+_BLOCK_BYTES = 64 * 1024 * 1024  # blocks that are larger are not decoded again for each window
+_FROM_THE_START = {"JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "JPEGXL"}  # formats without random access
+
+
+def has_rasterio() -> bool:
+    """Whether the extra ``geotiff`` is installed."""
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Raster:
+    """An image file of any size; only what is asked for is decoded.
+
+    Red, green and blue are the first three bands, a first band without a third is grey, palettes are looked up, 16-bit
+    samples keep their high byte (``value // 256``): all as ``read_image`` does. Masks, alpha and no-data values play
+    no part. Any thread may read, one at a time.
+    """
+
+    def __init__(self, path: Path | str, *, orientation: int = 1, image_id: int | None = None) -> None:
+        """Open ``path``, whose stored pixels are turned by the EXIF ``orientation``, 1..8.
+
+        Raises:
+            DataError: missing, no raster, or samples that are not unsigned with 8 or 16 bit.
+        """
+        self._place = str(path) if image_id is None else f"{path} (image id {image_id})"
+        self._lock, self._orientation = Lock(), orientation
+        self._file = _open(path, self._place)
+        self._bands, self._palette, self._bits = _meaning(self._file, self._place)
+        self._stored_wh: tuple[int, int] = (self._file.width, self._file.height)
+        self.size_wh = oriented_size(self._stored_wh, orientation)
+        self._spilled: SpilledPixels | None = None
+        if _is_sequential(self._file):
+            self._spilled = SpilledPixels(self._stored_wh, self._from_the_start, self._place)
+
+    @property
+    def is_cmyk(self) -> bool:
+        """Whether the bands are inks, which are not read as colours here."""
+        return str(self._file.photometric).lower().endswith(("cmyk", "separated")) or any(
+            one.name == "cyan" for one in self._file.colorinterp
+        )
+
+    def read(self, x1: int, y1: int, x2: int, y2: int) -> Pixels:
+        """(y2 - y1, x2 - x1, 3) uint8 RGB, inside the picture, upright.
+
+        Raises:
+            DataError: the file is damaged there, or cut off.
+            StorageError: no room to decode a format without random access.
+        """
+        window = stored_window((x1, y1, x2, y2), self.size_wh, self._orientation)
+        pixels = self._stored(*window) if self._spilled is None else self._spilled.read(*window)
+        return oriented(pixels, self._orientation)
+
+    def close(self) -> None:
+        """Close the file; nothing can be read any more."""
+        with self._lock:
+            self._file.close()
+        if self._spilled is not None:
+            self._spilled.close()
+
+    def _from_the_start(self) -> Iterator[Pixels]:
+        width, height = self._stored_wh
+        # Never all rows at once: GDAL reads a whole PNG by another way, which overlooks that the file is cut off.
+        rows = max(1, min(_BAND_BYTES // (3 * width), height // 2))
+        for top in range(0, height, rows):
+            yield self._stored(0, top, width, min(top + rows, height))
+
+    def _stored(self, x1: int, y1: int, x2: int, y2: int) -> Pixels:
+        from rasterio import Env
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        try:
+            with self._lock, Env(**_options()):
+                samples = self._file.read(self._bands, window=Window(x1, y1, x2 - x1, y2 - y1))
+        except (RasterioError, OSError) as error:
+            cause = str(error.__cause__ or error).rstrip(".")
+            raise DataError(
+                f"{self._place} is damaged or cut off: rows {y1} to {y2} cannot be decoded ({cause}); "
+                "replace the file or remove the image"
+            ) from error
+        return _to_rgb(samples, self._palette, self._bits)
+
+
+def geo_reference(path: Path | str) -> GeoReference | None:
+    """Where a file lies on the ground; None: it does not say.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    file = _open(path, str(path))
+    try:
+        if file.crs is None or file.transform.is_identity:
+            return None
+        return GeoReference(_crs_name(file.crs), tuple(file.transform)[:6])  # type: ignore[arg-type]
+    finally:
+        file.close()
+
+
+def _crs_name(crs: Any) -> str:
+    authority = crs.to_authority()
+    if authority == ("EPSG", "4326"):
+        return "urn:ogc:def:crs:OGC:1.3:CRS84"  # the same in GeoJSON's order, longitude first
+    return f"urn:ogc:def:crs:{authority[0]}::{authority[1]}" if authority else str(crs.to_wkt())
+
+
+def _options() -> dict[str, int]:
+    """GDAL's settings; its own default would be a twentieth of the memory there is."""
+    return {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_BYTES}
+
+
+def _open(path: Path | str, place: str) -> "DatasetReader":
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings(), rasterio.Env(**_options()):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(Path(path))
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"{place} cannot be opened as an image ({str(error).rstrip('.')}); replace the file or remove the image"
+        ) from error
+
+
+def _meaning(file: "DatasetReader", place: str) -> tuple[list[int], NDArray[np.uint8] | None, int]:
+    """The bands to read, their palette, and the bits that samples of a byte really have."""
+    if not file.count:
+        raise DataError(f"{place} has no bands of its own, only parts; give one of its {len(file.subdatasets)} parts")
+    bands = [1, 2, 3] if file.count >= 3 else [1]
+    kinds = {file.dtypes[band - 1] for band in bands}
+    if not kinds <= {"uint8", "uint16"}:
+        other = ", ".join(sorted(kinds - {"uint8", "uint16"}))
+        raise DataError(f"{place} has {other} samples, not uint8 or uint16; convert the file or remove the image")
+    palette = None
+    if bands == [1] and file.colorinterp[0].name == "palette":
+        palette = np.zeros((65536, 3), np.uint8)
+        for index, colour in file.colormap(1).items():
+            palette[index] = colour[:3]
+    bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)) if kinds == {"uint8"} else 8
+    return bands, palette, bits
+
+
+def _to_rgb(samples: NDArray[Any], palette: NDArray[np.uint8] | None, bits: int) -> Pixels:
+    """(bands, h, w) as (h, w, 3)."""
+    if palette is not None:
+        return palette[samples[0]]
+    if samples.dtype == np.uint16:
+        samples = (samples >> 8).astype(np.uint8)
+    elif bits < 8:
+        samples = (samples.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
+    pixels = np.empty((*samples.shape[1:], 3), np.uint8)
+    pixels[:] = samples.transpose(1, 2, 0)
+    return pixels
+
+
+def _is_sequential(file: "DatasetReader") -> bool:
+    """Whether every window would be decoded from the beginning of the file, or of a block that is very large."""
+    rows, columns = file.block_shapes[0]
+    if file.driver in _FROM_THE_START:
+        return True
+    size = math.prod((rows, columns, file.count, np.dtype(file.dtypes[0]).itemsize))
+    # A strip of very many rows is passed on line by line, and decoded from its beginning to get at one.
+    line_by_line = rows == 1 and columns == file.width and file.compression is not None and file.driver == "GTiff"
+    return size > _BLOCK_BYTES or line_by_line

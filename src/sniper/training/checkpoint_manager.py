@@ -1,0 +1,133 @@
+"""What a run keeps on disk: the resumable state, and the last and best weights."""
+
+import logging
+from dataclasses import asdict, replace
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from sniper.errors import CheckpointError, RecipeError
+from sniper.training.checkpoint import CheckpointMeta, load_state, save_state, save_weights
+from sniper.training.config import TrainConfig
+from sniper.training.meter import DivergedError, advice
+from sniper.training.position import Position
+from sniper.training.run import RunFolder
+
+logger = logging.getLogger("sniper")
+
+
+class CheckpointManager:
+    """Saves and restores a run. Only the main process writes; every process reads."""
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel | None,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        run: RunFolder,
+        metadata: CheckpointMeta,
+    ) -> None:
+        self._detector = detector
+        self._optimizer = optimizer
+        self._average = average
+        self._accelerator = accelerator
+        self._config = config
+        self._run = run
+        self._metadata = metadata
+
+    def save(self, at: Position) -> Position:
+        """Write state and last weights; the position with the time of saving noted.
+
+        Raises:
+            StorageError: the disk is full; the former files stay.
+            DivergedError: a weight is not finite, so that the former checkpoint is the better one.
+        """
+        weights = [p for p in self._detector.parameters() if p.requires_grad]
+        if weights and not bool(torch.stack([torch.isfinite(p).all() for p in weights]).all()):
+            raise DivergedError(f"a weight is not a number after step {at.step}; {advice(self._config)}")
+        at = replace(at, saved_minutes=at.minutes)
+        if not self._accelerator.is_main_process:
+            return at
+        scaler = self._accelerator.scaler
+        save_state(
+            self._run.state,
+            {
+                "model": self._detector.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "average": None if self._average is None else self._average.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "position": asdict(at),
+                "processes": self._accelerator.num_processes,
+                "config": self._config.model_dump(mode="json"),
+            },
+        )
+        metadata = self._metadata_at(at)
+        save_weights(self._run.last, self._detector.state_dict(), metadata)
+        if self._average is not None:
+            save_weights(self._run.last_ema, self._average.module.state_dict(), metadata)
+        return at
+
+    def evaluated(self, at: Position, metrics: dict[str, float]) -> Position:
+        """Note an evaluation, and keep the evaluated weights if they are the best so far.
+
+        Raises:
+            RecipeError: ``best_metric`` is not among ``metrics``.
+        """
+        name = self._config.best_metric
+        if name not in metrics:
+            raise RecipeError(
+                f"train.best_metric is {name!r}, which the evaluation does not give; choose one of {', '.join(metrics)}"
+            )
+        after = at.after_evaluation(metrics, metrics[name])
+        if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
+            evaluated = self._detector if self._average is None else self._average.module
+            save_weights(self._run.best, evaluated.state_dict(), self._metadata_at(after))
+        return after
+
+    def restore(self) -> Position:
+        """Read the state into detector, optimiser, average and loss scale.
+
+        Raises:
+            CheckpointError: it is damaged, or of another detector, optimiser or number of processes.
+        """
+        path = self._run.state
+        state = load_state(path, self._detector)
+        processes = self._accelerator.num_processes
+        if state["processes"] != processes:
+            raise CheckpointError(
+                f"{path} was written by {state['processes']} processes and cannot be continued exactly by {processes}; "
+                f"launch {state['processes']}, or start a new run from {self._run.last.name}"
+            )
+        self._warn_of_changes(state["config"])
+        self._detector.load_state_dict(state["model"])
+        try:
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path} holds the memory of another optimiser ({error}); resume with the run's own recipe"
+            ) from error
+        if self._average is not None and state["average"] is not None:
+            self._average.load_state_dict(state["average"])
+        if self._accelerator.scaler is not None and state["scaler"] is not None:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        return Position(**state["position"])
+
+    def _warn_of_changes(self, former: dict[str, object]) -> None:
+        now = self._config.model_dump(mode="json")
+        if former.get("optimizer") != now["optimizer"]:
+            raise CheckpointError(
+                f"{self._run.state} was trained with {former.get('optimizer')} and cannot continue with "
+                f"{now['optimizer']}; resume with the run's own recipe"
+            )
+        changed = [f"{name} {former.get(name)} -> {value}" for name, value in now.items() if former.get(name) != value]
+        if changed:
+            logger.warning(
+                "resuming with %d changed settings, no longer the same run: %s", len(changed), ", ".join(changed)
+            )
+
+    def _metadata_at(self, at: Position) -> CheckpointMeta:
+        return self._metadata.model_copy(update={"step": at.step, "epoch": at.epochs, "metrics": dict(at.metrics)})
