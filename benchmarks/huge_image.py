@@ -93,9 +93,8 @@ def demo_model(factors: list[float], budget: float | None):
         name: one.float() if one.is_floating_point() else one for name, one in load_file(trained_crowns()).items()
     }
     load_into(detector, weights, trained_crowns())
-    import torch
 
-    model = Model(detector.eval(), recipe, table.class_names, table.class_ids, torch.device("cpu"))
+    model = Model.of(detector, recipe, table.class_names, table.class_ids)
     return with_levels(model, factors).focused(None, budget)
 
 

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import torch
 
+from sniper.backends.torch import TorchBackend
 from sniper.data.source import load_dataset
 from sniper.inference.detect import detect_images
 from sniper.pipeline.model import build_detector, pick_device, resolve_pyramid
@@ -35,13 +36,14 @@ def main() -> None:
     recipe, pyramid = resolve_pyramid(Recipe.load(args.recipe, settings), table)
     torch.manual_seed(0)
     detector = build_detector(recipe, len(table.class_names), pretrained=False)
-    detector.to(device, memory_format=torch.channels_last).eval()
+    detector.to(memory_format=torch.channels_last)
+    backend = TorchBackend(detector, device=device, precision=args.precision)
     some = table.select(np.arange(min(args.images, len(table))))
 
     def look(images: int) -> tuple[float, int, int]:
         part = some.select(np.arange(min(images, len(some))))
         started = time.perf_counter()
-        found = list(detect_images(detector, table_images(part, Skipped()), pyramid, recipe.inference, device=device))
+        found = list(detect_images(backend, table_images(part, Skipped()), pyramid, recipe.inference))
         boxes, pixels = sum(len(one.scores) for one in found), sum(one.pixels_processed for one in found)
         return time.perf_counter() - started, boxes, pixels
 

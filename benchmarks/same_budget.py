@@ -308,7 +308,7 @@ def tested(folder: Path, train_table: AnnotationTable, test_table: AnnotationTab
     model = load_model(folder, device="cpu")
     recipe, pyramid = model.recipe, model.pyramid
     cpu = time.process_time()
-    done = evaluate_table(model.detector, test_table, pyramid, recipe.inference, recipe.evaluation, device="cpu")
+    done = evaluate_table(model.backend, test_table, pyramid, recipe.inference, recipe.evaluation)
     cpu = time.process_time() - cpu
     save_detections(folder / "detections.safetensors", done.detections, {})
     padded = float(ChipSource(train_table, pyramid, recipe).chips(0).size_wh.astype(float).prod(axis=1).mean())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sniper.focus.cells import chips_of_cells, enclosed_cells
 from sniper.focus.cover import LevelCost, covering_chips
 from sniper.inference.config import AutoFocusConfig
+from sniper.inference.focus_source import SMALL_PX
 from sniper.inference.windows import (
     CHIP_STEP,
     Window,
@@ -26,7 +27,6 @@ from sniper.inference.windows import (
 )
 from sniper.pyramid import Pyramid
 
-SMALL_PX = 5.0, 64.0  # sizes that speak for a closer look, network px: as the focus branch is taught
 _SLACK = 1e-6
 CHIP_PIXELS = (
     128 * 256

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sniper.detectors.from_callable import CallableDetector, PredictFunction
+from sniper.backends.callable import CallableBackend, PredictFunction
 from sniper.errors import RecipeError
 from sniper.inference.config import InferenceConfig
 from sniper.pipeline.model import Model
@@ -33,9 +32,8 @@ def from_callable(
     """A function that finds boxes, as a model that ``predict``, ``evaluate`` and ``detect_images`` take.
 
     Args:
-        look: a list of (h, w, 3) uint8 RGB pictures to ``boxes, scores, labels`` of each: (N, 4) xyxy in px of the
-            picture, (N,) in [0, 1], (N,) class indices from 0. Pictures of one call have one padded input, not one
-            size.
+        function: a list of (h, w, 3) uint8 RGB images to ``boxes, scores, labels`` of each: (N, 4) xyxy in px of the
+            image, (N,) in [0, 1], (N,) class indices from 0. Images of one call have one padded size, not one size.
         class_names: names of the labels.
         levels: zooms and the sizes kept at each, finest first, as in a recipe (``pyramid.levels``); those of a trained
             model are ``model.pyramid.levels``. The default looks at images as they are, in windows.
@@ -56,7 +54,7 @@ def from_callable(
     if inference is not None:
         settings["inference"] = inference.model_dump() if isinstance(inference, InferenceConfig) else dict(inference)
     recipe = Recipe.parse(settings, "from_callable")
-    return Model(CallableDetector(function, len(names)).eval(), recipe, names, ids, torch.device("cpu"))
+    return Model(CallableBackend(function, len(names)), recipe, names, ids)
 
 
 def from_sahi(

@@ -16,10 +16,10 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from sniper.detectors.protocol import Detector
 from sniper.errors import RecipeError
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.masks import INSIDE
 from sniper.pipeline.model import Model, load_model
 from sniper.pyramid import Level, Pyramid
@@ -96,7 +96,7 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
     def set_model(self, model: Model, **_: Any) -> None:
         """Take a model that is loaded already."""
         self.model = model
-        self.device = model.device
+        self.device = getattr(model.backend, "device", "cpu")
         if self.category_mapping is None:
             self.category_mapping = {str(k): name for k, name in zip(model.class_ids, model.class_names, strict=True)}
 
@@ -121,7 +121,7 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
     @property
     def has_mask(self) -> bool:
         """Whether predictions have masks."""
-        return bool(getattr(self.model.detector, "predicts_masks", False))
+        return self.model.backend.predicts_masks
 
     def perform_inference(self, image: NDArray[np.uint8]) -> None:
         """Look at one (h, w, 3) uint8 RGB slice."""
@@ -131,8 +131,7 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
         """Look at several slices, in batches of what ``inference.batch_pixels`` allows."""
         config = self.inference or _with_hard_nms(self.model.recipe.inference)
         pictures = (ImageInput(key, np.ascontiguousarray(image[..., :3])) for key, image in enumerate(images))
-        detector: Detector = self.model.detector  # type: ignore[assignment]
-        found = list(detect_images(detector, pictures, self.pyramid, config, device=self.model.device))
+        found = list(detect_images(self.model.backend, pictures, self.pyramid, config))
         self.pixels_processed += sum(one.pixels_processed for one in found)
         self._original_predictions = found
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
 from sniper.data.run_lengths import RunLengths
@@ -19,8 +18,10 @@ from sniper.evaluation.coco import CocoResult, evaluate_coco
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.error_types import ErrorSplit, judge
 from sniper.files import write_bytes, write_text
+from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageDetections, detect_images
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageDetections
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
@@ -56,12 +57,11 @@ class PixelCost(NamedTuple):
 
 
 def detect_table(
-    detector: nn.Module,
+    backend: Backend,
     table: AnnotationTable,
     pyramid: Pyramid,
     config: InferenceConfig,
     *,
-    device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> tuple[DetectionTable, PixelCost, list[tuple[str, str]]]:
@@ -74,11 +74,10 @@ def detect_table(
     found: list[ImageDetections] = []
     pictures = table_images(table, skipped, on_bad_image, whole_megapixels=config.whole_megapixels)
     for one in detect_images(
-        detector,  # type: ignore[arg-type]
+        backend,
         pictures,
         pyramid,
         config,
-        device=device,
         on_error=lambda row, error: skipped.handle(str(table.image_path(row)), error, on_bad_image),
     ):
         found.append(one)
@@ -107,20 +106,19 @@ def _joined(parts: list[np.ndarray], empty: tuple[int, ...], kind: type) -> np.n
 
 
 def evaluate_table(
-    detector: nn.Module,
+    backend: Backend,
     table: AnnotationTable,
     pyramid: Pyramid,
     inference: InferenceConfig,
     protocol: CocoEvalConfig,
     *,
-    device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """COCO evaluation of a detector on a dataset that is already loaded."""
     start = time.perf_counter()
     detections, pixels, skipped = detect_table(
-        detector, table, pyramid, inference, device=device, on_bad_image=on_bad_image, on_progress=on_progress
+        backend, table, pyramid, inference, on_bad_image=on_bad_image, on_progress=on_progress
     )
     seconds = time.perf_counter() - start
     result = evaluate_coco(table, detections, protocol)
@@ -156,12 +154,11 @@ def evaluate(
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     done = evaluate_table(
-        model.detector,
+        model.backend,
         table,
         model.pyramid,
         model.recipe.inference,
         model.recipe.evaluation,
-        device=model.device,
         on_bad_image=on_bad_image,
         on_progress=on_progress,
     )

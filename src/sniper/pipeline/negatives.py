@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from sniper.backends.torch import TorchBackend
 from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.data.detection_files import read_details, read_proposals, save_detections
 from sniper.data.table import AnnotationTable, DetectionTable
@@ -211,7 +212,7 @@ def _extract(
 def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> None:
     """Every process makes its share of the parts; the main one joins them."""
     device = torch.device("cpu") if recipe.train.device == "cpu" else process_device()
-    detector.to(device)
+    backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
     done, last = 0, 0
 
     def on_progress(images: int) -> None:
@@ -221,7 +222,7 @@ def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> Non
             last = done * 10 // max(len(job.table), 1)
             logger.info("proposals: %d of %d images", done, len(job.table))
 
-    extract(job, detector, device=device, share=this_process(), on_progress=on_progress)
+    extract(job, backend, share=this_process(), on_progress=on_progress)
     wait_for_everyone()
     on_main(lambda: finish(job) and None)
 

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sniper.data.run_lengths import RunLengths
-from sniper.detectors.protocol import Detector
 from sniper.errors import DataError, RecipeError, StorageError
 from sniper.files import replacing, write_text
-from sniper.inference.batches import OnError
-from sniper.inference.detect import ImageDetections, ImageInput, OnWindowProgress, detect_images
-from sniper.inference.trace import OnTrace
+from sniper.inference.detect import OnWindowProgress
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import (
@@ -168,7 +166,7 @@ def predict(
         skipped.handle(str(images[key]), error, on_bad_image)
 
     on_trace = None if focus is None else focus.on_trace
-    for one in _detect(model, kept(), on_trace, on_window_progress, on_error):
+    for one in model.detect_inputs(kept(), on_trace=on_trace, on_progress=on_window_progress, on_error=on_error):
         path = images[one.key]
         items.append(replace(_prediction(model, path, None, one, min_score), geo=where_on_ground(path)))
         if folder and items[-1].geo:
@@ -191,20 +189,6 @@ def predict(
     if folder:
         write_text(folder / "predictions.json", json.dumps([item.as_dict() for item in items], indent=1))
     return Predictions(items, skipped.files)
-
-
-def _detect(
-    model: Model,
-    pictures: Iterable[ImageInput],
-    on_trace: OnTrace | None = None,
-    on_progress: OnWindowProgress | None = None,
-    on_error: OnError | None = None,
-) -> Iterable[ImageDetections]:
-    detector: Detector = model.detector  # type: ignore[assignment]
-    return detect_images(
-        detector, pictures, model.pyramid, model.recipe.inference,
-        device=model.device, on_trace=on_trace, on_progress=on_progress, on_error=on_error,
-    )  # fmt: skip
 
 
 def _focus_pictures(
@@ -268,7 +252,7 @@ def _predict_video(
             yield picture
 
     def found() -> Iterator[Prediction]:
-        for one in _detect(model, kept()):
+        for one in model.detect_inputs(kept()):
             yield _prediction(model, video.path, one.key, one, min_score)
             if on_progress:
                 on_progress(1)

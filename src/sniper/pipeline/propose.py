@@ -20,6 +20,7 @@ from torch import nn
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
 from sniper.data.table import AnnotationTable, DetectionTable
 from sniper.errors import DataError, RecipeError
+from sniper.inference.backend import Backend
 from sniper.inference.config import ProposeConfig
 from sniper.inference.proposing import propose_images
 from sniper.pipeline.evaluate import table_for
@@ -95,13 +96,15 @@ def propose(
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
-    job = extraction(model.detector, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)
+    job = extraction(
+        model.detector or model.backend, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image
+    )
     if is_done(job):
         if on_progress:
             on_progress(len(table))
         return finish(job, reused=True)
     if processes == 1:
-        extract(job, model.detector, device=model.device, on_progress=on_progress)
+        extract(job, model.backend, on_progress=on_progress)
     else:
         assert not isinstance(checkpoint, Model)
         del model
@@ -110,7 +113,7 @@ def propose(
 
 
 def extraction(
-    detector: nn.Module,
+    detector: nn.Module | Backend,
     table: AnnotationTable,
     pyramid: Pyramid,
     recipe: Recipe,
@@ -127,9 +130,11 @@ def extraction(
     return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
 
 
-def weights_digest(detector: nn.Module) -> str:
-    """SHA-256 over the names and values of a detector's weights."""
+def weights_digest(detector: nn.Module | Backend) -> str:
+    """SHA-256 over the names and values of a detector's weights; over the name alone where there are none."""
     digest = hashlib.sha256(type(detector).__qualname__.encode())
+    if not isinstance(detector, nn.Module):
+        return digest.hexdigest()
     for name, value in sorted(detector.state_dict().items()):
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -144,25 +149,16 @@ def is_done(job: Extraction) -> bool:
 
 def extract(
     job: Extraction,
-    detector: nn.Module,
+    backend: Backend,
     *,
-    device: torch.device | str,
     share: tuple[int, int] = (0, 1),
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them.
-
-    The detector looks in evaluation mode and is left in the mode it was in.
-    """
-    training = detector.training
-    detector.eval()
-    try:
-        for number in range(share[0], _shards(job), share[1]):
-            done = _make_part(job, detector, number, device)
-            if on_progress:
-                on_progress(done)
-    finally:
-        detector.train(training)
+    """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them."""
+    for number in range(share[0], _shards(job), share[1]):
+        done = _make_part(job, backend, number)
+        if on_progress:
+            on_progress(done)
 
 
 def finish(job: Extraction, *, reused: bool = False) -> Proposed:
@@ -195,7 +191,7 @@ def _part(job: Extraction, number: int) -> Path:
     return _parts(job) / f"{job.key[:16]}-{job.shard_images}-{number:06d}.safetensors"
 
 
-def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.device | str) -> int:
+def _make_part(job: Extraction, backend: Backend, number: int) -> int:
     """Make one part unless it is there; the number of its images."""
     rows = np.arange(number * job.shard_images, min((number + 1) * job.shard_images, len(job.table)))
     path = _part(job, number)
@@ -204,19 +200,17 @@ def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.
     images, skipped = job.table.select(rows), Skipped()
     whole = job.recipe.inference.whole_megapixels
     pictures = table_images(images, skipped, job.on_bad_image, whole_megapixels=whole)
-    with torch.compiler.set_stance("force_eager"):  # images of many shapes
-        found = list(
-            propose_images(
-                detector,  # type: ignore[arg-type]
-                pictures,
-                job.pyramid,
-                job.recipe.inference,
-                job.config,
-                device=device,
-                seed=job.seed + number,
-                on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
-            )
+    found = list(
+        propose_images(
+            backend,
+            pictures,
+            job.pyramid,
+            job.recipe.inference,
+            job.config,
+            seed=job.seed + number,
+            on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
         )
+    )
     counts = [len(one.scores) for one in found]
     columns = DetectionTable.from_arrays(
         image_row=np.repeat(np.arange(len(found)), counts),
@@ -277,11 +271,11 @@ def _begin(job: Extraction, checkpoint: Path, device: str, started: object, proc
     gpus = torch.cuda.device_count()
     place = f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
     model = load_model(checkpoint, device=place)
-    _worker.update(job=job, detector=model.detector, device=model.device)
+    _worker.update(job=job, backend=model.backend)
 
 
 def _work(number: int) -> int:
-    return _make_part(_worker["job"], _worker["detector"], number, _worker["device"])  # type: ignore[arg-type]
+    return _make_part(_worker["job"], _worker["backend"], number)  # type: ignore[arg-type]
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sniper.backends.torch import TorchBackend
 from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
@@ -215,7 +216,8 @@ def train(
     def evaluate(trained: nn.Module) -> dict[str, float]:
         assert evaluation_table is not None
         place, settings = next(trained.parameters()).device, (recipe.inference, recipe.evaluation)
-        done = evaluate_table(trained, evaluation_table, pyramid, *settings, device=place, on_bad_image=on_bad_image)
+        backend = TorchBackend(trained, device=place, precision=recipe.inference.precision)
+        done = evaluate_table(backend, evaluation_table, pyramid, *settings, on_bad_image=on_bad_image)
         evaluations[:] = [done]
         return done.as_dict()
 
