@@ -160,13 +160,21 @@ def to_host(tensors: list[Tensor]) -> list[NDArray]:
     """The tensors as arrays; from another device all in one transfer."""
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return [tensor.numpy() for tensor in tensors]
-    bytes_of = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors]
-    host = torch.cat(bytes_of).cpu().numpy()
-    parts = np.split(host, np.cumsum([len(one) for one in bytes_of])[:-1])
+    return unpacked(packed(tensors).cpu().numpy(), tensors)
+
+
+def packed(tensors: list[Tensor]) -> Tensor:
+    """The bytes of all tensors, one after the other."""
+    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def unpacked(content: NDArray[np.uint8], like: list[Tensor]) -> list[NDArray]:
+    """The arrays whose bytes ``packed`` put together; shapes and types are those of ``like``."""
+    ends = np.cumsum([tensor.numel() * tensor.element_size() for tensor in like])
     # Copies: a part need not begin where its type may.
     return [
         np.frombuffer(part.tobytes(), _NUMPY[tensor.dtype]).reshape(tensor.shape)
-        for part, tensor in zip(parts, tensors, strict=True)
+        for part, tensor in zip(np.split(content, ends[:-1]), like, strict=True)
     ]
 
 
