@@ -85,6 +85,43 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
     assert again.class_names == ("square",)
 
 
+def test_trained_detector_takes_arrays_pil_images_and_paths(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the README names the run folder from here
+    sniper.train(
+        "mobilenetv2",
+        overrides=[
+            f"data.train={dataset}",
+            "train.steps=1",
+            "loader.batch_size=2",
+            "pyramid.chip_px=128",
+            "model.weights=null",
+            "model.score_threshold=0",
+            "train.tensorboard=false",
+            f"train.device={TRAIN_DEVICE}",
+        ],
+    )
+    path = tmp_path / "0.png"
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    found = []
+    for image in (np.asarray(picture), picture, path, str(path)):
+        names = {"sniper": sniper, "image": image}
+        exec(code_behind("example: detect"), names)
+        found.append(names["found"])
+        assert names["model"].class_names == ("square",)
+    first = found[0]
+    assert len(first) > 0
+    assert first.boxes_xyxy.shape == (len(first), 4)
+    assert first.masks is None
+    assert (np.diff(first.scores) <= 0).all()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.boxes_xyxy, first.boxes_xyxy)
+        np.testing.assert_array_equal(other.scores, first.scores)
+        np.testing.assert_array_equal(other.labels, first.labels)
+
+
 def test_newcomer_blocks_are_there() -> None:
     assert code_behind("newcomer: demo").split() == ["pip", "install", ".", "sniper", "demo"]
     assert code_behind("newcomer: test").splitlines() == ['pip install -e ".[dev]"', "pytest"]

@@ -259,7 +259,7 @@ def test_without_a_branch_small_proposals_or_detections_take_its_place(
         (one,) = _detect([picture], Proposing() if proposes else RectangleFinder(), {"threshold": 0.5})
     assert [record.getMessage() for record in caplog.records] == [
         f"{'Proposing' if proposes else 'RectangleFinder'} has no focus branch: "
-        f"its small {'proposals' if proposes else 'detections'} say where to look closer"
+        f"its small {'proposals' if proposes else 'detections'} say where finer levels are run"
     ]
     assert 0 < len(one.scores) <= 6
     assert one.pixels_processed < 0.5 * one.pixels_full

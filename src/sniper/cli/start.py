@@ -12,7 +12,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.05)] = 2.0,
 ) -> None:
-    """Mine, train, evaluate and detect on packaged aerial photos, offline, and leave a report to look at."""
+    """Mine, train, evaluate and detect on packaged aerial photos, offline, and write a report."""
     from sniper.demo.run import run_demo
 
     page = run_demo(output, minutes=minutes, log=say)

@@ -154,7 +154,7 @@ def _run_batch(
     inputs: PaddedInputs,
     sizes_wh: list[tuple[int, int]],
 ) -> None:
-    """Run the network on one batch, and note its detections and where to look closer."""
+    """Run the network on one batch, and note its detections and focus maps."""
     finer = batch[0].window.level > 0  # a focused batch is of one level; nothing is finer than level 0
     looked = run.backend.look(*inputs, run.want._replace(focus=run.want.focus and finer))
     if run.focused and finer:

@@ -14,7 +14,7 @@ from sniper.inference.backend import Backend, Looked
 
 logger = logging.getLogger("sniper")
 
-SMALL_PX = 5.0, 64.0  # sizes that speak for a closer look, network px: as the focus branch is taught
+SMALL_PX = 5.0, 64.0  # sizes of small objects, network px: those that a focus branch learns
 FALLBACK_STRIDE = 16  # px per cell of a map made of regions
 
 
@@ -22,7 +22,7 @@ def focus_stride_of(backend: Backend) -> int:
     """Network px per cell of the maps that inference will have; warns where a network has no focus branch."""
     if backend.focus_source != "branch":
         logger.warning(
-            "%s has no focus branch: its small %s say where to look closer", backend.name, backend.focus_source
+            "%s has no focus branch: its small %s say where finer levels are run", backend.name, backend.focus_source
         )
     return FALLBACK_STRIDE if backend.focus_stride is None else backend.focus_stride
 
