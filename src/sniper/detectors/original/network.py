@@ -134,6 +134,11 @@ class OriginalSniper(nn.Module):
         )
 
     @property
+    def stride(self) -> int:
+        """Network px per cell of the feature map."""
+        return self.backbone.stride
+
+    @property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus map; None without a focus branch."""
         return None if self.focus is None else self.backbone.stride
@@ -184,7 +189,7 @@ class OriginalSniper(nn.Module):
         if self.masks is not None and batch.polygons is None:
             raise RecipeError(
                 "the mask branch is on, but the training data has no masks; give data with outlines, or set "
-                "original.masks to false"
+                "model.masks to false"
             )
         config = self.config
         batch = as_wide_as_the_original(batch)
