@@ -18,7 +18,7 @@ from sniper.chips.positive import valid_objects
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pyramid import Level, Pyramid, derive_pyramid, valid_levels, with_scout
 from sniper.recipe import Recipe
 

@@ -24,7 +24,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.inference.config import ProposeConfig
 from sniper.inference.proposing import propose_images
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, propose, train
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pipeline.negatives import feed_from_file, feed_of_run, resolve_refresh
 from sniper.pipeline.sources import Skipped, table_images
 from sniper.pipeline.train import ChipSource, TrainedRun

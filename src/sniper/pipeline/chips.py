@@ -10,7 +10,7 @@ from sniper.chips.stats import Coverage, coverage
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pipeline.negatives import AUTO, ProposalFeed, feed_from_file
 from sniper.pipeline.train import ChipSource, draw_previews
 from sniper.recipe import Recipe

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,12 +14,13 @@ from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.table import AnnotationTable
-from sniper.detectors.protocol import Detector
+from sniper.detectors.traits import traits_of
 from sniper.errors import DataError, RecipeError
 from sniper.files import write_bytes, write_text
 from sniper.loader.stream import ChipLoader
+from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
-from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
+from sniper.pipeline.model import checkpoint_file
 from sniper.pipeline.negatives import PROPOSALS, Log, ProposalFeed, adopt, feed_of_run, make_proposals, resolve_refresh
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
@@ -101,7 +101,7 @@ class ChipSource:
             rank=rank,
             world_size=world_size,
             first_batch=first_batch,
-            outlines=learns_masks(self.recipe),
+            outlines=self.recipe.model.masks,
         )
 
 
@@ -167,28 +167,25 @@ def train(
         evaluation_table = table_for(train_table.class_names, evaluation_table)
     elif recipe.data.evaluate is not None:
         evaluation_table = evaluation_table_of(recipe, train_table.class_names)
-    if learns_masks(recipe) and train_table.masks is None:
+    fresh = former is None or not former.state.is_file()  # else its state has all weights
+    if detector is None:
+        pretrained = fresh and recipe.weights is None
+        detector = seeded_detector(recipe, len(train_table.class_names), pretrained=pretrained)
+    recipe, traits = with_detector(recipe, detector), traits_of(detector)
+    if traits.predicts_masks and train_table.masks is None:
         raise RecipeError(
             f"the mask branch is on, but the data at {train_table.root} have no masks; "
             "give data with outlines, or set model.masks to false"
         )
-    recipe, pyramid = resolve_pyramid(recipe, train_table)
+    recipe, pyramid = resolve_pyramid(recipe, train_table, traits)
     recipe = resolve_refresh(recipe, lambda fixed: len(ChipSource(train_table, pyramid, fixed).chips(0)), log)
-    fresh = former is None or not former.state.is_file()  # else its state has all weights
-    if detector is None:
-        torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
-        pretrained = fresh and recipe.weights is None
-        detector = build_detector(recipe, len(train_table.class_names), pretrained=pretrained)
-    elif not isinstance(detector, Detector):
-        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     start = None
     if fresh and recipe.weights is not None:
         start = start_from(detector, checkpoint_file(recipe.weights), train_table.class_names)
         on_main(lambda: log(start.sentence()))
-    elif fresh and recipe.original is not None:
-        warning = (
-            f"{recipe.network} starts from random weights, which its first layers keep; set weights to a checkpoint"
-        )
+    elif fresh and recipe.model.kind == "original":
+        network = recipe.model.network
+        warning = f"{network} starts from random weights, which its first layers keep; set weights to a checkpoint"
         on_main(lambda: log(warning))
 
     # Workers that are not forked would each get a copy of the table.
@@ -253,7 +250,7 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], former
 def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     """One line where a run goes on with other chips or another model. The loop tells about its own settings."""
     before = Recipe.load(run.recipe)
-    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model", "original")
+    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model")
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         logger.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
