@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, parse_flag_from_env
 from torch import nn
 
 from sniper.errors import RecipeError
@@ -31,7 +31,8 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=config.device == "cpu" or _only_cpu(),
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision],
-        gradient_accumulation_steps=config.accumulate,
+        # One: the loop itself takes the mean over a step's batches, of which an epoch's last step may have fewer.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.unused_parameters)],
     )
     if config.device == "cpu" and accelerator.device.type != "cpu":
