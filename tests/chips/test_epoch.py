@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scenes import COCO, SMALL, Scene, scenes, table_of
+from windows import assign
 
-from sniper.chips.assign import assign
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
 from sniper.chips.grid import ScaledImages
@@ -74,7 +74,7 @@ def test_every_valid_object_is_in_exactly_one_positive_chip_of_its_level_and_ful
 
 @given(scene=scenes(max_boxes=6), seed=st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
-def test_the_cover_assigns_as_the_general_kernel_does(scene: Scene, seed: int) -> None:
+def test_the_cover_assigns_as_the_largest_share_does(scene: Scene, seed: int) -> None:
     table = table_of(scene)
     chips = mine(table, SMALL, ChipConfig(background_per_image=0), seed=seed, epoch=0)
     for level in range(3):

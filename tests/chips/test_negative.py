@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import COCO, SMALL, Scene, scenes, table_of
+from windows import assign, covered_share, enough_left
 
-from sniper.boxes import covered_share, iou
-from sniper.chips.assign import assign, enough_left
+from sniper.boxes import iou
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
 from sniper.chips.grid import ScaledImages

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import Scene, scenes, table_of
+from windows import covered_share
 
-from sniper.boxes import covered_share
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.errors import RecipeError

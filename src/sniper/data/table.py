@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from sniper.data.columns import Masks, PackedStrings, ragged_rows
-from sniper.data.detections import DetectionTable as DetectionTable
 from sniper.data.sharing import SharedColumns, share_columns
 from sniper.errors import DataError
 

@@ -5,10 +5,7 @@ protocol that are easily overlooked: detections with equal scores keep the order
 as in the detection table), and a crowd region takes any number of detections, each by the share of its own area inside.
 """
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +15,8 @@ from numpy.typing import NDArray
 
 from sniper.boxes import xyxy_to_xywh
 from sniper.data.columns import Masks
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
 from sniper.evaluation.coco_result import ClassScore as ClassScore
@@ -135,67 +133,6 @@ def _entries(
         {"id": number, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
         for number, (i, c, box) in enumerate(zip(image_ids.tolist(), class_ids.tolist(), boxes_xywh, strict=True), 1)
     ]
-
-
-def evaluate_coco_files(
-    annotation_json: Path | str,
-    results_json: Path | str,
-    iou_type: Literal["bbox", "segm"] = "bbox",
-    config: CocoEvalConfig | None = None,
-    *,
-    image_ids: Iterable[int] | None = None,
-) -> CocoResult:
-    """Measure a COCO results file on a COCO annotation file; ``image_ids`` limits both to these images.
-
-    Raises:
-        DataError: a file that cannot be read, lacks a key, or names an image that the annotations do not have.
-    """
-    truth = _read_json(annotation_json, dict)
-    missing = [key for key in ("images", "annotations", "categories") if key not in truth]
-    if missing:
-        raise DataError(f"{annotation_json}: expected COCO annotations, but there is no {missing[0]!r}")
-    found = _read_json(results_json, list)
-    _check_entries(annotation_json, truth["annotations"], ("image_id", "category_id"), iou_type)
-    _check_entries(results_json, found, ("image_id", "category_id", "score"), iou_type)
-    truth["annotations"] = [
-        {"area": math.prod(entry.get("bbox", (0, 0, 0, 0))[2:])} | entry | {"id": number}
-        for number, entry in enumerate(truth["annotations"], 1)
-    ]
-    known = {image["id"] for image in truth["images"]}
-    for entry in found:
-        if entry["image_id"] not in known:
-            raise DataError(
-                f"{results_json}: image id {entry['image_id']} is not in {annotation_json}; "
-                "give the annotations that the results were made for"
-            )
-    if image_ids is not None:
-        wanted = set(image_ids)
-        truth["images"] = [image for image in truth["images"] if image["id"] in wanted]
-        truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] in wanted]
-        found = [entry for entry in found if entry["image_id"] in wanted]
-    dataset = COCO(truth)
-    return _evaluate(dataset, dataset.loadRes(found), config or CocoEvalConfig(), iou_type)
-
-
-def _read_json(path: Path | str, kind: type) -> Any:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of a COCO JSON file") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); the file may be cut off") from error
-    if not isinstance(content, kind):
-        raise DataError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
-    return content
-
-
-def _check_entries(path: Path | str, entries: Sequence[Any], keys: tuple[str, ...], iou_type: str) -> None:
-    for number, entry in enumerate(entries):
-        lacking = [key for key in keys if key not in entry]
-        if "segmentation" not in entry and (iou_type == "segm" or "bbox" not in entry):
-            lacking.append("segmentation" if iou_type == "segm" else "bbox")
-        if lacking:
-            raise DataError(f"{path}: entry {number} has no {lacking[0]!r}, which {iou_type} evaluation needs")
 
 
 def _evaluate(truth: COCO, found: COCO, config: CocoEvalConfig, iou_type: str) -> CocoResult:

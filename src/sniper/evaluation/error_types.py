@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sniper.compiled import compiled, read_only
 from sniper.data.detection_files import for_images
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1

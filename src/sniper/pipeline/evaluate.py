@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from sniper.data.detections import DetectionTable
 from sniper.data.run_lengths import RunLengths
 from sniper.data.source import Format, load_dataset
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.evaluation.coco import CocoResult, evaluate_coco
 from sniper.evaluation.config import CocoEvalConfig

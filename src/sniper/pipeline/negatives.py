@@ -13,7 +13,8 @@ from torch import nn
 
 from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.data.detection_files import read_details, read_proposals, save_detections
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import CheckpointError, RecipeError
 from sniper.files import replacing
 from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done, weights_digest
