@@ -36,7 +36,7 @@ def objects(chips: ChipTable, k: int) -> np.ndarray:
 def check(table: AnnotationTable, pyramid: Pyramid, chips: ChipTable, config: ChipConfig = CONFIG) -> None:
     scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     valid = valid_objects(table, scaled_images, config.size_rule(pyramid.chip_px))
-    assert not (valid & table.crowd[:, None]).any()
+    assert not (valid & table.ignored[:, None]).any()
     assert (np.diff(chips.image_index) >= 0).all()
     assert chips.object_offsets[0] == 0
     assert chips.object_offsets[-1] == len(chips.object_rows)

@@ -42,7 +42,7 @@ def make_table(content: dict[str, Any]) -> AnnotationTable:
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes_xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32),
         labels=np.searchsorted(class_ids, [entry["category_id"] for entry in entries]).astype(np.int32),
-        crowd=np.asarray([bool(entry.get("iscrowd", 0)) for entry in entries], dtype=bool),
+        flags=np.asarray([entry.get("flags", entry.get("iscrowd", 0)) for entry in entries], dtype=np.uint8),
         areas=np.asarray([entry["area"] for entry in entries], dtype=np.float32),
         annotation_ids=np.arange(1, len(entries) + 1, dtype=np.int64),
         class_names=tuple(category["name"] for category in content["categories"]),

@@ -56,7 +56,7 @@ def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyr
 def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyramid:
     """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
     wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
-    learned = ~table.crowd
+    learned = ~table.ignored
     boxes = table.boxes_xyxy[learned].astype(np.float64)
     object_px = COMFORTABLE_CELLS * recipe.stride if wanted.object_px == "auto" else wanted.object_px
     return derive_pyramid(
