@@ -16,7 +16,7 @@ from sniper.data.detections import DetectionTable
 from sniper.data.readers.coco import read_coco
 from sniper.data.run_lengths import RunLengths
 from sniper.errors import DataError
-from sniper.evaluation.coco import evaluate_coco
+from sniper.evaluation.coco import CocoProtocol, evaluate_coco
 
 NAMES = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
 NAMES += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
@@ -118,3 +118,12 @@ def test_no_masks_is_one_sentence(made):
         evaluate_coco(table, replace(found, masks=None), iou_type="segm")
     with pytest.raises(DataError, match=r"dataset of .* have no masks"):
         evaluate_coco(replace(table, masks=None), found, iou_type="segm")
+
+
+def test_the_protocol_measures_masks_where_both_sides_have_them(made):
+    table, found, _ = made
+    score = CocoProtocol()(table, found)
+    boxes, masks = evaluate_coco(table, found).as_dict(), evaluate_coco(table, found, iou_type="segm").as_dict()
+    assert score.numbers == boxes | {f"segm_{name}": number for name, number in masks.items()}
+    assert [table.title.split(":")[0] for table in score.tables if "images" in table.title] == ["COCO", "COCO, masks"]
+    assert CocoProtocol()(table, replace(found, masks=None)).numbers == boxes

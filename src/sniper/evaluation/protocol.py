@@ -1,6 +1,6 @@
 """What every way of measuring detections looks like: a table and detections in, a score out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,6 +46,14 @@ Protocol = Callable[[AnnotationTable, DetectionTable], Score]
 Raises:
     DataError: the detections do not fit the table.
 """
+
+
+def all_curves(scores: Sequence[Score]) -> dict[str, Curve]:
+    """The curves of several scores; where there are several, their names begin with the protocol's."""
+    prefix = len(scores) > 1
+    return {
+        f"{score.name}, {name}" if prefix else name: curve for score in scores for name, curve in score.curves.items()
+    }
 
 
 def all_numbers(scores: Iterable[Score]) -> dict[str, float]:
