@@ -32,8 +32,9 @@ from torch import nn
 
 from budget_report import draw, table
 from sniper.data.detection_files import save_detections
+from sniper.data.detections import DetectionTable
 from sniper.data.source import load_dataset
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
 from sniper.detectors.sniper.network import build_sniper
 from sniper.evaluation.error_types import judge

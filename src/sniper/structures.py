@@ -71,7 +71,7 @@ class Batch(Images):
     """Chips with what they may teach. Boxes are padded to the longest chip; see ``state``."""
 
     boxes: Tensor  # (B, N, 4) float32 xyxy, network px, clipped to the content
-    labels: Tensor  # (B, N) int64 class index from 0; -1 in empty slots
+    labels: Tensor  # (B, N) int64 class index from 0; -1 in empty slots and for difficult objects
     state: Tensor  # (B, N) int64, an ObjectState each
     range_px: Tensor  # (B, 2) float32: valid range as sqrt(area), network px; the upper end may be inf
     chip_index: Tensor  # (B,) int64: row in the epoch's chip table

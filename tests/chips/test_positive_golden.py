@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from windows import assign, enough_left
 
-from sniper.chips.assign import assign, enough_left
 from sniper.chips.cover import cover_many
 from sniper.chips.positive import is_valid
 from sniper.pyramid import Level

@@ -51,7 +51,7 @@ def chip_stats(
         recipe.save(folder / "recipe.yaml")
         ranges = [level.range_px for level in report.levels]
         names = [f"scale {level.scale}" for level in report.levels]
-        sizes = sqrt_area(table.boxes_xyxy[~table.crowd])
+        sizes = sqrt_area(table.boxes_xyxy[~table.ignored])
         write_bytes(folder / "sizes.png", draw_size_histogram(sizes, ranges, names=names))
     return report
 

@@ -78,7 +78,7 @@ def resolve_pyramid(
 def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits: DetectorTraits) -> Pyramid:
     """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
     wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
-    learned = ~table.crowd
+    learned = ~table.ignored
     boxes = table.boxes_xyxy[learned].astype(np.float64)
     object_px = traits.comfortable_px if wanted.object_px == "auto" else wanted.object_px
     return derive_pyramid(
