@@ -3,13 +3,12 @@
 Recorded boxes have inclusive corners (width = x2 - x1 + 1): the half-open box with x2 + 1, y2 + 1 has the same areas.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recorded import Golden
 from sniper import boxes
 
 RTOL = 1e-12  # of golden/README.md, in double precision
@@ -19,8 +18,8 @@ def half_open(boxes_inclusive: np.ndarray) -> np.ndarray:
     return boxes_inclusive.astype(np.float64) + np.asarray([0, 0, 1, 1])
 
 
-def test_recorded_overlaps(golden: Path) -> None:
-    data = np.load(golden / "ops" / "boxes.npz")
+def test_recorded_overlaps(golden: Golden) -> None:
+    data = golden.load("ops/boxes.npz")
     some, query = half_open(data["overlaps/boxes"]), half_open(data["overlaps/query"])
     np.testing.assert_allclose(boxes.iou(some, query), data["overlaps/iou"], rtol=RTOL, atol=RTOL)
 
