@@ -32,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 from sahi.predict import get_sliced_prediction
 
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data
 from sniper.evaluation.coco import evaluate_coco
 from sniper.inference.config import InferenceConfig

@@ -82,7 +82,7 @@ def demo_model(factors: list[float], budget: float | None):
     from sniper.data.source import load_dataset
     from sniper.demo.assets import demo_data, trained_crowns
     from sniper.pipeline import Model
-    from sniper.pipeline.model import build_detector, resolve_pyramid
+    from sniper.pipeline.detectors import build_detector, resolve_pyramid
     from sniper.recipe import Recipe
     from sniper.training.checkpoint import load_into
 

@@ -48,7 +48,7 @@ class RetinaNet(nn.Module):
             self.net.transform.resize = lambda image, target: (image, target)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return self.net(list(batch.pixels), batch.targets())
+        return self.net(list(batch.pixels), batch.targets(first_label=0))
 
     def detect(self, images: Images) -> list[Detections]:
         return [Detections(one["boxes"], one["scores"], one["labels"]) for one in self.net(list(images.pixels))]

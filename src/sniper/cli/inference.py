@@ -47,7 +47,7 @@ def evaluate(
         done = run(model, table, output=folder, on_bad_image=bad, on_progress=on_progress)
     show_evaluation(done)
     show_skipped(done.skipped)
-    speed = f"{done.result.images / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
+    speed = f"{len(done.detections) / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
     say(f"{speed}{_pixels(done.pixel_share)}, results: {folder}")
 
 
@@ -159,9 +159,9 @@ def propose(
 
 
 def show_evaluation(done: "Evaluation") -> None:
-    """Scores of boxes and, where there are any, of masks; then the kinds of errors."""
-    for result in (done.result, done.masks):
-        for title, columns, rows in () if result is None else result.tables():
+    """The tables of every protocol; then the kinds of errors."""
+    for score in done.scores:
+        for title, columns, rows in score.tables:
             show_table(title, columns, rows)
     say(f"Errors: {done.errors.sentence()}")
 

@@ -26,6 +26,6 @@ def models() -> None:
     rows = []
     for name, path in shipped_recipes().items():
         recipe = Recipe.load(path)
-        rows.append([name, recipe.network, str(recipe.stride), recipe.description.strip().split("\n")[0]])
+        rows.append([name, recipe.model.network, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
     show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")

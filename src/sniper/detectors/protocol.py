@@ -19,7 +19,8 @@ class Detector(Protocol):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch in training mode; training minimises their sum.
 
-        ``batch.targets()`` are the objects to learn. A detector that can should leave ``batch.ignored`` and
+        ``batch.targets()`` are the objects to learn, labels from 1 (``first_label=0``: from 0, for a network without a
+        background class). A detector that can should leave ``batch.ignored`` and
         ``batch.crowd`` out of its background; one that cannot still works, with a few more false negatives.
         """
         ...

@@ -86,6 +86,9 @@ class WithFocus(nn.Module):
         inner: Mapping[str, ClassRows] = getattr(detector, "class_layers", {})
         self.class_layers = {f"detector.{name}": rows for name, rows in inner.items()}
         # In the object, not in the class: what the detector cannot do, this must not seem to.
+        for trait in ("stride", "comfortable_px"):
+            if hasattr(detector, trait):
+                setattr(self, trait, getattr(detector, trait))
         if isinstance(detector, Proposer):
             self.propose = detector.propose
         if isinstance(detector, ProposalTrainer):

@@ -10,13 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
+from sniper.data.detections import DetectionTable
 from sniper.data.run_lengths import RunLengths
 from sniper.data.source import Format, load_dataset
-from sniper.data.table import AnnotationTable, DetectionTable
-from sniper.errors import DataError
-from sniper.evaluation.coco import CocoResult, evaluate_coco
+from sniper.data.table import AnnotationTable
+from sniper.errors import DataError, RecipeError
+from sniper.evaluation.coco import CocoScore
+from sniper.evaluation.coco_result import CocoResult
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.error_types import ErrorSplit, judge
+from sniper.evaluation.protocol import Score, all_curves, all_numbers
+from sniper.evaluation.protocols import protocols_of
 from sniper.files import write_bytes, write_text
 from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
@@ -32,21 +36,41 @@ OnProgress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A dataset's score and what it cost."""
+    """A dataset's scores and what they cost."""
 
-    result: CocoResult
+    scores: tuple[Score, ...]  # one a protocol
     detections: DetectionTable
     seconds: float
     pixels_per_image: float  # padded input pixels that the network saw, mean
     pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
-    masks: CocoResult | None = None  # the same by overlap of masks, where both detector and dataset have them
+
+    @property
+    def result(self) -> CocoResult:
+        """The COCO protocol's, on boxes.
+
+        Raises:
+            RecipeError: ``evaluation.protocols`` leaves COCO out.
+        """
+        return self._coco.boxes
+
+    @property
+    def masks(self) -> CocoResult | None:
+        """The same by overlap of masks, where both detector and dataset have them. Raises as ``result``."""
+        return self._coco.masks
+
+    @property
+    def _coco(self) -> CocoScore:
+        for score in self.scores:
+            if isinstance(score, CocoScore):
+                return score
+        given = ", ".join(score.name for score in self.scores)
+        raise RecipeError(f"expected a COCO score, but evaluation.protocols is [{given}]; add coco, or read scores")
 
     def as_dict(self) -> dict[str, float]:
-        """The numbers under COCO's names; those of masks as ``segm_AP``, ``segm_AP50``, ..."""
-        masks = {} if self.masks is None else self.masks.as_dict()
-        return self.result.as_dict() | {f"segm_{name}": number for name, number in masks.items()}
+        """The numbers of all protocols by name: COCO's AP, AP50, ...; those of masks segm_AP, segm_AP50, ..."""
+        return all_numbers(self.scores)
 
 
 class PixelCost(NamedTuple):
@@ -110,22 +134,21 @@ def evaluate_table(
     table: AnnotationTable,
     pyramid: Pyramid,
     inference: InferenceConfig,
-    protocol: CocoEvalConfig,
+    settings: CocoEvalConfig,
     *,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """COCO evaluation of a detector on a dataset that is already loaded."""
+    """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``."""
     start = time.perf_counter()
     detections, pixels, skipped = detect_table(
         backend, table, pyramid, inference, on_bad_image=on_bad_image, on_progress=on_progress
     )
     seconds = time.perf_counter() - start
-    result = evaluate_coco(table, detections, protocol)
-    errors = judge(table, detections, class_agnostic=protocol.class_agnostic).best(number=result.objects)
-    both = table.masks is not None and detections.masks is not None
-    masks = evaluate_coco(table, detections, protocol, iou_type="segm") if both else None
-    return Evaluation(result, detections, seconds, pixels.per_image, pixels.share, skipped, errors, masks)
+    scores = tuple(protocol(table, detections) for protocol in protocols_of(settings))
+    verdicts = judge(table, detections, class_agnostic=settings.class_agnostic)
+    errors = verdicts.best(number=verdicts.objects)
+    return Evaluation(scores, detections, seconds, pixels.per_image, pixels.share, skipped, errors)
 
 
 def evaluate(
@@ -139,7 +162,7 @@ def evaluate(
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint on a dataset, by the COCO protocol.
+    """Measure a checkpoint on a dataset, by the protocols of its recipe (COCO's, if it says nothing).
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
@@ -197,4 +220,4 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
     numbers = done.as_dict() | cost
     write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))
-    write_bytes(folder / "pr_curves.png", draw_pr_curves(done.result.pr_curves))
+    write_bytes(folder / "pr_curves.png", draw_pr_curves(all_curves(done.scores)))

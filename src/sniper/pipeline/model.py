@@ -1,21 +1,17 @@
-"""From a recipe to a pyramid and a detector, and from a checkpoint back to both."""
+"""From a checkpoint to a detector ready to run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
 from sniper.backends.torch import TorchBackend
-from sniper.data.table import AnnotationTable
-from sniper.detectors.original.network import build_original
 from sniper.detectors.protocol import Detector
-from sniper.detectors.sniper.network import build_sniper
 from sniper.errors import CheckpointError, RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
@@ -23,16 +19,14 @@ from sniper.inference.config import AutoFocusConfig
 from sniper.inference.detect import OnWindowProgress, detect_images
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
+from sniper.pipeline.detectors import build_detector
 from sniper.pixels.in_memory import rgb_of
 from sniper.pixels.open import open_pixels
-from sniper.pyramid import Pyramid, derive_pyramid, with_scout
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
 
 AnyImage = str | Path | NDArray | Image.Image | torch.Tensor
-
-ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
-COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -49,40 +43,6 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise RecipeError(f"device {name!r} cannot be used here; choose auto, cpu, or cuda:0 with a GPU") from error
     return device
-
-
-def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyramid]:
-    """The pyramid of a recipe for a dataset, and the recipe with it written out."""
-    wanted = recipe.pyramid
-    chip_px = None if wanted.chip_px == "auto" else wanted.chip_px
-    if wanted.levels == "auto":
-        pyramid = _derived(recipe, table, chip_px)
-        if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
-            pyramid = _derived(recipe, table, pyramid.chip_px)  # a stride in px is another share of this chip
-        if (recipe.model if recipe.original is None else recipe.original).focus:
-            pyramid = with_scout(pyramid)
-    else:
-        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
-    written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
-    return recipe.model_copy(update={"pyramid": written}), pyramid
-
-
-def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyramid:
-    """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
-    wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
-    learned = ~table.crowd
-    boxes = table.boxes_xyxy[learned].astype(np.float64)
-    object_px = COMFORTABLE_CELLS * recipe.stride if wanted.object_px == "auto" else wanted.object_px
-    return derive_pyramid(
-        boxes[:, 2:] - boxes[:, :2],
-        table.image_rows_of_objects()[learned],
-        table.sizes_wh,
-        object_px=float(object_px),
-        chip_px=chip_px,
-        max_scale=wanted.max_scale,
-        margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
-        min_side_px=rule.min_side_px,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +135,6 @@ class Model:
         focus = AutoFocusConfig.model_validate(settings | changes)
         changed = self.recipe.model_copy(update={"inference": inference.model_copy(update={"focus": focus})})
         return replace(self, recipe=changed)
-
-
-def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread."""
-    if recipe.original is not None:
-        return build_original(recipe.original, num_classes)
-    return build_sniper(recipe.model, num_classes, pretrained=pretrained)
-
-
-def learns_masks(recipe: Recipe) -> bool:
-    """Whether the detector that a recipe names has a mask branch."""
-    return (recipe.model if recipe.original is None else recipe.original).masks
 
 
 def load_model(

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.config import ProposeConfig

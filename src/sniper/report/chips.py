@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind, ChipTable
+from sniper.data.flags import REGION_FLAGS, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
@@ -30,7 +31,7 @@ class ImageChips(NamedTuple):
     network_px: NDArray[np.int64]  # (K,) pixels of the padded input
     valid: NDArray[np.bool_]  # (K, N) the object is learned in the chip
     boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
-    crowd: NDArray[np.bool_]  # (N,)
+    regions: NDArray[np.bool_]  # (N,) crowds and group-ofs
 
 
 def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> ImageChips:
@@ -60,7 +61,7 @@ def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> Ima
         chips.size_wh[rows].astype(np.int64).prod(axis=1),
         valid,
         table.boxes_xyxy[first:last],
-        table.crowd[first:last],
+        any_flag(table.flags[first:last], REGION_FLAGS),
     )
 
 
@@ -128,8 +129,8 @@ def draw_chips(
     dim(shown, seen & ~finest, 0.76, 0.7)
     dim(shown, ~seen, 0.45, 0.3)
     learned = own.valid.any(axis=0)
-    ignored = ~learned & ~own.crowd
-    draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+    ignored = ~learned & ~own.regions
+    draw_boxes(shown, boxes[own.regions], WHITE, thickness=1, style="hatched")
     draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
     false_positives = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
     draw_boxes(shown, false_positives[:_MAX_FALSE_POSITIVES] * scale, NEGATIVE, thickness=1)
@@ -158,8 +159,8 @@ def _common_keys(own: ImageChips, ignored: int, false_positives: int) -> list[Ke
         keys.append(Key(NEGATIVE, told, "dashed", 3))
     if ignored:
         keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
-    if own.crowd.any():
-        keys.append(Key(WHITE, _plural(int(own.crowd.sum()), "crowd region"), "hatched", 2, _DARK))
+    if own.regions.any():
+        keys.append(Key(WHITE, _plural(int(own.regions.sum()), "crowd region"), "hatched", 2, _DARK))
     return keys if len(own.level) else [Key(QUIET, "no chips"), *keys]
 
 
@@ -187,8 +188,8 @@ def draw_levels(
         panel = base.copy()
         dim(panel, ~covered(windows[at], *panel.shape[:2]), 0.45, 0.3)
         valid = own.valid[at].any(axis=0)
-        ignored = ~valid & ~own.crowd & _centred_inside(boxes, windows[at])
-        draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+        ignored = ~valid & ~own.regions & _centred_inside(boxes, windows[at])
+        draw_boxes(panel, boxes[own.regions], WHITE, thickness=1, style="hatched")
         draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
         draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
         false_positives = _proposals_of(own, image_row, proposals, at)[:_MAX_FALSE_POSITIVES]

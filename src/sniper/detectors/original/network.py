@@ -161,6 +161,11 @@ class OriginalSniper(nn.Module):
         """Whether there is a mask branch."""
         return self.masks is not None
 
+    @property
+    def stride(self) -> int:
+        """Network px per cell of the feature map."""
+        return self.backbone.stride
+
     @torch.no_grad()
     def predict_masks(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the padded input of ``features`` (256, h, w).
@@ -194,7 +199,7 @@ class OriginalSniper(nn.Module):
         if self.masks is not None and batch.polygons is None:
             raise RecipeError(
                 "the mask branch is on, but the training data has no masks; give data with outlines, or set "
-                "original.masks to false"
+                "model.masks to false"
             )
         config = self.config
         batch = as_wide_as_the_original(batch)

@@ -130,6 +130,11 @@ class Sniper(nn.Module):
             )
 
     @property
+    def stride(self) -> int:
+        """Network px per cell of the feature map."""
+        return self.config.stride
+
+    @property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus map; None without a focus branch."""
         return None if self.focus is None else self.config.stride
