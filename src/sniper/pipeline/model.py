@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from sniper.auto_levels import derive_pyramid, with_scout
 from sniper.data.table import AnnotationTable
 from sniper.detectors.original.network import build_original
 from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper.network import build_sniper
 from sniper.errors import CheckpointError, RecipeError
 from sniper.inference.config import AutoFocusConfig
-from sniper.pyramid import Pyramid, derive_pyramid, with_scout
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
 
@@ -57,10 +58,10 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyr
     """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
     wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
     learned = ~table.ignored
-    boxes = table.boxes_xyxy[learned].astype(np.float64)
+    boxes = table.boxes_xyxy[learned]
     object_px = COMFORTABLE_CELLS * recipe.stride if wanted.object_px == "auto" else wanted.object_px
     return derive_pyramid(
-        boxes[:, 2:] - boxes[:, :2],
+        np.subtract(boxes[:, 2:], boxes[:, :2], dtype=np.float64),
         table.image_rows_of_objects()[learned],
         table.sizes_wh,
         object_px=float(object_px),
