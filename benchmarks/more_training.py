@@ -28,7 +28,7 @@ from sniper.detectors.sniper.network import build_sniper
 from sniper.inference.config import ProposeConfig
 from sniper.pipeline import propose, train
 from sniper.pipeline.model import load_model
-from sniper.pipeline.train import ChipSource
+from sniper.pipeline.chip_source import ChipSource
 from sniper.recipe import Recipe
 from sniper.report.chart import STYLE, new_figure, png
 from sniper.report.palette import NEGATIVE, ORANGE, YELLOW, hexadecimal

@@ -44,7 +44,7 @@ from sniper.pipeline import train
 from sniper.pipeline.evaluate import evaluate_table
 from sniper.pipeline.model import load_model, resolve_pyramid
 from sniper.pipeline.sources import Skipped, table_images
-from sniper.pipeline.train import ChipSource
+from sniper.pipeline.chip_source import ChipSource
 from sniper.pixels.decode import read_image
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe

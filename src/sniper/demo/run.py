@@ -18,7 +18,8 @@ from sniper.demo.assets import CREDIT, demo_data, trained_crowns
 from sniper.errors import StorageError
 from sniper.pipeline.evaluate import Evaluation, evaluate
 from sniper.pipeline.model import build_detector, resolve_pyramid
-from sniper.pipeline.train import ChipSource, TrainedRun, train
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.train import TrainedRun, train
 from sniper.pixels.decode import read_image
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
