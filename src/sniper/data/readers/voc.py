@@ -11,7 +11,7 @@ import numpy as np
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.pixels.decode import image_size
+from sniper.pixels.open import image_size
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
