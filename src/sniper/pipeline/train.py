@@ -23,7 +23,8 @@ from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks,
 from sniper.pipeline.negatives import PROPOSALS, Log, ProposalFeed, adopt, feed_of_run, make_proposals, resolve_refresh
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
-from sniper.pixels.decode import read_image
+from sniper.pixels.open import open_pixels
+from sniper.pixels.windowed import close, small_copy
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
@@ -39,6 +40,7 @@ from sniper.training.run import RunFolder
 logger = logging.getLogger("sniper")
 
 PREVIEWS = 4  # images whose chips are drawn into the run folder
+PREVIEW_PX = 4096  # longest side of an image that is read by windows, before it is drawn on
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,16 @@ def draw_previews(
         width, height = table.sizes_wh[row].tolist()
         path = table.image_path(row)
         try:
-            pixels = read_image(path, size_wh=(width, height), image_id=int(table.image_ids[row]))
+            opened = open_pixels(
+                path,
+                whole_pixels=source.recipe.loader.whole_megapixels * 1e6,
+                size_wh=(width, height),
+                image_id=int(table.image_ids[row]),
+            )
+            try:
+                pixels, _ = small_copy(opened, PREVIEW_PX)
+            finally:
+                close(opened)
         except DataError as error:
             skipped.handle(str(path), error, on_bad_image)
             continue
