@@ -1,4 +1,4 @@
-"""Where a picture lies on the ground, and detections as GeoJSON in its coordinate system.
+"""Where an image lies on the ground, and detections as GeoJSON in its coordinate system.
 
 See ``docs/method.md``, "Huge images".
 """
@@ -22,7 +22,7 @@ class GeoReference:
     ]  # x = a * column + b * row + c, y = d * column + e * row + f
 
     def to_ground(self, points_xy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Positions (..., 2) in px, counted from the corner of the picture, as (..., 2) x and y on the ground."""
+        """Positions (..., 2) in px, counted from the corner of the image, as (..., 2) x and y on the ground."""
         a, b, c, d, e, f = self.affine
         x, y = np.moveaxis(np.asarray(points_xy, np.float64), -1, 0)
         return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
@@ -48,13 +48,13 @@ def feature_collection(
     class_names: Sequence[str],
     outlines: Sequence[Sequence[NDArray[np.floating]]] | None = None,
 ) -> dict[str, Any]:
-    """N detections as GeoJSON in the picture's own coordinate system: their outlines, or the corners of their boxes.
+    """N detections as GeoJSON in the image's own coordinate system: their outlines, or the corners of their boxes.
 
     That is the GeoJSON of 2008, whose member ``crs`` names the system; GDAL, QGIS and GeoPandas read it. (RFC 7946
     of 2016 knows longitude and latitude alone.) Rings are counter-clockwise on the ground.
 
     Args:
-        geo: where the picture lies.
+        geo: where the image lies.
         boxes_xyxy: (N, 4) original px.
         scores: (N,)
         class_names: N, of each detection.
