@@ -133,15 +133,13 @@ class Recipe(Config):
         Raises:
             RecipeError: no such recipe, not YAML, an unknown key (the nearest is named) or a wrong value.
         """
-        given = _present(_read_yaml(source), str(source))
-        settings, renames = given.settings, [*given.changes]
-        for override in (overrides := list(overrides)):
-            rename = set_by_any_name(settings, override)
-            renames += [rename] if rename is not None else []
-        values = _present(settings, str(source))  # a value that was set may itself hold settings
-        _one_length(values.settings, [override.partition("=")[0].strip() for override in overrides])
-        _warn(renames + values.changes, str(source))
-        return cls._validated(values.settings, str(source))
+        place, overrides = str(source), list(overrides)
+        given = _present(_read_yaml(source), place)
+        renames = [set_by_any_name(given.settings, override) for override in overrides]
+        whole = _present(given.settings, place)  # a value that was set may itself hold settings
+        _one_length(whole.settings, [override.partition("=")[0].strip() for override in overrides])
+        _warn([*given.changes, *filter(None, renames), *whole.changes], place)
+        return cls._validated(whole.settings, place)
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any], place: str = "recipe") -> Self:

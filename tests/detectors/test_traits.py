@@ -7,10 +7,10 @@ from torch import nn
 from sniper.detectors.config import CustomConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
-from sniper.detectors.sniper.network import build_sniper
-from sniper.detectors.traits import DetectorTraits, promised_traits, settings_of, traits_of
+from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.detectors.traits import DetectorTraits, promised_traits, traits_of
 from sniper.detectors.with_focus import with_focus
-from sniper.pipeline.detectors import build_detector
+from sniper.pipeline.detectors import build_detector, settings_of
 from sniper.recipe import Recipe, shipped_recipes
 
 
@@ -55,3 +55,15 @@ def test_a_focus_branch_around_a_detector_changes_nothing_else() -> None:
     plain, focused = traits_of(detector), traits_of(with_focus(detector, "backbone", channels=4))
     assert focused == DetectorTraits("WithFocus(Sniper)", plain.comfortable_px, 8, True, True)
     assert settings_of(with_focus(detector, "backbone", channels=4)).kind == "custom"
+    assert settings_of(detector) == config
+
+
+class Changed(Sniper):
+    """A user's change of ours, which no recipe can build."""
+
+
+def test_a_subclass_of_ours_is_a_detector_of_ones_own() -> None:
+    config = SniperConfig(backbone="timm/test_resnet", weights=None, channels=8)
+    detector = build_sniper(config, 2)
+    changed = Changed(detector.backbone, detector.anchors, detector.rpn, detector.head, config)
+    assert settings_of(changed) == CustomConfig(name="Changed", stride=16)

@@ -6,7 +6,6 @@ Nothing here needs torch: a trait is an attribute of the detector, or one that i
 from dataclasses import dataclass
 
 from sniper.detectors.config import CustomConfig, ModelConfig
-from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 
@@ -63,12 +62,8 @@ def promised_traits(config: ModelConfig) -> DetectorTraits:
     return DetectorTraits(name, _comfortable_px(config.stride), config.stride, config.masks, config.focus)
 
 
-def settings_of(detector: object) -> ModelConfig:
-    """The settings that a recipe keeps of a built detector: its own, or what was read off a user's."""
-    config = getattr(detector, "config", None)
-    if isinstance(config, SniperConfig | OriginalConfig):
-        return config
-    traits = traits_of(detector)
+def custom_config(traits: DetectorTraits) -> CustomConfig:
+    """What a recipe keeps of a user's own detector."""
     return CustomConfig(
         name=traits.name,
         stride=traits.stride,

@@ -6,12 +6,12 @@ from torch import nn
 
 from sniper.auto_levels import derive_pyramid, with_scout
 from sniper.data.table import AnnotationTable
-from sniper.detectors.config import CustomConfig
+from sniper.detectors.config import CustomConfig, ModelConfig
 from sniper.detectors.original.config import OriginalConfig
-from sniper.detectors.original.network import build_original
+from sniper.detectors.original.network import OriginalSniper, build_original
 from sniper.detectors.protocol import Detector
-from sniper.detectors.sniper.network import build_sniper
-from sniper.detectors.traits import DetectorTraits, promised_traits, settings_of
+from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.detectors.traits import DetectorTraits, custom_config, promised_traits, traits_of
 from sniper.errors import RecipeError
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
@@ -46,6 +46,14 @@ def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
     if not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     return recipe.model_copy(update={"model": settings_of(detector)})
+
+
+def settings_of(detector: nn.Module) -> ModelConfig:
+    """The settings that build ``detector`` again, or what is known of a user's own; a subclass of ours is one, too."""
+    if type(detector) in (Sniper, OriginalSniper):
+        config: ModelConfig = detector.config  # type: ignore[assignment]
+        return config
+    return custom_config(traits_of(detector))
 
 
 def seeded_detector(recipe: Recipe, num_classes: int, *, pretrained: bool) -> nn.Module:

@@ -144,7 +144,7 @@ def load_model(
 
     Args:
         checkpoint: file or run folder.
-        detector: your own detector, built as it was for training; none: the reference detector of the checkpoint.
+        detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
 

@@ -66,7 +66,7 @@ def train(
     Args:
         recipe: a recipe, or a YAML file or shipped name of one; none: with ``resume``, the one of that run.
         overrides: ``a.b=c`` settings on top of a file, a name or a run's recipe.
-        detector: your own detector (see ``detectors.protocol``); none: the reference detector of ``recipe.model``.
+        detector: your own detector (see ``detectors.protocol``); none: the one that ``recipe.model`` names.
         table: the training data, if already loaded; none: ``recipe.data.train``.
         evaluation_table: the evaluation data, if already loaded; none: ``recipe.data.evaluate``, if any. Classes that
             only one of the two has do not matter: those of the training data count.
