@@ -16,9 +16,9 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import CREDIT, demo_data, trained_crowns
 from sniper.errors import StorageError
+from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.evaluate import Evaluation, evaluate
 from sniper.pipeline.model import build_detector, resolve_pyramid
-from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.train import TrainedRun, train
 from sniper.pixels.decode import read_image
 from sniper.recipe import Recipe
