@@ -31,7 +31,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        with partial.open("rb") as written:
+        with partial.open("r+b" if os.name == "nt" else "rb") as written:  # Windows syncs only what may be written
             os.fsync(written.fileno())
         partial.chmod(0o644)
         partial.replace(final)

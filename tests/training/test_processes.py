@@ -51,6 +51,8 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
     assert [r["processes"] for r in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
     assert ranks[0]["metrics"] == ranks[1]["metrics"]
+    assert ranks[0]["buffers"] == ranks[1]["buffers"]
+    assert len(ranks[0]["buffers"]) == 5
     for report in ranks:
         assert report["finished"] == [True, False, True]
         assert report["steps"] == [8, 6, 8]

@@ -38,6 +38,20 @@ def grouped(folder: Path, accumulate: int) -> TinyDetector:
     return detector
 
 
+def buffers_seen(folder: Path) -> list[float]:
+    """Of batch norm, as seen before each epoch, by the evaluations and at the end of training."""
+    torch.manual_seed(0)
+    detector, seen = TinyDetector(norm="batch", dropout=0.0), []
+
+    def look(*given: object) -> dict[str, float]:
+        seen.append(sum(buffer.double().sum().item() for buffer in given[-1].buffers()))
+        return {"AP": 0.0}
+
+    train(detector, RandomSource(3), CONFIG, RunFolder(folder), before_epoch=look, evaluate=look)
+    look(detector)
+    return seen
+
+
 class StopOnSecond(RandomSource):
     """Only the second process is asked to stop: both must."""
 
@@ -93,6 +107,7 @@ def main() -> None:
         "short_group_is_a_mean": all(
             torch.equal(a, b) for a, b in zip(short.parameters(), exact.parameters(), strict=True)
         ),
+        "buffers": buffers_seen(root / "buffers"),
         "steps": [whole.step, first.step, second.step],
         "finished": [whole.finished, first.finished, second.finished],
         "chips": whole.chips,

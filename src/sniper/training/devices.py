@@ -108,6 +108,13 @@ def pinned(batch: Batch, device: torch.device) -> Batch:
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the main one's buffers. Gradients are exchanged while training, running statistics are not."""
+    if PartialState(cpu=_only_cpu()).num_processes > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 @contextmanager
 def compiled_parts(detector: nn.Module, wanted: bool) -> Iterator[None]:
     """While entered, the networks that ``detector`` is made of run compiled.

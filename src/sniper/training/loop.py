@@ -17,7 +17,14 @@ from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.checkpoint_manager import CheckpointManager
 from sniper.training.clock import TrainingClock
 from sniper.training.config import TrainConfig
-from sniper.training.devices import agree, build_accelerator, compiled_parts, keep_freed_memory, wait_for_everyone
+from sniper.training.devices import (
+    agree,
+    build_accelerator,
+    compiled_parts,
+    keep_freed_memory,
+    share_buffers,
+    wait_for_everyone,
+)
 from sniper.training.interrupt import StopRequest
 from sniper.training.memory import peak_memory_mb
 from sniper.training.meter import DivergedError, Meter
@@ -190,6 +197,7 @@ def train(
         )
         if not finished:
             logger.warning("training was stopped and can be continued: sniper train --resume %s", run.path)
+    share_buffers(detector)
     wait_for_everyone()
     return _result(run, at, finished, device)
 
@@ -213,7 +221,8 @@ def _seed(seed: int, rank: int, epoch: int, batch: int) -> None:
 
 @contextmanager
 def _evaluating(detector: nn.Module) -> Iterator[None]:
-    """While entered, ``detector`` is in evaluation mode, without gradients and not compiled."""
+    """While entered, ``detector`` is in evaluation mode, the same in all processes, without gradients, not compiled."""
+    share_buffers(detector)
     training = detector.training
     detector.eval()
     # Images of many shapes: compiling for each would take longer than running them.
