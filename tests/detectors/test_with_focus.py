@@ -223,6 +223,7 @@ def test_it_trains_and_then_looks_closer_where_its_map_says(tmp_path: Path, capl
             config = InferenceConfig.model_validate({"focus": {"threshold": threshold}})
             found = list(detect_images(model.detector, pictures, PYRAMID, config))
             shares[threshold] = sum(one.pixels_processed for one in found) / sum(one.pixels_full for one in found)
+            assert sum(len(one.boxes_xyxy) for one in found) > 0
             assert all((one.boxes_xyxy <= [*SIZE, *SIZE]).all() for one in found)
     assert shares[0.0] == 1
     assert shares[1.0] < 1
