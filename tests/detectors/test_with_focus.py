@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import sniper
+from facts import facts
 from rectangle_set import SIZE, TINY, make_set
 from sniper.data.source import load_dataset
 from sniper.detectors.protocol import Detector, FocusDetector, MaskDetector, ProposalTrainer, Proposer, ReportsMetrics
@@ -262,12 +263,12 @@ def test_one_sentence_says_what_is_wrong(build: type, layer: str, message: str) 
 
 
 def test_what_shows_only_while_it_trains() -> None:
-    with pytest.raises(RecipeError, match="NamesALossFocus has a loss named focus already"):
+    with pytest.raises(RecipeError, match=facts("NamesALossFocus", "loss", "focus")):
         _focused(NamesALossFocus).losses(_batch())
     detector = _focused()
     detector.layer = "net.head.regression_head"
     with pytest.raises(RecipeError, match=r"but it gave a tensor|but it ran"):
         detector.losses(_batch())
     detector.layer = "net.backbone.3"
-    with pytest.raises(RecipeError, match="12 x 16 cells of a canvas of 96 x 128 px, expected 6 x 8 at 16 px a cell"):
+    with pytest.raises(RecipeError, match=facts("12 x 16", "96 x 128 px", "expected", "6 x 8", "16 px")):
         detector.losses(_batch())
