@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scenes import COCO, SMALL, Scene, scenes, table_of
 from windows import assign, covered_share, enough_left
 
+from facts import facts
 from sniper.boxes import iou
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
@@ -233,7 +234,7 @@ def test_false_alarms_are_good_enough_among_the_best_and_on_no_object() -> None:
         7,
     ]
     assert false_positives(table, proposals, NegativeConfig(empty_images=False)).offsets.tolist() == [0, 3, 3, 3]
-    with pytest.raises(ValueError, match="proposals of 3 images do not fit a table of 1"):
+    with pytest.raises(ValueError, match=facts("proposals", 3, "images", 1)):
         false_positives(table.select([0]), proposals, NegativeConfig())
 
 

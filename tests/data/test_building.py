@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facts import facts
 from sniper.data.building import ObjectRows, build_table
 from sniper.errors import DataError
 
@@ -88,9 +89,9 @@ def test_no_objects_and_no_images():
 
 
 def test_image_without_size_or_with_a_taken_id():
-    with pytest.raises(DataError, match=r"image 2 \(1\.jpg\) has size 0x5"):
+    with pytest.raises(DataError, match=facts(2, "1.jpg", "0x5")):
         build([], sizes=[(5, 5), (0, 5)])
-    with pytest.raises(DataError, match=r"image id 8 is given to 0\.jpg and to 2\.jpg"):
+    with pytest.raises(DataError, match=facts("image id 8", "0.jpg", "2.jpg")):
         build([], sizes=[(5, 5)] * 3, image_ids=[8, 3, 8])
 
 

@@ -16,6 +16,7 @@ import torchvision
 from safetensors.torch import save_file
 from served import CONTENT, SHA256, Site, serving
 
+from facts import facts
 from sniper.errors import CheckpointError, DownloadError, StorageError
 from sniper.fetch import Downloaded, Patience, cache_folder, cached, download, resolve
 from sniper.nn.backbones import build_backbone
@@ -128,7 +129,7 @@ def test_a_wrong_checksum_removes_the_file(site: Site) -> None:
 
 
 def test_servers_that_refuse(site: Site) -> None:
-    with pytest.raises(DownloadError, match=r"HTTP 404 \(Not Found\); check the name"):
+    with pytest.raises(DownloadError, match=facts("404", "Not Found", "name")):
         fetch(site, "/other.bin")
     site.status = [403]
     with pytest.raises(DownloadError, match="HTTP 403"):

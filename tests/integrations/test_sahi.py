@@ -74,7 +74,9 @@ def test_sliced_prediction_of_any_size_and_in_batches(checkpoint: Path, size_wh:
         for size in (1, 4)
     )
     assert len(single) == len(batched)
-    assert len(single) > 0 or size_wh == (1, 1)
+    assert (len(single) > 0) == (size_wh != (1, 1)), "regions narrower than 2 px are no proposals"
+    assert [one.category.id for one in single] == [one.category.id for one in batched]
+    np.testing.assert_allclose([one.score.value for one in single], [one.score.value for one in batched], atol=1e-5)
     boxes = np.asarray([one.bbox.to_xyxy() for one in single]).reshape(-1, 4)
     np.testing.assert_allclose(boxes, np.reshape([one.bbox.to_xyxy() for one in batched], (-1, 4)), atol=1e-3)
     assert (boxes >= 0).all()
@@ -96,6 +98,7 @@ def test_image_size_is_a_zoom_and_all_levels_are_a_pyramid_in_each_slice(checkpo
     for more in ({}, {"image_size": 256}, {"levels": "all"}):
         model = _sahi(checkpoint, **more)
         found = get_prediction(image, model).object_prediction_list
+        assert found
         assert all(0 <= side <= 128 for one in found for side in one.bbox.to_xyxy())
         pixels.append(model.pixels_processed)
     assert pixels == [128 * 128, 256 * 256, 128 * 128 + 256 * 256]

@@ -41,9 +41,15 @@ def test_boxes_follow_the_pixels_exactly(width, height, flips, seed, data):
     shown[y1:y2, x1:x2] = True
     assert np.array_equal(turned.region[:, :, 0] == 1, shown)
     assert turned.boxes.dtype == np.float32
-    sides = {(32, 40)} if flips[2] == 0 else {(32, 40), (40, 32)}
-    assert turned.size_wh in sides
-    assert (turned.size_wh == (32, 40)) == (turned.region.shape[:2] == (height, width)) or width == height
+    # Which turns this may have been is told by pixels that are all different, by the same chance.
+    numbers = np.arange(width * height).reshape(height, width)
+    pixels = np.stack([numbers & 255, numbers >> 8, numbers * 0], axis=2).astype(np.uint8)
+    moved = turn(View(pixels, box, (32, 40)), config, np.random.default_rng(seed)).region
+    mirrored = [pixels[:, ::step] for step in ((1, -1) if flips[0] or flips[1] else (1,))]
+    quarters = {k for k in range(4) for one in mirrored if np.array_equal(np.rot90(one, k), moved)}
+    assert quarters
+    assert turned.size_wh in {(32, 40) if k % 2 == 0 else (40, 32) for k in quarters}
+    assert flips[2] or turned.size_wh == (32, 40)
 
 
 def test_fractional_boxes_are_mirrored_about_the_valid_region_not_the_padded_input():

@@ -78,7 +78,9 @@ def test_frozen_norm_survives_train():
     before = backbone.state_dict()["body.layer4.1.bn2.running_mean"].clone()
     backbone(PIXELS).sum().backward()
     assert torch.equal(backbone.state_dict()["body.layer4.1.bn2.running_mean"], before)
-    assert all(p.grad is None for key, p in backbone.named_parameters() if ".bn" in key)
+    norms = [p for key, p in backbone.named_parameters() if ".bn" in key]
+    assert norms
+    assert all(p.grad is None for p in norms)
     assert backbone.body.layer4[1].conv2.weight.grad is not None
 
 

@@ -50,6 +50,7 @@ def test_imported_checkpoint_predicts(golden: Golden, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert found["file"] == str(image)
+    assert found["detections"]
     assert all(detection["class"] in COCO_NAMES for detection in found["detections"])
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
+from facts import facts
 from rectangle_set import CLASSES, TINY, make_set
 from sniper.data.source import load_dataset
 from sniper.errors import CheckpointError, DataError, RecipeError
@@ -78,13 +79,13 @@ def test_checkpoints_know_what_they_are(trained: Trained) -> None:
 
 
 def test_checkpoints_that_cannot_be_used(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no best\.safetensors or last\.safetensors in this folder"):
+    with pytest.raises(CheckpointError, match=facts("best.safetensors", "last.safetensors")):
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_model(tmp_path / "none.safetensors")
     with pytest.raises(RecipeError, match=r"device 'gpu' cannot be used here; choose auto, cpu"):
         load_model(trained.run.folder, device="gpu")
-    with pytest.raises(RecipeError, match="Linear is no detector: it needs the methods losses and detect"):
+    with pytest.raises(RecipeError, match=facts("Linear", "losses", "detect")):
         load_model(trained.run.folder, detector=nn.Linear(1, 1))
     with pytest.raises(CheckpointError, match="which this detector"):
         load_model(trained.run.folder, detector=Blobs())

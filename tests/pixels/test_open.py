@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from facts import facts
 from sniper.errors import DataError, StorageError
 from sniper.pixels import open as opening
 from sniper.pixels.decode import read_image
@@ -206,7 +207,7 @@ def test_a_very_large_jpeg_is_decoded_line_by_line(files, monkeypatch):
 def test_annotated_sizes_are_checked(files):
     path, _ = files["tiled"]
     assert open_pixels(path, whole_pixels=0, size_wh=(WIDTH, HEIGHT)).size_wh == (WIDTH, HEIGHT)
-    with pytest.raises(DataError, match=r"tiled.tif \(image id 7\) is 301x233 px, but annotated as 5x6 px"):
+    with pytest.raises(DataError, match=facts("tiled.tif", "image id 7", "301x233", "5x6")):
         open_pixels(path, whole_pixels=0, size_wh=(5, 6), image_id=7)
     turned, _ = files["6turned.jpg"]
     assert open_pixels(turned, whole_pixels=0, size_wh=(WIDTH, HEIGHT)).size_wh == (WIDTH, HEIGHT)

@@ -70,7 +70,10 @@ def test_many_objects_get_a_legend_instead_of_tags() -> None:
 
 
 def test_unknown_labels_are_named_by_number(grey: np.ndarray) -> None:
-    draw_detections(grey, np.asarray([[20, 30, 150, 100]]), np.ones(1), np.asarray([7]), ())
+    one = np.asarray([[20, 30, 150, 100]]), np.ones(1), np.asarray([7])
+    drawn = draw_detections(grey, *one, ())
+    np.testing.assert_array_equal(drawn, draw_detections(grey, *one, (*"abcdefg", "class 7")))
+    assert (drawn != draw_detections(grey, *one, (*"abcdefg", "class 8"))).any()
 
 
 def test_matching_takes_each_object_once_best_score_first() -> None:

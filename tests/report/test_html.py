@@ -87,4 +87,7 @@ def test_two_figures_need_two_names() -> None:
 
 
 def test_empty_report() -> None:
-    parsed(Report("t").html())
+    page = Report("t").html()
+    parsed(page)
+    assert "<img" not in page
+    assert ">t<" in page

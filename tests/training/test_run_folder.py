@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from facts import facts
 from sniper.errors import CheckpointError, StorageError
 from sniper.training.run import MetricsLog, RunFolder
 
@@ -17,7 +18,7 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
 
 def test_named_folders_are_never_overwritten(tmp_path: Path) -> None:
     run = RunFolder.create("train", "cars", root=tmp_path, recipe="a: 1\n")
-    with pytest.raises(StorageError, match=r"cars exists and is not empty; .*--resume"):
+    with pytest.raises(StorageError, match=facts("cars", "not empty", "--resume")):
         RunFolder.create("train", "cars", root=tmp_path)
     assert run.recipe.read_text() == "a: 1\n"
 
