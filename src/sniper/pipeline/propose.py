@@ -1,6 +1,5 @@
 """Extract class-free proposals from a dataset: in shards, over several processes, resumable."""
 
-import hashlib
 import multiprocessing
 import os
 import shutil
@@ -23,6 +22,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.inference.config import ProposeConfig
 from sniper.inference.proposing import propose_images
 from sniper.pipeline.evaluate import table_for
+from sniper.pipeline.keys import proposals_key
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
@@ -121,20 +121,10 @@ def extraction(
     seed: int = 0,
 ) -> Extraction:
     """An extraction with the key that says whether a file is its result."""
-    level_cost = recipe.inference.model_dump(mode="json", include={"window_px", "overlap", "precision"})
     drawn = {"seed": seed} if config.window_share < 1 else {}
-    key = table.fingerprint(pyramid, level_cost, config, str(table.root.resolve()), weights_digest(detector), drawn)
+    settings = {"extraction": config.model_dump(mode="json"), "on_bad_image": on_bad_image, **drawn}
+    key = proposals_key(recipe, table, detector, settings | {"pyramid": pyramid.model_dump(mode="json")})
     return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
-
-
-def weights_digest(detector: nn.Module) -> str:
-    """SHA-256 over the names and values of a detector's weights."""
-    digest = hashlib.sha256(type(detector).__qualname__.encode())
-    for name, value in sorted(detector.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def is_done(job: Extraction) -> bool:
