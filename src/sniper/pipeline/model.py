@@ -80,6 +80,7 @@ class Model:
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     device: torch.device
+    checkpoint: Path | None = None  # the file that other processes can load it from; None: there is none
 
     @property
     def pyramid(self) -> Pyramid:
@@ -139,13 +140,15 @@ def load_model(
     settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
         raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
+    own = detector is not None
     if detector is None:
         detector = build_detector(settings, len(meta.class_names), pretrained=False)
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     load_into(detector, weights, path)
     detector = detector.to(place).eval()
-    return Model(detector, settings, tuple(meta.class_names), tuple(meta.class_ids), place)
+    names, ids = tuple(meta.class_names), tuple(meta.class_ids)
+    return Model(detector, settings, names, ids, place, None if own else path)
 
 
 def checkpoint_file(checkpoint: Path | str) -> Path:

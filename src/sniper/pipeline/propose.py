@@ -1,34 +1,33 @@
 """Extract class-free proposals from a dataset: in shards, over several processes, resumable."""
 
-import multiprocessing
-import os
-import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
 from sniper.data.table import AnnotationTable, DetectionTable
-from sniper.errors import DataError, RecipeError
+from sniper.detectors.protocol import Detector
+from sniper.errors import DataError
+from sniper.inference.batches import OnError
 from sniper.inference.config import ProposeConfig
+from sniper.inference.detect import ImageDetections, ImageInput
 from sniper.inference.proposing import propose_images
+from sniper.pipeline.detect import table_of
 from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.keys import proposals_key
-from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.model import Model
+from sniper.pipeline.processes import Network, Watch, source_of
+from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 
-SHARD_IMAGES = 200  # images of a part: what a killed extraction does again at most, in each process
+SHARD_IMAGES = MAX_SHARD_IMAGES  # of any dataset: the windows that are drawn depend on it
 
 OnProgress = Callable[[int], None]
 
@@ -44,7 +43,7 @@ class Proposed:
 
 
 class Extraction(NamedTuple):
-    """All that decides what proposals come out, and where they go."""
+    """All that decides what proposals come out, and where they go. Satisfies ``shards.ShardJob``."""
 
     table: AnnotationTable
     pyramid: Pyramid
@@ -55,6 +54,44 @@ class Extraction(NamedTuple):
     on_bad_image: BadImage
     shard_images: int
     seed: int  # of the windows, where not all are looked at
+
+    @property
+    def shards(self) -> range:
+        """Numbers of the shards; of a dataset without images there is one."""
+        return range(max(1, -(-len(self.table) // self.shard_images)))
+
+    @property
+    def parts(self) -> Parts:
+        """What is made of each shard. Of how many images it is stands in their names too."""
+        return Parts.beside(self.output, f"{self.key[:16]}-{self.shard_images}")
+
+    def make(self, number: int, network: Network, watch: Watch) -> None:
+        """Write the part of one shard, unless it is there."""
+        rows = range(number * self.shard_images, min((number + 1) * self.shard_images, len(self.table)))
+        path = self.parts.path(number)
+        if (read_details(path) or {}).get("key") != self.key:
+            images, skipped = self.table.select(rows), Skipped()
+
+            def on_error(row: int, error: DataError) -> None:
+                skipped.handle(str(images.image_path(row)), error, self.on_bad_image)
+
+            whole = self.recipe.inference.whole_megapixels
+            pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=whole)
+            with torch.compiler.set_stance("force_eager"):  # images of many shapes
+                found = list(self._proposals(number, network, pictures, on_error))
+            save_detections(path, table_of(found, images.image_ids), {"key": self.key, "skipped": skipped.files})
+        watch.images(len(rows))
+
+    def _proposals(
+        self, number: int, network: Network, images: Iterator[ImageInput], on_error: OnError
+    ) -> Iterator[ImageDetections]:
+        """Every window is looked at, or drawn: where small objects may be says nothing about false positives."""
+        detector: Detector = network.detector  # type: ignore[assignment]
+        everywhere = self.recipe.inference.model_copy(update={"focus": None})
+        return propose_images(
+            detector, images, self.pyramid, everywhere, self.config,
+            device=network.device, seed=self.seed + number, on_error=on_error,
+        )  # fmt: skip
 
 
 def propose(
@@ -85,14 +122,13 @@ def propose(
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
-        tick: called with the number of images done, for progress.
+        on_progress: called with the number of images done.
 
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    if processes > 1 and (detector is not None or isinstance(checkpoint, Model)):
-        raise RecipeError("several processes need a checkpoint that each can load; give its path, or one process")
-    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
+    model = opened(checkpoint, detector, device)
+    source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
     job = extraction(model.detector, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)
@@ -100,12 +136,12 @@ def propose(
         if on_progress:
             on_progress(len(table))
         return finish(job, reused=True)
-    if processes == 1:
-        extract(job, model.detector, device=model.device, on_progress=on_progress)
-    else:
-        assert not isinstance(checkpoint, Model)
-        del model
-        _extract_together(job._replace(table=table.share()), Path(checkpoint), device, processes, on_progress)
+    network, watch = Network(model.detector, model.device), Watch(on_progress)
+    if processes > 1:
+        job = job._replace(table=table.share())
+    with closing(make_shards(job, job.shards, network, watch, processes=processes, source=source)) as made:
+        for _ in made:
+            pass
     return finish(job)
 
 
@@ -146,11 +182,10 @@ def extract(
     """
     training = detector.training
     detector.eval()
+    network, watch = Network(detector, torch.device(device)), Watch(on_progress)
     try:
-        for number in range(share[0], _shards(job), share[1]):
-            done = _make_part(job, detector, number, device)
-            if on_progress:
-                on_progress(done)
+        for number in job.shards[share[0] :: share[1]]:
+            job.make(number, network, watch)
     finally:
         detector.train(training)
 
@@ -162,121 +197,12 @@ def finish(job: Extraction, *, reused: bool = False) -> Proposed:
         DataError: no image could be read.
     """
     if not is_done(job):
-        paths = [_part(job, number) for number in range(_shards(job))]
+        paths = [job.parts.path(number) for number in job.shards]
         found = join_detections([load_detections(path) for path in paths])
         skipped = [entry for path in paths for entry in (read_details(path) or {})["skipped"]]
         if len(job.table) and not len(found):
             raise DataError(f"none of {len(job.table)} images can be read; the first: {skipped[0][1]}")
         save_detections(job.output, found, {"key": job.key, "count": found.num_objects, "skipped": skipped})
-    shutil.rmtree(_parts(job), ignore_errors=True)
+    job.parts.remove()
     details = read_details(job.output) or {}
     return Proposed(job.output, load_detections(job.output), reused, [tuple(entry) for entry in details["skipped"]])
-
-
-def _shards(job: Extraction) -> int:
-    return max(1, -(-len(job.table) // job.shard_images))
-
-
-def _parts(job: Extraction) -> Path:
-    return job.output.with_name(job.output.name + ".parts")
-
-
-def _part(job: Extraction, number: int) -> Path:
-    return _parts(job) / f"{job.key[:16]}-{job.shard_images}-{number:06d}.safetensors"
-
-
-def _make_part(job: Extraction, detector: nn.Module, number: int, device: torch.device | str) -> int:
-    """Make one part unless it is there; the number of its images."""
-    rows = np.arange(number * job.shard_images, min((number + 1) * job.shard_images, len(job.table)))
-    path = _part(job, number)
-    if (read_details(path) or {}).get("key") == job.key:
-        return len(rows)
-    images, skipped = job.table.select(rows), Skipped()
-    whole = job.recipe.inference.whole_megapixels
-    pictures = table_images(images, skipped, job.on_bad_image, whole_megapixels=whole)
-    with torch.compiler.set_stance("force_eager"):  # images of many shapes
-        found = list(
-            propose_images(
-                detector,  # type: ignore[arg-type]
-                pictures,
-                job.pyramid,
-                job.recipe.inference,
-                job.config,
-                device=device,
-                seed=job.seed + number,
-                on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
-            )
-        )
-    counts = [len(one.scores) for one in found]
-    columns = DetectionTable.from_arrays(
-        image_row=np.repeat(np.arange(len(found)), counts),
-        boxes_xyxy=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes_xyxy for one in found)]),
-        scores=np.concatenate([np.zeros(0, np.float32), *(one.scores for one in found)]),
-        labels=np.zeros(sum(counts), np.int32),
-        levels=np.concatenate([np.zeros(0, np.int16), *(one.levels for one in found)]),
-        image_ids=images.image_ids[[one.key for one in found]],
-    )
-    save_detections(path, columns, {"key": job.key, "skipped": skipped.files})
-    return len(rows)
-
-
-def _extract_together(
-    job: Extraction, checkpoint: Path, device: str, processes: int, on_progress: OnProgress | None
-) -> None:
-    missing = range(_shards(job))
-    context = multiprocessing.get_context("spawn")
-    with (
-        _threads_each(processes),
-        ProcessPoolExecutor(
-            min(processes, len(missing)), context, _begin, (job, checkpoint, device, context.Value("i", 0), processes)
-        ) as pool,
-    ):
-        running = [pool.submit(_work, number) for number in missing]
-        try:
-            for one in as_completed(running):
-                done = one.result()
-                if on_progress:
-                    on_progress(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _threads_each(processes: int) -> Iterator[None]:
-    """Processes that start inside share the cores among them; what is set already stays."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
-    try:
-        yield
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
-
-
-_worker: dict[str, object] = {}  # a worker process' job and detector
-
-
-def _begin(job: Extraction, checkpoint: Path, device: str, started: object, processes: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with started.get_lock():  # type: ignore[attr-defined]
-        number = started.value  # type: ignore[attr-defined]
-        started.value += 1  # type: ignore[attr-defined]
-    gpus = torch.cuda.device_count()
-    place = f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
-    model = load_model(checkpoint, device=place)
-    _worker.update(job=job, detector=model.detector, device=model.device)
-
-
-def _work(number: int) -> int:
-    return _make_part(_worker["job"], _worker["detector"], number, _worker["device"])  # type: ignore[arg-type]
-
-
-def _end_with_parent() -> None:
-    """A killed main process must not leave workers behind that wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

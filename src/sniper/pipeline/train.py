@@ -215,7 +215,9 @@ def train(
     def evaluate(trained: nn.Module) -> dict[str, float]:
         assert evaluation_table is not None
         place, settings = next(trained.parameters()).device, (recipe.inference, recipe.evaluation)
-        done = evaluate_table(trained, evaluation_table, pyramid, *settings, device=place, on_bad_image=on_bad_image)
+        done = evaluate_table(
+            trained, evaluation_table, pyramid, *settings, device=place, on_bad_image=on_bad_image, by_ranks=True
+        )
         evaluations[:] = [done]
         return done.as_dict()
 
