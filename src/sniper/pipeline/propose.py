@@ -26,6 +26,7 @@ from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
+from sniper.training.devices import on_main
 
 SHARD_IMAGES = MAX_SHARD_IMAGES  # of any dataset: the windows that are drawn depend on it
 
@@ -102,6 +103,7 @@ def propose(
     split: str | None = None,
     config: ProposeConfig | None = None,
     processes: int = 1,
+    by_ranks: bool = False,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -118,7 +120,10 @@ def propose(
         output: file to write, ``.safetensors``.
         split: split of the dataset, where it holds several.
         config: NMS, number and score of proposals; none: the recipe's ``negatives.extraction``.
-        processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out.
+        processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out. A
+            script that asks for several must guard its own start by ``if __name__ == "__main__":``.
+        by_ranks: share the images with the other processes of this launch (torchrun, accelerate), all of which must
+            call this.
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
@@ -127,7 +132,7 @@ def propose(
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    model = opened(checkpoint, detector, device)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
@@ -139,9 +144,12 @@ def propose(
     network, watch = Network(model.detector, model.device), Watch(on_progress)
     if processes > 1:
         job = job._replace(table=table.share())
-    with closing(make_shards(job, job.shards, network, watch, processes=processes, source=source)) as made:
+    made = make_shards(job, job.shards, network, watch, processes=processes, source=source, by_ranks=by_ranks)
+    with closing(made):
         for _ in made:
             pass
+    if by_ranks:
+        on_main(lambda: finish(job) and None)
     return finish(job)
 
 

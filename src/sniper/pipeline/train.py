@@ -28,13 +28,13 @@ from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
-from sniper.report.layout import save_picture
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import on_main
 from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder
+from sniper.writers.images import save_picture
 
 logger = logging.getLogger("sniper")
 
