@@ -16,7 +16,7 @@ from sniper.data.building import ObjectRows, build_table
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.recipe import Recipe
 
 

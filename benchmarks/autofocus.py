@@ -32,11 +32,13 @@ import torch
 from numpy.typing import NDArray
 from sahi.predict import get_sliced_prediction
 
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data
 from sniper.evaluation.coco import evaluate_coco
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageInput, detect_images
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageInput
 from sniper.integrations.sahi import SniperDetectionModel
 from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.model import Model, load_model
@@ -69,7 +71,7 @@ def ours(model: Model, pyramid: Pyramid, config: InferenceConfig) -> Callable[[l
 
     def look(images: list[NDArray[np.uint8]]) -> Looked:
         pictures = (ImageInput(key, image) for key, image in enumerate(images))
-        found = list(detect_images(model.detector, pictures, pyramid, config, device=model.device))  # type: ignore[arg-type]
+        found = list(detect_images(model.backend, pictures, pyramid, config))
         columns = [(one.boxes_xyxy, one.scores, one.labels) for one in found]
         return Looked(columns, sum(one.pixels_processed for one in found))
 
@@ -163,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
         "objects": table.num_objects,
         "device": str(model.device),
         "threads": args.threads,
-        "focus_branch": bool(getattr(model.detector, "focus_stride", None)),
+        "focus_branch": model.backend.focus_source == "branch",
         "levels": [level.model_dump(mode="json", exclude_none=True) for level in model.pyramid.levels],
         "seconds": "processor" if model.device.type == "cpu" else "clock",
         "ways": [],

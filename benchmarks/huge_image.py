@@ -82,7 +82,7 @@ def demo_model(factors: list[float], budget: float | None):
     from sniper.data.source import load_dataset
     from sniper.demo.assets import demo_data, trained_crowns
     from sniper.pipeline import Model
-    from sniper.pipeline.model import build_detector, resolve_pyramid
+    from sniper.pipeline.detectors import build_detector, resolve_pyramid
     from sniper.recipe import Recipe
     from sniper.training.checkpoint import load_into
 
@@ -93,9 +93,8 @@ def demo_model(factors: list[float], budget: float | None):
         name: one.float() if one.is_floating_point() else one for name, one in load_file(trained_crowns()).items()
     }
     load_into(detector, weights, trained_crowns())
-    import torch
 
-    model = Model(detector.eval(), recipe, table.class_names, table.class_ids, torch.device("cpu"))
+    model = Model.of(detector, recipe, table.class_names, table.class_ids)
     return with_levels(model, factors).focused(None, budget)
 
 

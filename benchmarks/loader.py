@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
 from sniper.chips.table import ChipTable
+from sniper.data.flags import ObjectFlag
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.loader.collate import collate
@@ -127,7 +128,7 @@ def mosaics(table: AnnotationTable, folder: Path, *, count: int = 12, quality: i
                         "category_id": int(table.class_ids[table.labels[index]]),
                         "bbox": [*corners[0].tolist(), *side.tolist()],
                         "area": float(side.prod()),
-                        "iscrowd": int(table.crowd[index]),
+                        "iscrowd": int(table.flags[index] & ObjectFlag.CROWD),
                     }
                 )
         name = f"{number}.jpg"

@@ -50,7 +50,7 @@ def pictures(path: Path) -> AnnotationTable:
         offsets=np.concatenate(([0], np.cumsum(np.bincount(image, minlength=len(data["wh"]))))),
         boxes_xyxy=boxes,
         labels=np.zeros(count, np.int32),
-        crowd=np.zeros(count, np.bool_),
+        flags=np.zeros(count, np.uint8),
         areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
         annotation_ids=np.arange(count),
         class_names=("object",),

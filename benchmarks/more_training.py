@@ -27,8 +27,8 @@ from same_budget import base, in_own_process, layered, step_seconds, tables, tes
 from sniper.detectors.sniper.network import build_sniper
 from sniper.inference.config import ProposeConfig
 from sniper.pipeline import propose, train
+from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.model import load_model
-from sniper.pipeline.train import ChipSource
 from sniper.recipe import Recipe
 from sniper.report.chart import STYLE, new_figure, png
 from sniper.report.palette import NEGATIVE, ORANGE, YELLOW, hexadecimal

@@ -32,8 +32,9 @@ from torch import nn
 
 from budget_report import draw, table
 from sniper.data.detection_files import save_detections
+from sniper.data.detections import DetectionTable
 from sniper.data.source import load_dataset
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data, imagenet_mobilenet_v2
 from sniper.detectors.sniper.network import build_sniper
 from sniper.evaluation.error_types import judge
@@ -41,10 +42,11 @@ from sniper.inference.autofocus import CoarseToFine
 from sniper.inference.config import AutoFocusConfig, InferenceConfig
 from sniper.inference.proposing import propose_images
 from sniper.pipeline import train
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pipeline.evaluate import evaluate_table
-from sniper.pipeline.model import load_model, resolve_pyramid
+from sniper.pipeline.model import load_model
 from sniper.pipeline.sources import Skipped, table_images
-from sniper.pipeline.train import ChipSource
 from sniper.pixels.decode import read_image
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
@@ -308,7 +310,7 @@ def tested(folder: Path, train_table: AnnotationTable, test_table: AnnotationTab
     model = load_model(folder, device="cpu")
     recipe, pyramid = model.recipe, model.pyramid
     cpu = time.process_time()
-    done = evaluate_table(model.detector, test_table, pyramid, recipe.inference, recipe.evaluation, device="cpu")
+    done = evaluate_table(model.backend, test_table, pyramid, recipe.inference, recipe.evaluation)
     cpu = time.process_time() - cpu
     save_detections(folder / "detections.safetensors", done.detections, {})
     padded = float(ChipSource(train_table, pyramid, recipe).chips(0).size_wh.astype(float).prod(axis=1).mean())

@@ -67,7 +67,7 @@ def _whole(table: AnnotationTable, row: int, image: int) -> bool:
     width, height = table.sizes_wh[image]
     assert table.masks is not None
     inside = x1 > 2 and y1 > 2 and x2 < width - 2 and y2 < height - 2
-    return bool(inside and not table.crowd[row] and table.masks.polygons(row))
+    return bool(inside and not table.flags[row] and table.masks.polygons(row))
 
 
 def patches(table: AnnotationTable) -> list[NDArray[np.uint8]]:

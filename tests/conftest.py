@@ -1,4 +1,4 @@
-"""Fixtures that find the recorded numbers and the third-party data, which are not part of the project."""
+"""Fixtures that find the recorded numbers, of which a part ships, and the third-party data, of which none does."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+from recorded import GOLDEN, Golden
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,12 +30,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
-    """Numbers recorded from the original code; another set of the same layout through SNIPER_GOLDEN."""
-    folder = Path(os.environ.get("SNIPER_GOLDEN", ROOT.parent / "shared" / "golden"))
-    if not folder.is_dir():
-        pytest.skip(f"recorded numbers are not here: {folder} (set SNIPER_GOLDEN)")
-    return folder
+def golden() -> Golden:
+    """Numbers recorded from the original code: of SNIPER_GOLDEN, else the whole recording, else the shipped part."""
+    return GOLDEN
 
 
 @pytest.fixture(scope="session")

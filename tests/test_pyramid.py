@@ -18,7 +18,7 @@ from sniper.chips.positive import valid_objects
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.pipeline.model import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pyramid import Level, Pyramid, derive_pyramid, valid_levels, with_scout
 from sniper.recipe import Recipe
 
@@ -232,8 +232,8 @@ def test_auto_levels_of_real_sets(shared_data: Path, name: str) -> None:
     boxes = table.boxes_xyxy.astype(np.float64)
     valid = valid_objects(table, ScaledImages.of(table.sizes_wh, pyramid), ChipConfig().size_rule(pyramid.chip_px))
     ours = valid_levels(pyramid, boxes[:, 2:] - boxes[:, :2], table.image_rows_of_objects(), table.sizes_wh)
-    np.testing.assert_array_equal(valid, ours & ~table.crowd[:, None])
-    counted = (sqrt_area(boxes) >= 2) & ~table.crowd
+    np.testing.assert_array_equal(valid, ours & ~table.ignored[:, None])
+    counted = (sqrt_area(boxes) >= 2) & ~table.ignored
     assert valid.any(axis=1)[counted].mean() >= 0.99
 
 

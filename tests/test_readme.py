@@ -11,6 +11,7 @@ from PIL import Image
 
 import sniper
 from devices import DEVICE, TRAIN_DEVICE
+from sniper.detectors.config import CustomConfig
 from sniper.detectors.protocol import Detector
 from sniper.structures import Images
 
@@ -53,11 +54,13 @@ def dataset(tmp_path: Path) -> Path:
     return path
 
 
-def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["RetinaNet", "FasterRCNN"])
+def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path, name: str) -> None:
     names: dict[str, type] = {}
-    exec(code_behind("example: own detector"), names)
+    for example in ("example: own detector", "example: detector with background"):
+        exec(code_behind(example), names)
     torch.manual_seed(0)
-    detector = names["RetinaNet"](classes=1)
+    detector = names[name](classes=1)
     assert isinstance(detector, Detector)
     before = [p.detach().clone() for p in detector.parameters() if p.requires_grad]
 
@@ -81,8 +84,47 @@ def test_own_detector_trains_on_chips_and_detects(dataset: Path, tmp_path: Path)
     images = Images(torch.rand(2, 3, 128, 160), torch.tensor([[128, 160], [100, 90]]), torch.ones(2))
     found = detector.eval().cpu().detect(images)
     assert len(found) == 2
-    again = sniper.load_model(run.checkpoint, detector=names["RetinaNet"](classes=1), device=DEVICE)
+    assert all((one.labels == 0).all() for one in found), "there is one class"
+    again = sniper.load_model(run.checkpoint, detector=names[name](classes=1), device=DEVICE)
     assert again.class_names == ("square",)
+    assert again.recipe.model == CustomConfig(name=name)
+
+
+def test_trained_detector_takes_arrays_pil_images_and_paths(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the README names the run folder from here
+    sniper.train(
+        "mobilenetv2",
+        overrides=[
+            f"data.train={dataset}",
+            "train.steps=1",
+            "loader.batch_size=2",
+            "pyramid.chip_px=128",
+            "model.weights=null",
+            "model.score_threshold=0",
+            "train.tensorboard=false",
+            f"train.device={TRAIN_DEVICE}",
+        ],
+    )
+    path = tmp_path / "0.png"
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    found = []
+    for image in (np.asarray(picture), picture, path, str(path)):
+        names = {"sniper": sniper, "image": image}
+        exec(code_behind("example: detect"), names)
+        found.append(names["found"])
+        assert names["model"].class_names == ("square",)
+    first = found[0]
+    assert len(first) > 0
+    assert first.boxes_xyxy.shape == (len(first), 4)
+    assert first.masks is None
+    assert (np.diff(first.scores) <= 0).all()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.boxes_xyxy, first.boxes_xyxy)
+        np.testing.assert_array_equal(other.scores, first.scores)
+        np.testing.assert_array_equal(other.labels, first.labels)
 
 
 def test_newcomer_blocks_are_there() -> None:

@@ -1,6 +1,8 @@
 """Recipes: from YAML and the command line, and what is said when they are wrong."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ from PIL import Image
 from devices import TRAIN_DEVICE
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
-from sniper.detectors.original.network import OriginalConfig
+from sniper.detectors.config import CustomConfig
+from sniper.detectors.original.config import OriginalConfig
+from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 from sniper.pipeline import train
-from sniper.pipeline.model import build_detector, resolve_pyramid
+from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.pyramid import PyramidConfig
 from sniper.recipe import Recipe, shipped_recipes
 from sniper.training.optim import learning_rate, parameter_groups
@@ -30,7 +34,7 @@ def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
         assert recipe == Recipe.load(path)
         assert recipe.description.strip()
         assert path.read_text().startswith("# sniper "), "opens with the command"
-        assert (recipe.pyramid.levels == "auto") == (recipe.original is None)
+        assert (recipe.pyramid.levels == "auto") == (recipe.model.kind == "sniper")
 
 
 def _two_images(folder: Path) -> AnnotationTable:
@@ -93,11 +97,10 @@ def test_recipes_of_2018_have_its_effective_settings(name: str) -> None:
     assert learning_rate(recipe.train, 0.0, 0) == pytest.approx(8 * 0.0005, rel=1e-5)
     assert learning_rate(recipe.train, 5.33 / 7, 10**6) == pytest.approx(rate / 10)
     assert len(recipe.pyramid.levels) == 3
-    assert recipe.original is not None
-    assert recipe.original.rois.rule == "original"
-    corrected = Recipe.load(f"original/{name}", ["original.rois.rule=ignore"])
-    assert corrected.original is not None
-    assert corrected.original.rois.rule == "ignore"
+    assert recipe.model.kind == "original"
+    assert recipe.model.rois.rule == "original"
+    corrected = Recipe.load(f"original/{name}", ["model.rois.rule=ignore"])
+    assert corrected.model.rois.rule == "ignore"
     with torch.device("meta"):
         detector = build_detector(recipe, 80)
     assert {part for part, _ in detector.named_children()} - {"train_anchors", "test_anchors"} == parts
@@ -112,11 +115,12 @@ def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> No
         "pyramid.chip_px=64",
         "chips.stride_px=auto",
         "negatives.proposals=null",
-        f"original.rois.rule={rule}",
+        f"model.rois.rule={rule}",
     ]
+    overrides = [one for one in _one_step(name, *small) if one != "model.weights=null"]
     done = train(
         f"original/{name}",
-        overrides=_one_step(name, *small, "original.focus=true", "original.rois.per_chip=16"),
+        overrides=[*overrides, "model.focus=true", "model.rois.per_chip=16"],
         table=_two_images(tmp_path),
         root=tmp_path / "runs",
     )
@@ -127,7 +131,7 @@ def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> No
 def test_automatic_levels_go_by_the_stride_of_the_network(tmp_path: Path) -> None:
     table, given = _two_images(tmp_path), PyramidConfig(chip_px=128, max_scale=16)
     factors = {
-        name: resolve_pyramid(Recipe(original=OriginalConfig(network=name), pyramid=given), table)[1].levels[0].scale
+        name: resolve_pyramid(Recipe(model=OriginalConfig(network=name), pyramid=given), table)[1].levels[0].scale
         for name in ("sniper_resnet101", "sniper_mobilenetv2")
     }
     assert factors["sniper_resnet101"] == resolve_pyramid(Recipe(pyramid=given), table)[1].levels[0].scale
@@ -161,6 +165,42 @@ def test_yaml_and_settings_on_top(tmp_path: Path) -> None:
     assert recipe.pyramid.levels[1].train_range_px == (30, None)
     assert (recipe.data.train, recipe.data.classes) == ("2024", ("1", "car"))
     assert (recipe.description, recipe.data.evaluate) == ("a: b", "a # b")
+
+
+def test_kinds_of_models() -> None:
+    assert Recipe.parse({"model": {"stride": 8}}).model == SniperConfig(stride=8)
+    assert Recipe.parse({"model": {"kind": "sniper", "stride": 8}}).model == SniperConfig(stride=8)
+    original = Recipe.load("mobilenetv2", ["model={kind: original, network: sniper_mobilenetv2}"]).model
+    assert original == OriginalConfig(network="sniper_mobilenetv2")
+    own = Recipe.parse({"model": {"kind": "custom", "name": "RetinaNet"}})
+    assert own.model == CustomConfig(name="RetinaNet")
+    for recipe in (Recipe(), Recipe(model=original), own):
+        assert Recipe.parse(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(RecipeError, match=r"your own detector RetinaNet .*pass it as detector="):
+        build_detector(own, 3)
+
+
+HEAVY = ("torch", "torchvision", "accelerate", "numba", "cv2", "timm", "matplotlib")
+
+
+def test_reading_a_recipe_imports_nothing_heavy() -> None:
+    """In a fraction of a second, then, and where none of them is installed."""
+    code = f"""
+import sys
+from sniper.recipe import Recipe, shipped_recipes
+from sniper.errors import RecipeError
+for name in shipped_recipes():
+    Recipe.parse(Recipe.load(name, ["train.learning_rate=0.1"]).model_dump(mode="json"))
+try:
+    Recipe.parse({{"train": {{"learning_rat": 1}}}})
+except RecipeError as error:
+    print(error)
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "recipe: train.learning_rat is not a setting; did you mean train.learning_rate?", "[]",
+    ]  # fmt: skip
 
 
 def test_a_length_set_by_hand_replaces_the_recipes_own(tmp_path: Path) -> None:
@@ -203,6 +243,17 @@ WRONG = {
     "pyramid: {chip_px: 5}": "pyramid.chip_px: expected a number greater than or equal to 64 or 'auto', got 5",
     "loader: {workers: many}": "loader.workers: expected an integer or 'auto', got 'many'",
     "model: {stride: 12}": "model.stride: expected 8, 16 or 32, got 12",
+    "model: {kind: orginal}": "model.kind: expected sniper, original or custom, got 'orginal'; did you mean original",
+    "model: {kind: 3}": "model.kind: expected sniper, original or custom, got 3",
+    "model: {network: sniper_resnet50}": "model.network is not a setting; model of kind original has it, but "
+    "this is of kind sniper",
+    "model: {kind: original, backbone: timm/resnet18}": "model.backbone is not a setting; model of kind sniper has it",
+    "model: {kind: original, netwrok: x}": "model.netwrok is not a setting; did you mean model.network?",
+    "model: {kind: original, network: resnet}": "model.network: expected 'sniper_resnet101', 'sniper_resnet50' or",
+    "model: {kind: original, focus_cells: {smal_px: 1}}": "did you mean model.focus_cells.small_px?",
+    "model: {kind: custom}": "model lacks the setting name; give it a value",
+    "model: {anchors: {scale: [1]}}": "model.anchors.scale is not a setting; did you mean model.anchors.scales?",
+    "backbone: timm/resnet18": "backbone is not a setting; did you mean model.backbone?",
     "model:": "model: expected settings (key: value), got None",
     "train: [1]": "train: expected settings (key: value), got [1]",
     "train: {learning_rate: fast}": "train.learning_rate: expected a number, got 'fast'",

@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating]
 
 
-def xywh_to_xyxy(boxes_xywh: FloatArray) -> FloatArray:
-    """(N, 4) corner and size to two corners."""
-    boxes = np.array(boxes_xywh, copy=True)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
 def xyxy_to_xywh(boxes_xyxy: FloatArray) -> FloatArray:
     """(N, 4) two corners to corner and size."""
     boxes = np.array(boxes_xyxy, copy=True)
@@ -35,12 +28,6 @@ def sqrt_area(boxes_xyxy: FloatArray) -> FloatArray:
     return np.sqrt(area(boxes_xyxy))
 
 
-def clip(boxes_xyxy: FloatArray, width: float, height: float) -> FloatArray:
-    """Boxes limited to ``[0, width] x [0, height]``."""
-    limit = np.asarray([width, height, width, height], dtype=boxes_xyxy.dtype)
-    return np.asarray(np.clip(boxes_xyxy, 0, limit))
-
-
 def intersection(boxes_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:
     """(N, M) areas of the pairwise intersections."""
     low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
@@ -54,15 +41,3 @@ def iou(boxes_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:
     shared = intersection(boxes_xyxy, others_xyxy)
     union = area(boxes_xyxy)[:, None] + area(others_xyxy)[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def covered_share(boxes_xyxy: FloatArray, windows_xyxy: FloatArray) -> FloatArray:
-    """(N, M) share of each box's area that lies in each window; 0 for an empty box."""
-    shared = intersection(boxes_xyxy, windows_xyxy)
-    own = area(boxes_xyxy)[:, None]
-    return np.divide(shared, own, out=np.zeros_like(shared), where=own > 0)
-
-
-def sides_at_least(boxes_xyxy: FloatArray, min_px: float) -> NDArray[np.bool_]:
-    """(N,) bool: boxes whose width and height are both ``min_px`` or more."""
-    return np.asarray(((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) >= min_px).all(axis=1))

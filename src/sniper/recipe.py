@@ -4,17 +4,16 @@ Each part's settings live beside the code they configure; this module joins them
 kept with every run and inside every checkpoint. ``sniper.settings`` reads them and names what is wrong.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from sniper.chips.config import ChipConfig
-from sniper.chips.negative import NegativeConfig
-from sniper.detectors.original.network import OriginalConfig
+from sniper.chips.config import ChipConfig, NegativeConfig
+from sniper.detectors.config import ModelConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 from sniper.evaluation.config import CocoEvalConfig
@@ -22,8 +21,11 @@ from sniper.files import write_text
 from sniper.inference.config import InferenceConfig, ProposeConfig
 from sniper.loader.config import AugmentConfig, LoaderConfig
 from sniper.pyramid import PyramidConfig
-from sniper.settings import Config, read_yaml, sentence, set_value
-from sniper.training.loop import TrainConfig
+from sniper.renamed import Rename, Renamed, set_by_any_name, with_present_names
+from sniper.settings import Config, read_yaml, sentence
+from sniper.training.config import TrainConfig
+
+logger = logging.getLogger("sniper")
 
 
 class DataConfig(Config):
@@ -112,9 +114,8 @@ class Recipe(Config):
     sampler: SamplerConfig = SamplerConfig()
     loader: LoaderConfig = LoaderConfig()
     augment: AugmentConfig = AugmentConfig()
-    model: SniperConfig = SniperConfig()
-    original: OriginalConfig | None = Field(
-        None, description="a detector of the 2018 code in place of model; none: model"
+    model: ModelConfig = Field(
+        SniperConfig(), description="the detector: kind sniper (may be left out), original or custom"
     )
     weights: str | None = Field(
         None, description="checkpoint or run folder to start training from, in place of model.weights"
@@ -123,31 +124,35 @@ class Recipe(Config):
     inference: InferenceConfig = InferenceConfig()
     evaluation: CocoEvalConfig = CocoEvalConfig()
 
-    @property
-    def network(self) -> str:
-        """Name of the network that is trained."""
-        return self.model.backbone if self.original is None else self.original.network
-
-    @property
-    def stride(self) -> int:
-        """Network px per cell of its feature map."""
-        return self.model.stride if self.original is None else self.original.stride
-
     @classmethod
     def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> Self:
         """A recipe from a YAML file or from the name of a shipped one, with ``a.b=c`` settings on top.
 
+        Settings may have the names of the version before; one warning then names the present ones.
+
         Raises:
             RecipeError: no such recipe, not YAML, an unknown key (the nearest is named) or a wrong value.
         """
-        settings = _read_yaml(source)
-        changed = [set_value(settings, override) for override in overrides]
-        _one_length(settings, changed)
-        return cls.parse(settings, str(source))
+        given = _present(_read_yaml(source), str(source))
+        settings, renames = given.settings, [*given.changes]
+        for override in (overrides := list(overrides)):
+            rename = set_by_any_name(settings, override)
+            renames += [rename] if rename is not None else []
+        values = _present(settings, str(source))  # a value that was set may itself hold settings
+        _one_length(values.settings, [override.partition("=")[0].strip() for override in overrides])
+        _warn(renames + values.changes, str(source))
+        return cls._validated(values.settings, str(source))
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any], place: str = "recipe") -> Self:
-        """A recipe from plain values; ``place`` names their origin in errors."""
+        """A recipe from plain values, also of the version before; ``place`` names their origin in errors."""
+        given = _present(settings, place)
+        if given.changes:
+            logger.debug("%s: %s", place, "; ".join(map(str, given.changes)))
+        return cls._validated(given.settings, place)
+
+    @classmethod
+    def _validated(cls, settings: Mapping[str, Any], place: str) -> Self:
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
@@ -164,7 +169,7 @@ class Recipe(Config):
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes inside the package by name (``mobilenetv2``, ...)."""
-    folder = Path(str(resources.files("sniper"))) / "recipes"
+    folder = Path(__file__).parent / "recipes"
     return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
 
 
@@ -191,6 +196,20 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise RecipeError(f"{path}: expected settings as 'key: value' at the top, got {type(settings).__name__}")
     return settings
+
+
+def _present(settings: Mapping[str, Any], place: str) -> Renamed:
+    """The settings under their present names; ``place`` names their origin in errors."""
+    try:
+        return with_present_names(settings)
+    except RecipeError as error:
+        raise RecipeError(f"{place}: {error}") from error
+
+
+def _warn(renames: list[Rename], place: str) -> None:
+    if renames:
+        told = "; ".join(dict.fromkeys(map(str, renames)))
+        logger.warning("%s: %s. The former names are read by this version for the last time", place, told)
 
 
 _LENGTHS = ("epochs", "steps", "minutes")

@@ -5,7 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,7 +84,11 @@ def sentence(model: type[BaseModel], settings: Mapping[str, Any], error: Validat
     alternatives = [problem for place, problem in problems if place == deepest]
     first, dotted = alternatives[0], ".".join(deepest)
     if first["type"] == "extra_forbidden":
-        return f"{dotted} is not a setting; {_hint(model, deepest)}"
+        return f"{dotted} is not a setting; {_hint(model, settings, deepest)}"
+    if first["type"] == "union_tag_invalid":
+        return _unknown_kind(model, settings, deepest)
+    if first["type"] == "missing":
+        return f"{dotted} lacks the setting {first['loc'][-1]}; give it a value"
     if first["type"] == "value_error":
         return f"{dotted}: {first['msg'].removeprefix('Value error, ')}"
     wishes = " or ".join(_wish(problem["msg"]) for problem in alternatives)
@@ -119,33 +123,75 @@ def _place(settings: Any, problem: ErrorDetails) -> list[str]:
     return place
 
 
-def _hint(model: type[BaseModel], place: list[str]) -> str:
+def _hint(model: type[BaseModel], settings: Mapping[str, Any], place: list[str]) -> str:
     """What an unknown setting may have been meant to be."""
-    siblings = _keys_at(model, place[:-1])
-    close = difflib.get_close_matches(place[-1], siblings, n=1, cutoff=0.6)
+    parents, name = place[:-1], place[-1]
+    at = _at(model, settings, parents)
+    siblings = sorted({name for one in _meant(at) for name in one.model_fields})
+    close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {'.'.join([*place[:-1], close[0]])}?"
-    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in _dotted_keys(model)}
-    close = difflib.get_close_matches(place[-1], everywhere, n=1, cutoff=0.75)
+        return f"did you mean {'.'.join([*parents, close[0]])}?"
+    for other in at.models:
+        if name in other.model_fields:
+            return f"{'.'.join(parents)} of kind {_kind(other)} has it, but this is of kind {_kind(_meant(at)[0])}"
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in _dotted_keys(model, settings)}
+    close = difflib.get_close_matches(name, everywhere, n=1, cutoff=0.75)
     return f"did you mean {everywhere[close[0]]}?" if close else f"known here: {', '.join(siblings)}"
 
 
-def _dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every setting by its full name, outer ones last."""
+def _unknown_kind(model: type[BaseModel], settings: Mapping[str, Any], place: list[str]) -> str:
+    """The sentence for a ``kind`` that there is not."""
+    at = _at(model, settings, place)
+    kinds, given = [str(_kind(one)) for one in at.models], at.settings["kind"]
+    close = difflib.get_close_matches(str(given), kinds, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{'.'.join(place)}.kind: expected {', '.join(kinds[:-1])} or {kinds[-1]}, got {given!r}{hint}"
+
+
+class _Part(NamedTuple):
+    """A place in a document: the models that it may be, and what is given there."""
+
+    models: list[type[BaseModel]]
+    settings: Any
+
+
+def _at(model: type[BaseModel], settings: Any, place: list[str]) -> _Part:
+    """The part at a dotted place; lists and unions are looked through, on the way to the kind that is meant."""
+    part = _Part([model], settings)
+    for name in place:
+        models = _meant(part)
+        inner = [m for one in models if name in one.model_fields for m in _models_in(one.model_fields[name].annotation)]
+        part = _Part(inner or models, _entry_of(part.settings, name))
+    return part
+
+
+def _meant(part: _Part) -> list[type[BaseModel]]:
+    """Of models that are told apart by ``kind``, the one whose kind is given, or the first; else all."""
+    if len(part.models) < 2 or not all(map(_kind, part.models)):
+        return part.models
+    given = part.settings.get("kind") if isinstance(part.settings, Mapping) else None
+    return [model for model in part.models if _kind(model) == given] or part.models[:1]
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    """The ``kind`` that tells a model from others in its place."""
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _entry_of(settings: Any, name: str) -> Any:
+    if isinstance(settings, list | tuple):
+        return settings[int(name)] if name.isdecimal() and int(name) < len(settings) else None
+    return settings.get(name) if isinstance(settings, Mapping) else None
+
+
+def _dotted_keys(model: type[BaseModel], settings: Any, prefix: str = "") -> Iterator[str]:
+    """Every setting by its full name, outer ones last; of a part that has kinds, those of the kind that is meant."""
     for name, field in model.model_fields.items():
-        if not typing.get_origin(field.annotation):
-            for inner in _models_in(field.annotation):
-                yield from _dotted_keys(inner, f"{prefix}{name}.")
+        part = _Part(_models_in(field.annotation), _entry_of(settings, name))
+        if not typing.get_origin(field.annotation) or all(map(_kind, part.models)):
+            for inner in _meant(part):
+                yield from _dotted_keys(inner, part.settings, f"{prefix}{name}.")
     yield from (prefix + name for name in model.model_fields)
-
-
-def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Names of the settings at a dotted place; unions and lists are looked through."""
-    current: list[type[BaseModel]] = [model]
-    for part in location:
-        inner = [m for c in current if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)]
-        current = inner or current
-    return sorted({name for m in current for name in m.model_fields})
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -71,7 +71,7 @@ class Batch(Images):
     """Chips with what they may teach. Boxes are padded to the longest chip; see ``state``."""
 
     boxes: Tensor  # (B, N, 4) float32 xyxy, network px, clipped to the content
-    labels: Tensor  # (B, N) int64 class index from 0; -1 in empty slots
+    labels: Tensor  # (B, N) int64 class index from 0; -1 in empty slots and for difficult objects
     state: Tensor  # (B, N) int64, an ObjectState each
     range_px: Tensor  # (B, 2) float32: valid range as sqrt(area), network px; the upper end may be inf
     chip_index: Tensor  # (B,) int64: row in the epoch's chip table
@@ -92,10 +92,15 @@ class Batch(Images):
         """(B, N) bool: regions of unlabelled objects."""
         return self.state == ObjectState.CROWD
 
-    def targets(self) -> list[dict[str, Tensor]]:
-        """The valid objects of each chip as torchvision's detectors take them: ``boxes`` and ``labels``."""
+    def targets(self, first_label: int = 1) -> list[dict[str, Tensor]]:
+        """The valid objects of each chip as torchvision's detectors take them: ``boxes`` and ``labels``.
+
+        ``boxes`` are (N, 4) float32 xyxy in network px, ``labels`` (N,) int64 from ``first_label``. Detectors with a
+        background class keep 0 for it (Faster R-CNN, Mask R-CNN, SSD); RetinaNet and FCOS have none and take 0. What
+        ``detect`` returns is counted from 0 in any case.
+        """
         return [
-            {"boxes": boxes[valid], "labels": labels[valid]}
+            {"boxes": boxes[valid], "labels": labels[valid] + first_label}
             for boxes, labels, valid in zip(self.boxes, self.labels, self.valid, strict=True)
         ]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
 from sniper.pyramid import Level, Pyramid
 
@@ -35,7 +36,7 @@ def table_of(*scenes: Scene) -> AnnotationTable:
         offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         boxes_xyxy=boxes,
         labels=np.zeros(n, np.int32),
-        crowd=np.asarray(crowd, np.bool_),
+        flags=flags_where(np.asarray(crowd, np.bool_), ObjectFlag.CROWD),
         areas=np.ones(n, np.float32),
         annotation_ids=np.arange(1, n + 1, dtype=np.int64),
         class_names=("thing",),

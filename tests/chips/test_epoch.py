@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scenes import COCO, SMALL, Scene, scenes, table_of
+from windows import assign
 
-from sniper.chips.assign import assign
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
 from sniper.chips.grid import ScaledImages
@@ -36,7 +36,7 @@ def objects(chips: ChipTable, k: int) -> np.ndarray:
 def check(table: AnnotationTable, pyramid: Pyramid, chips: ChipTable, config: ChipConfig = CONFIG) -> None:
     scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     valid = valid_objects(table, scaled_images, config.size_rule(pyramid.chip_px))
-    assert not (valid & table.crowd[:, None]).any()
+    assert not (valid & table.ignored[:, None]).any()
     assert (np.diff(chips.image_index) >= 0).all()
     assert chips.object_offsets[0] == 0
     assert chips.object_offsets[-1] == len(chips.object_rows)
@@ -74,7 +74,7 @@ def test_every_valid_object_is_in_exactly_one_positive_chip_of_its_level_and_ful
 
 @given(scene=scenes(max_boxes=6), seed=st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
-def test_the_cover_assigns_as_the_general_kernel_does(scene: Scene, seed: int) -> None:
+def test_the_cover_assigns_as_the_largest_share_does(scene: Scene, seed: int) -> None:
     table = table_of(scene)
     chips = mine(table, SMALL, ChipConfig(background_per_image=0), seed=seed, epoch=0)
     for level in range(3):

@@ -1,6 +1,7 @@
 """Negative chips: the rule, its thresholds, and what it must never do to an object."""
 
 import dataclasses
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import COCO, SMALL, Scene, scenes, table_of
+from windows import assign, covered_share, enough_left
 
-from sniper.boxes import covered_share, iou
-from sniper.chips.assign import assign, enough_left
+from sniper.boxes import iou
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
 from sniper.chips.grid import ScaledImages
@@ -20,6 +21,7 @@ from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.loader.image_chips import objects_in_chip
 from sniper.structures import ObjectState
+from voc_cases import voc_table
 
 CONFIG = ChipConfig()
 LOOSE = NegativeConfig(min_proposals=2, min_proposals_finest=3)
@@ -245,3 +247,10 @@ def test_no_proposals_and_bad_numbers_are_harmless() -> None:
     bad = proposals_of([], [(nan, 0, 30, 30), (5, 5, 5, 5), (30, 30, 10, 10), (700, 500, 800, 600)] * 30)
     chips = mine(table, COCO, CONFIG, seed=0, epoch=0, proposals=bad)
     assert not (chips.kind == ChipKind.NEGATIVE).any()
+
+
+def test_a_proposal_in_a_difficult_object_is_a_false_positive_unless_it_finds_it(tmp_path: Path) -> None:
+    table = voc_table(tmp_path / "voc", ((100, 100, 180, 180), "difficult"))
+    proposals = proposals_of([(110, 110, 137, 137), (100, 100, 180, 176)])
+    left = false_positives(table, proposals, NegativeConfig())
+    assert left.boxes_xyxy.tolist() == [[110, 110, 137, 137]]

@@ -9,6 +9,7 @@ import pytest
 from sniper.chips.config import ChipConfig
 from sniper.chips.stats import coverage
 from sniper.data.building import ObjectRows, build_table
+from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
 from sniper.pyramid import Pyramid, derive_pyramid
 
@@ -33,7 +34,7 @@ def _table(sizes_wh: list, objects: list, crowd: list[bool] | None = None) -> An
             rows[:, 0].astype(np.int64),
             boxes,
             np.zeros(len(rows), np.int32),
-            crowd=None if crowd is None else np.array(crowd),
+            flags=None if crowd is None else flags_where(np.array(crowd), ObjectFlag.CROWD),
         ),
         source="by hand",
         root=Path("nowhere"),
@@ -58,7 +59,7 @@ def test_a_table_counted_by_hand() -> None:
         [False] * 5 + [True],
     )
     report = coverage(table, PYRAMID, ChipConfig())
-    assert (report.images, report.objects, report.crowd, report.chip_px) == (3, 5, 1, 512)
+    assert (report.images, report.objects, report.ignored, report.chip_px) == (3, 5, 1, 512)
     assert report.valid_in == (2 / 5, 2 / 5, 1 / 5)
     assert [level.valid_share for level in report.levels] == [2 / 5, 2 / 5]
     assert [level.chips for level in report.levels] == [2, 1]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import Scene, scenes, table_of
+from windows import covered_share
 
-from sniper.boxes import covered_share
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.errors import RecipeError
@@ -47,7 +47,7 @@ def test_tiles_cover_every_pixel_and_list_the_objects_they_show(
             boxes = table.boxes_xyxy[own].astype(np.float64) * factor
             share = covered_share(boxes, np.asarray([[x, y, x + 64, y + 64]], np.float64))[:, 0]
             near = np.abs(share - min_visible) < 1e-9
-            expected = own[(share >= min_visible) & ~table.crowd[own] & ~near]
+            expected = own[(share >= min_visible) & ~table.ignored[own] & ~near]
             assert set(expected) <= set(objects(chips, k)) <= set(expected) | set(own[near])
         assert seen.all()
 

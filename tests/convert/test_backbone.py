@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from recorded import Golden
 from sniper.convert.mxnet import Params, read_params
 from sniper.convert.names import entries
 from sniper.detectors.original.network import Network, OriginalConfig, build_original
@@ -53,9 +54,9 @@ def write(path: Path, params: Params) -> Path:
 
 @pytest.mark.parametrize(("file", "network"), [("mobilenet", "sniper_mobilenetv2"), ("res50", "sniper_resnet50")])
 def test_all_weights_arrive_and_the_rest_is_named(
-    golden: Path, tmp_path: Path, file: str, network: Network, caplog: pytest.LogCaptureFixture
+    golden: Golden, tmp_path: Path, file: str, network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
-    params = classifier_of(read_params(golden / "net" / f"{file}-0001.params.xz"), network)
+    params = classifier_of(read_params(golden.file(f"net/{file}-0001.params.xz")), network)
     path, output = write(tmp_path / "pretrained-0000.params", params), tmp_path / "backbone.safetensors"
     with caplog.at_level(logging.INFO, logger="sniper"):
         meta = import_mxnet(path, network, output)
@@ -83,8 +84,8 @@ def test_all_weights_arrive_and_the_rest_is_named(
 
 
 @pytest.fixture(scope="module")
-def small(golden: Path) -> Params:
-    return classifier_of(read_params(golden / "net" / "mobilenet-0001.params.xz"), "sniper_mobilenetv2")
+def small(golden: Golden) -> Params:
+    return classifier_of(read_params(golden.file("net/mobilenet-0001.params.xz")), "sniper_mobilenetv2")
 
 
 NORM = "last-1x1-conv-batchnorm"
@@ -117,8 +118,8 @@ def test_the_first_difference_is_named(
     assert not output.exists()
 
 
-def test_a_longer_network_does_not_pass_for_a_shorter_one(golden: Path, tmp_path: Path) -> None:
-    params = classifier_of(read_params(golden / "net" / "res50-0001.params.xz"), "sniper_resnet50")
+def test_a_longer_network_does_not_pass_for_a_shorter_one(golden: Golden, tmp_path: Path) -> None:
+    params = classifier_of(read_params(golden.file("net/res50-0001.params.xz")), "sniper_resnet50")
     params.arg["stage3_unit7_bn1_gamma"] = np.ones(1024)  # as ResNet-101 has
     path = write(tmp_path / "resnet_mx_101.params", params)
     with pytest.raises(CheckpointError, match="unexpected entry arg:stage3_unit7_bn1_gamma"):

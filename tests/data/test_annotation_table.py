@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from sniper.data import sharing
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder, PackedStrings, ragged_rows
+from sniper.data.flags import ObjectFlag
+from sniper.data.image_labels import ImageLabels
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from table_cases import same
@@ -39,7 +41,12 @@ def make_table(images=5, boxes=12, masks=True, seed=0) -> AnnotationTable:
             builder.add(shapes[row])
 
     return build_table(
-        ObjectRows(rng.integers(0, images, boxes), corners, rng.integers(0, 3, boxes), rng.random(boxes) < 0.3),
+        ObjectRows(
+            rng.integers(0, images, boxes),
+            corners,
+            rng.integers(0, 3, boxes),
+            rng.integers(0, 128, boxes, dtype=np.uint8),
+        ),
         source="made",
         root=Path("photos"),
         file_names=[f"fo\u00fc/{i}.jpg" for i in range(images)],
@@ -48,7 +55,16 @@ def make_table(images=5, boxes=12, masks=True, seed=0) -> AnnotationTable:
         class_names=["cat", "dog", "eel"],
         class_ids=np.array([1, 5, 9]),
         add_mask=add_mask if masks else None,
+        image_labels=make_image_labels(images) if masks else None,
+        class_parents=np.array([-1, 0, 1], np.int32) if masks else None,
     )
+
+
+def make_image_labels(images: int) -> ImageLabels:
+    """Image i has i modulo 3 labels."""
+    offsets = np.concatenate([[0], np.cumsum(np.arange(images) % 3)])
+    numbers = np.arange(offsets[-1])
+    return ImageLabels(offsets, (numbers % 3).astype(np.int32), (numbers % 5 / 4).astype(np.float32))
 
 
 def test_packed_strings():
@@ -87,10 +103,15 @@ def test_select_keeps_what_belongs_to_the_images(images, boxes, masks):
         for a, b in zip(range(*chosen.objects(new).indices(999)), range(*table.objects(old).indices(999)), strict=True):
             assert chosen.annotation_ids[a] == table.annotation_ids[b]
             assert chosen.boxes_xyxy[a].tolist() == table.boxes_xyxy[b].tolist()
+            assert chosen.flags[a] == table.flags[b]
             if masks:
                 assert chosen.masks.run_length(a) == table.masks.run_length(b)
                 ours, theirs = chosen.masks.polygons(a), table.masks.polygons(b)
                 assert [p.tolist() for p in ours] == [p.tolist() for p in theirs]
+        if masks:
+            ours, theirs = chosen.image_labels, table.image_labels
+            assert ours.labels[ours.of_image(new)].tolist() == theirs.labels[theirs.of_image(old)].tolist()
+            assert ours.confidence[ours.of_image(new)].tolist() == theirs.confidence[theirs.of_image(old)].tolist()
     assert same(table.select(range(images)), table)
     assert len(table.select([])) == 0
 
@@ -117,6 +138,13 @@ def test_with_classes_relabels_and_drops():
     assert fewer.annotation_ids.tolist() == table.annotation_ids[kept].tolist()
     names = [table.class_names[label] for label in table.labels[kept]]
     assert [fewer.class_names[label] for label in fewer.labels] == names
+    assert fewer.flags.tolist() == table.flags[kept].tolist()
+    assert fewer.class_parents.tolist() == [1, -1], "dog, the parent of eel, is gone: cat is the next above"
+    for row in range(len(table)):
+        old, new = table.image_labels, fewer.image_labels
+        verified = list(zip(old.labels[old.of_image(row)], old.confidence[old.of_image(row)], strict=True))
+        left = list(zip(new.labels[new.of_image(row)], new.confidence[new.of_image(row)], strict=True))
+        assert left == [({2: 0, 0: 1}[label], confidence) for label, confidence in verified if label != 1]
     with pytest.raises(DataError, match="did you mean 'dog'"):
         table.with_classes(["dogs"])
     with pytest.raises(DataError, match="twice"):
@@ -131,13 +159,17 @@ def test_fingerprint_follows_every_column_and_setting():
         table.fingerprint({"t": 2}),
         make_table(masks=False).fingerprint(),
     }
-    for name in ("image_ids", "sizes_wh", "boxes_xyxy", "labels", "crowd", "areas", "annotation_ids", "class_ids"):
+    for name in ("image_ids", "sizes_wh", "boxes_xyxy", "labels", "flags", "areas", "annotation_ids", "class_ids"):
         changed = getattr(table, name).copy()
-        changed.flat[-1] = not changed.flat[-1] if changed.dtype == bool else changed.flat[-1] + 1
+        changed.flat[-1] += 1
         prints.add(replace(table, **{name: changed}).fingerprint())
     prints.add(replace(table, class_names=("cat", "dog", "elk")).fingerprint())
     prints.add(replace(table, file_names=["x", *table.file_names[1:]]).fingerprint())
-    assert len(prints) == 14
+    prints.add(
+        replace(table, image_labels=replace(table.image_labels, labels=table.image_labels.labels + 1)).fingerprint()
+    )
+    prints.add(replace(table, class_parents=np.array([-1, 0, 0], np.int32)).fingerprint())
+    assert len(prints) == 16
     assert make_table().fingerprint() == table.fingerprint()
     assert replace(table, root=Path("elsewhere")).fingerprint() == table.fingerprint()
 
@@ -154,6 +186,42 @@ def test_check_names_the_broken_promise():
         replace(table, offsets=table.offsets[::-1].copy()).check()
     with pytest.raises(DataError, match="areas has 3 rows"):
         replace(table, areas=table.areas[:3]).check()
+    with pytest.raises(DataError, match="bits of no ObjectFlag"):
+        replace(table, flags=table.flags | np.uint8(128)).check()
+    labels = table.image_labels
+    with pytest.raises(DataError, match="image labels are of 4 images, and the table has 5"):
+        replace(table, image_labels=labels.take(np.arange(4))).check()
+    with pytest.raises(DataError, match=r"image label 0 is class 3 .*0\.\.2"):
+        replace(table, image_labels=replace(labels, labels=labels.labels + 3)).check()
+    with pytest.raises(DataError, match="confidence of the image labels is float64"):
+        replace(table, image_labels=replace(labels, confidence=labels.confidence.astype(np.float64))).check()
+    for parents, said in (
+        ([1, 2, 0], "'cat' is its own ancestor"),
+        ([-1, 3, 0], "'dog' has parent 3"),
+        ([-1], "one a class"),
+    ):
+        with pytest.raises(DataError, match=said):
+            replace(table, class_parents=np.array(parents, np.int32)).check()
+
+
+def test_flags_tell_what_is_ignored_and_what_is_a_region():
+    flags = np.array([0, *ObjectFlag], np.uint8)
+    table = replace(make_table(2, len(flags), masks=False), flags=flags)
+    ignored = {flag for flag, marked in zip([None, *ObjectFlag], table.ignored, strict=True) if marked}
+    regions = {flag for flag, marked in zip([None, *ObjectFlag], table.regions, strict=True) if marked}
+    assert ignored == {ObjectFlag.CROWD, ObjectFlag.DIFFICULT, ObjectFlag.GROUP_OF}
+    assert regions == {ObjectFlag.CROWD, ObjectFlag.GROUP_OF}
+
+
+def test_verified_labels_say_present_absent_or_guessed():
+    labels = ImageLabels(np.array([0, 3]), np.array([0, 1, 2], np.int32), np.array([1, 0, 0.5], np.float32))
+    assert labels.present.tolist() == [True, False, False]
+    assert labels.absent.tolist() == [False, True, False]
+
+
+def test_classes_that_the_dataset_lacks_have_no_parent():
+    table = make_table(3, 9).with_classes(["dog", "yak", "eel"], missing="allow").check()
+    assert table.class_parents.tolist() == [-1, -1, 0]
 
 
 def test_plain_table_survives_pickling():

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sniper.demo.assets import demo_data, imagenet_mobilenet_v2, trained_crowns
-from sniper.pipeline.model import build_detector
+from sniper.pipeline.detectors import build_detector
 from sniper.recipe import Recipe
 
 PARTS = {"train": (3, 672), "heldout": (1, 279)}

@@ -329,7 +329,7 @@ def test_a_focus_branch_adds_one_loss_and_learns_where_small_objects_are():
     assert loss.item() < 0.4 * math.log(2)
     images = Images(batch.pixels, batch.valid_hw, batch.scale)
     focusing.train()
-    _, focus = focusing.detect_with_focus(images)
+    focus = focusing.outputs(images, focus=True).focus
     assert focusing.training
     assert (plain.focus_stride, focusing.focus_stride) == (None, 16)
     assert focus.shape == (2, 12, 12)

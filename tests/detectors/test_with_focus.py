@@ -22,8 +22,9 @@ from sniper.detectors.sniper.network import build_sniper
 from sniper.detectors.with_focus import WithFocus, with_focus
 from sniper.errors import RecipeError
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageInput, detect_images
-from sniper.nn.folding import folded
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageInput
+from sniper.nn.folding import fold_norms
 from sniper.pixels.decode import read_image
 from sniper.pyramid import Level, Pyramid
 from sniper.structures import Batch, Detections, Images, ObjectState
@@ -47,7 +48,7 @@ class RetinaNet(nn.Module):
             self.net.transform.resize = lambda image, target: (image, target)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return self.net(list(batch.pixels), batch.targets())
+        return self.net(list(batch.pixels), batch.targets(first_label=0))
 
     def detect(self, images: Images) -> list[Detections]:
         return [Detections(one["boxes"], one["scores"], one["labels"]) for one in self.net(list(images.pixels))]
@@ -106,19 +107,19 @@ def test_stride_and_features_are_those_of_the_layer() -> None:
 def test_one_look_gives_detections_and_a_map_of_the_canvas(hw: tuple[int, int]) -> None:
     detector = _focused().eval()
     images = _random(2, *hw)
-    found, focus = detector.detect_with_focus(images)
+    found, _, focus, _ = detector.outputs(images, focus=True)
     assert _equal(found, detector.detector.detect(images))
     assert _equal(found, detector.detect(images))
     assert focus.shape == (2, math.ceil(hw[0] / STRIDE), math.ceil(hw[1] / STRIDE))
     assert ((focus >= 0) & (focus <= 1)).all()
-    alone = detector.detect_with_focus(_images(images.pixels[1:]))[1]
+    alone = detector.outputs(_images(images.pixels[1:]), focus=True).focus
     torch.testing.assert_close(alone, focus[1:])
 
 
 def test_a_detector_may_look_at_one_canvas_after_the_other() -> None:
     images = _random(2, 96, 128)
     together, one_by_one = _focused().eval(), _focused(OneByOne).eval()
-    torch.testing.assert_close(one_by_one.detect_with_focus(images)[1], together.detect_with_focus(images)[1])
+    torch.testing.assert_close(one_by_one.outputs(images, focus=True).focus, together.outputs(images, focus=True).focus)
 
 
 def test_folding_norms_leaves_the_map_as_it_was_learned() -> None:
@@ -130,9 +131,9 @@ def test_folding_norms_leaves_the_map_as_it_was_learned() -> None:
                 module.running_var *= 4
         detector.focus.logits.weight *= 1000
     images = _random(1, 64, 96)
-    plain = detector.detect_with_focus(images)[1]
-    with folded(detector):
-        torch.testing.assert_close(detector.detect_with_focus(images)[1], plain, rtol=1e-3, atol=1e-3)
+    plain = detector.outputs(images, focus=True).focus
+    fold_norms(detector)
+    torch.testing.assert_close(detector.outputs(images, focus=True).focus, plain, rtol=1e-3, atol=1e-3)
 
 
 def test_the_loss_reaches_branch_and_backbone_and_leaves_the_others_alone() -> None:
@@ -181,19 +182,19 @@ def test_only_what_the_detector_can_do_shows() -> None:
     images = _random(1, 64, 96)
     assert _equal(able.propose(images), reference.propose(images))
     assert able.predicts_masks
-    kept = able.detect_with_features(images)
+    kept = able.outputs(images, focus=True, features=True)
     assert kept.focus is not None
-    torch.testing.assert_close(kept.focus, able.detect_with_focus(images)[1])
-    assert len(kept.maps) == 1
+    torch.testing.assert_close(kept.focus, able.outputs(images, focus=True).focus)
+    assert len(kept.features) == 1
     assert set(able.proposal_losses(_batch())) == {"rpn_class", "rpn_box"}
     assert able.class_layers["detector.head.classes"] == "background"
 
     other = copy.deepcopy(able)  # as the average of the weights does
     with torch.no_grad():
         other.focus.logits.bias += 1
-    assert not torch.equal(other.detect_with_features(images).focus, kept.focus)
+    assert not torch.equal(other.outputs(images, focus=True).focus, kept.focus)
     assert other.propose.__self__ is other.detector
-    torch.testing.assert_close(able.detect_with_features(images).focus, kept.focus)
+    torch.testing.assert_close(able.outputs(images, focus=True).focus, kept.focus)
 
 
 # --- trained, kept and run ------------------------------------------------------------------------------------------
@@ -214,14 +215,14 @@ def test_it_trains_and_then_looks_closer_where_its_map_says(tmp_path: Path, capl
     model = sniper.load_model(run.checkpoint, detector=_focused(), device="cpu")
     images = _random(1, 96, 128)
     averaged = sniper.load_model(run.folder / "last-ema.safetensors", detector=_focused(), device="cpu").detector
-    assert torch.equal(model.detector.detect_with_focus(images)[1], averaged.detect_with_focus(images)[1])
+    assert torch.equal(model.detector.outputs(images, focus=True).focus, averaged.outputs(images, focus=True).focus)
 
     pictures = [ImageInput(k, read_image(load_dataset(data).image_path(k))) for k in range(2)]
     shares = {}
     with caplog.at_level(logging.WARNING, "sniper"):
         for threshold in (0.0, 1.0):
             config = InferenceConfig.model_validate({"focus": {"threshold": threshold}})
-            found = list(detect_images(model.detector, pictures, PYRAMID, config))
+            found = list(detect_images(model.backend, pictures, PYRAMID, config))
             shares[threshold] = sum(one.pixels_processed for one in found) / sum(one.pixels_full for one in found)
             assert all((one.boxes_xyxy <= [*SIZE, *SIZE]).all() for one in found)
     assert shares[0.0] == 1

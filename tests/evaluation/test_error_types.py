@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.boxes import iou
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.evaluation.error_types import Verdict, at_equal_recall, judge
 
 
@@ -26,7 +27,7 @@ def truth(*images: list[tuple[tuple[float, ...], int, bool]]) -> AnnotationTable
         offsets=np.concatenate(([0], np.cumsum([len(image) for image in images]))).astype(np.int64),
         boxes_xyxy=boxes,
         labels=np.asarray([label for _, label, _ in objects], np.int32),
-        crowd=np.asarray([crowd for _, _, crowd in objects], np.bool_),
+        flags=np.asarray([flags for _, _, flags in objects], np.uint8),
         areas=np.ones(count, np.float32),
         annotation_ids=np.arange(count),
         class_names=("a", "b"),

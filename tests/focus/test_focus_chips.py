@@ -1,13 +1,12 @@
 """Focus chips: invariants, values worked out by hand, and the recorded numbers of the original code."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recorded import Golden
 from sniper.focus.cells import focus_chips
 
 
@@ -134,57 +133,60 @@ def test_chips_hold_every_cell_and_keep_to_the_rules(
         np.testing.assert_array_equal(boxes, [[0, 0, width, height]])
 
 
-def test_direct_calls_of_the_original(golden: Path) -> None:
-    with np.load(golden / "chips" / "focus_chips.npz") as file:
-        for number in range(20):
-            case = f"g{number:02d}"
-            dilation, threshold, min_cells, width, height, scale = file[f"{case}/params"]
-            found = focus_chips(
-                file[f"{case}/map"],
-                (width, height),
-                threshold=threshold,
-                dilation=int(dilation),
-                min_cells=int(min_cells),
-            )
-            expected = file[f"{case}/chips"].reshape(-1, 4)
-            np.testing.assert_allclose(_sorted(found.boxes_xyxy / scale), _sorted(expected), atol=1e-6, err_msg=case)
+def test_direct_calls_of_the_original(golden: Golden) -> None:
+    cases = golden.cases("chips/focus_chips.npz", "g.*")
+    assert cases
+    for case in cases:
+        recorded = golden.case("chips/focus_chips.npz", case)
+        dilation, threshold, min_cells, width, height, scale = recorded["params"]
+        found = focus_chips(
+            recorded["map"], (width, height), threshold=threshold, dilation=int(dilation), min_cells=int(min_cells)
+        )
+        expected = recorded["chips"].reshape(-1, 4)
+        np.testing.assert_allclose(_sorted(found.boxes_xyxy / scale), _sorted(expected), atol=1e-6, err_msg=case)
 
 
-def test_images_of_the_original(golden: Path) -> None:
-    """Two steps of 60 images. Where padding is marked too, the original's chips are larger or more than ours."""
-    equal, larger = 0, 0
-    with np.load(golden / "chips" / "focus_chips.npz") as file:
-        for number in range(60):
-            for step, (dilation, threshold, min_cells) in enumerate(file["hyperparams"][:2]):
-                case = f"m{number:02d}/s{step}_"
-                if case + "scale" not in file:
-                    continue
-                scale, ours, padded = float(file[case + "scale"]), [np.zeros((0, 4))], False
-                for index, crop in enumerate(file[case + "crops_in"]):
-                    width, height = (crop[2:] - crop[:2]) * scale
-                    probability = file[f"{case}map{index}"]
-                    found = focus_chips(
-                        probability,
-                        (width, height),
-                        threshold=threshold,
-                        dilation=int(dilation),
-                        min_cells=int(min_cells),
-                    )
-                    ours.append(found.boxes_xyxy / scale + np.tile(crop[:2], 2))
-                    reach = int(dilation) // 2
-                    rows, columns = np.nonzero(probability >= threshold)
-                    last = np.ceil([height / 16, width / 16]).astype(int)
-                    reaches = (np.stack([rows, columns], axis=1) + reach >= last).any(axis=1)
-                    padded |= bool(reaches.any() and (probability.shape > last).any())
-                chips, expected = np.concatenate(ours), file[case + "chips_out"].reshape(-1, 4)
-                if chips.shape == expected.shape and np.allclose(_sorted(chips), _sorted(expected), atol=1e-6):
-                    equal += 1
-                    continue
-                assert padded, case
-                larger += 1
-                inside = (expected[:, None, :2] <= chips[:, :2] + 1e-6) & (expected[:, None, 2:] >= chips[:, 2:] - 1e-6)
-                assert inside.all(axis=2).any(axis=0).all(), case
-    assert (equal, larger) == (84, 24)
+def test_images_of_the_original(golden: Golden) -> None:
+    """Equal wherever no padding was marked; where it was, the original's chips are larger or more than ours."""
+    steps = golden.load("chips/focus_chips.npz")["hyperparams"]
+    alike = 0
+    for case in golden.cases("chips/focus_chips.npz", "m.*"):
+        recorded = golden.case("chips/focus_chips.npz", case)
+        for step, (dilation, threshold, min_cells) in enumerate(steps):
+            if f"s{step}_scale" not in recorded:
+                continue
+            ours, padded = _chips_of_step(recorded, step, int(dilation), threshold, int(min_cells))
+            expected, name = recorded[f"s{step}_chips_out"].reshape(-1, 4), f"{case}, step {step}"
+            if padded:
+                assert _each_in_one(ours, expected), name
+            else:
+                np.testing.assert_allclose(_sorted(ours), _sorted(expected), atol=1e-6, err_msg=name)
+                alike += len(expected)
+    assert alike > 0, "nothing was compared"
+
+
+def _chips_of_step(
+    recorded: dict[str, NDArray], step: int, dilation: int, threshold: float, min_cells: int
+) -> tuple[NDArray[np.float64], bool]:
+    """Our chips of a recorded image, original px, and whether the original may have marked padding in a map of it."""
+    scale, ours, padded = float(recorded[f"s{step}_scale"]), [np.zeros((0, 4))], False
+    for index, crop in enumerate(recorded[f"s{step}_crops_in"]):
+        width, height = (crop[2:] - crop[:2]) * scale
+        probability = recorded[f"s{step}_map{index}"]
+        found = focus_chips(
+            probability, (width, height), threshold=threshold, dilation=dilation, min_cells=min_cells
+        )  # fmt: skip
+        ours.append(found.boxes_xyxy / scale + np.tile(crop[:2], 2))
+        marked = np.stack(np.nonzero(probability >= threshold), axis=1) + dilation // 2
+        shown = np.ceil([height / 16, width / 16]).astype(int)
+        padded |= bool((marked >= shown).any() and (probability.shape > shown).any())
+    return np.concatenate(ours), padded
+
+
+def _each_in_one(boxes: NDArray[np.float64], larger: NDArray[np.float64]) -> bool:
+    """Whether each box lies in one of the larger ones, up to rounding."""
+    low, high = larger[:, None, :2] <= boxes[:, :2] + 1e-6, larger[:, None, 2:] >= boxes[:, 2:] - 1e-6
+    return bool((low & high).all(axis=2).any(axis=0).all())
 
 
 def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

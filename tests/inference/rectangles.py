@@ -1,11 +1,18 @@
 """Pictures of coloured rectangles, and a detector that finds them by looking at the pixels."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sniper.backends.torch import TorchBackend
+from sniper.inference.config import InferenceConfig
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageDetections, ImageInput
+from sniper.pyramid import Pyramid
 from sniper.structures import Batch, Detections, Images
 
 COLOURS = ((255, 0, 0), (0, 255, 0))  # of the classes 0 and 1
@@ -59,3 +66,14 @@ def _ends(profile: NDArray[np.float32], start: int, length: int, blur: int) -> t
     middle = start + length // 2
     low, high = max(start - blur, 0), start + length + blur
     return middle - float(profile[low:middle].sum()), middle + float(profile[middle:high].sum())
+
+
+def run(
+    detector: nn.Module, images: Iterable[ImageInput], pyramid: Pyramid, config: InferenceConfig, **options: object
+) -> list[ImageDetections]:
+    """What a detector finds; a ``RectangleFinder`` then tells the shapes of the batches that its copy has seen."""
+    backend = TorchBackend(detector)
+    found = list(detect_images(backend, images, pyramid, config, **options))  # type: ignore[arg-type]
+    if isinstance(detector, RectangleFinder):
+        detector.traces = backend.network.traces  # type: ignore[assignment]
+    return found

@@ -9,15 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rectangles import RectangleFinder, draw
-from torch import Tensor
+from rectangles import RectangleFinder, draw, run
 
-from sniper.detectors.protocol import FocusDetector
+from sniper.detectors.protocol import FocusDetector, Outputs
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import Sniper, build_sniper
 from sniper.inference.autofocus import CoarseToFine
 from sniper.inference.config import AutoFocusConfig, InferenceConfig, MergeConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.nn.config import AnchorConfig
 from sniper.pyramid import Level, Pyramid
 from sniper.structures import Detections, Images
@@ -40,11 +39,12 @@ class FocusingFinder(RectangleFinder):
     def focus_stride(self) -> int | None:
         return STRIDE
 
-    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
+    def outputs(self, images: Images, *, focus: bool = False, **others: bool) -> Outputs:
         coloured = images.pixels.amax(dim=1, keepdim=True)
         for one, (height, width) in zip(coloured, images.valid_hw.tolist(), strict=True):
             one[:, height:], one[:, :, width:] = 0, 0
-        return self.detect(images), torch.nn.functional.avg_pool2d(coloured, STRIDE)[:, 0]
+        found = self.detect(images)
+        return Outputs(found, focus=torch.nn.functional.avg_pool2d(coloured, STRIDE)[:, 0] if focus else None)
 
 
 def _detect(
@@ -52,7 +52,7 @@ def _detect(
 ) -> list[ImageDetections]:
     config = InferenceConfig.model_validate({"merge": HARD, "focus": focus} | more)
     with torch.inference_mode():
-        return list(detect_images(finder, [ImageInput(k, p) for k, p in enumerate(pictures)], pyramid, config))
+        return run(finder, [ImageInput(k, p) for k, p in enumerate(pictures)], pyramid, config)
 
 
 def _assert_equal(one: ImageDetections, other: ImageDetections) -> None:
@@ -165,10 +165,11 @@ def test_what_a_chip_cuts_is_dropped() -> None:
     """A long object of which only one end has focus: the chip shows a part of it, which is no detection."""
 
     class OneEnd(FocusingFinder):
-        def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
-            found, focus = super().detect_with_focus(images)
-            focus[:, :, 3:] = 0
-            return found, focus
+        def outputs(self, images: Images, **wanted: bool) -> Outputs:
+            given = super().outputs(images, **wanted)
+            if given.focus is not None:
+                given.focus[:, :, 3:] = 0
+            return given
 
     picture = draw((800, 200), np.array([[20, 20, 700, 40]]), np.array([0]))
     pyramid = Pyramid(levels=(Level(scale=1.0), Level(scale=0.5)))
@@ -250,12 +251,15 @@ def test_without_a_branch_small_proposals_or_detections_take_its_place(
         def propose(self, images: Images) -> list[Detections]:
             return [Detections(one.boxes, one.scores, torch.zeros_like(one.labels)) for one in self.detect(images)]
 
+        def outputs(self, images: Images, *, proposals: bool = False, **others: bool) -> Outputs:
+            return Outputs(self.detect(images), self.propose(images) if proposals else None)
+
     picture = _scene(3)
     with caplog.at_level(logging.WARNING, "sniper"):
         (one,) = _detect([picture], Proposing() if proposes else RectangleFinder(), {"threshold": 0.5})
     assert [record.getMessage() for record in caplog.records] == [
         f"{'Proposing' if proposes else 'RectangleFinder'} has no focus branch: "
-        f"its small {'proposals' if proposes else 'detections'} say where to look closer"
+        f"its small {'proposals' if proposes else 'detections'} say where finer levels are run"
     ]
     assert 0 < len(one.scores) <= 6
     assert one.pixels_processed < 0.5 * one.pixels_full
@@ -265,7 +269,7 @@ def test_the_reference_detector_learns_where_to_look(tiny: Sniper) -> None:
     assert isinstance(tiny, FocusDetector)
     assert tiny.focus_stride == 16
     images = Images(torch.rand(2, 3, 128, 192), torch.tensor([[128, 192], [100, 90]]), torch.ones(2))
-    found, focus = tiny.detect_with_focus(images)
+    found, _, focus, _ = tiny.outputs(images, focus=True)
     assert (len(found), focus.shape) == (2, (2, 8, 12))
     assert ((focus > 0) & (focus < 1)).all()
     for one, plain in zip(found, tiny.detect(images), strict=True):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rectangles import RectangleFinder, draw
+from rectangles import RectangleFinder, draw, run
 
 from sniper.inference.config import InferenceConfig, MergeConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.pyramid import Level, Pyramid
 
 HARD = MergeConfig(method="hard", iou_threshold=0.3)
@@ -22,7 +22,7 @@ def _detect(
 ) -> list[ImageDetections]:
     settings = InferenceConfig.model_validate({"merge": HARD} | config)
     keyed = [ImageInput(10 * number, pixels) for number, pixels in enumerate(pictures)]
-    found = list(detect_images(finder or RectangleFinder(), keyed, pyramid, settings))
+    found = run(finder or RectangleFinder(), keyed, pyramid, settings)
     assert [one.key for one in found] == [picture.key for picture in keyed]
     return found
 

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from rectangles import COLOURS, RectangleFinder, draw
+from rectangles import COLOURS, RectangleFinder, draw, run
 
 from sniper.errors import DataError, StorageError
 from sniper.inference import batches, feature_cache
 from sniper.inference.batches import groups_of
 from sniper.inference.config import InferenceConfig, MergeConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
 from sniper.inference.feature_cache import FeatureCache
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.merge import merge_images
 from sniper.pyramid import Level, Pyramid
 
@@ -57,7 +56,7 @@ def scene(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 def detect(pictures: list, **config: object) -> list[ImageDetections]:
     settings = InferenceConfig.model_validate({"window_px": 256, "batch_pixels": 300_000} | config)
     keyed = [ImageInput(key, pixels) for key, pixels in enumerate(pictures)]
-    return list(detect_images(RectangleFinder(), keyed, LEVELS, settings))
+    return run(RectangleFinder(), keyed, LEVELS, settings)
 
 
 @pytest.mark.parametrize("focus", [None, {"threshold": 0.3, "min_chip_px": 64}, {"threshold": 0, "pixel_budget": 0.4}])
@@ -79,13 +78,11 @@ def test_windows_find_what_the_picture_in_memory_gives(focus):
 def test_windows_come_row_by_row():
     """Strips and lines of a file are decoded once for all the windows beside each other."""
     source = Source(scene(0))
-    list(
-        detect_images(
-            RectangleFinder(),
-            [ImageInput(0, source)],
-            Pyramid(levels=LEVELS.levels[1:2]),
-            InferenceConfig(window_px=256),
-        )
+    run(
+        RectangleFinder(),
+        [ImageInput(0, source)],
+        Pyramid(levels=LEVELS.levels[1:2]),
+        InferenceConfig(window_px=256),
     )
     assert source.rows == sorted(source.rows)
     assert len(set(source.rows)) < len(source.rows)
@@ -97,14 +94,12 @@ def test_a_picture_that_breaks_is_told_and_left_out():
         detect(pictures)
     told: list[tuple[int, str]] = []
     keyed = [ImageInput(key, pixels) for key, pixels in enumerate([scene(0), Source(scene(1), broken=True), scene(2)])]
-    found = list(
-        detect_images(
-            RectangleFinder(),
-            keyed,
-            LEVELS,
-            InferenceConfig(window_px=256),
-            on_error=lambda key, error: told.append((key, str(error))),
-        )
+    found = run(
+        RectangleFinder(),
+        keyed,
+        LEVELS,
+        InferenceConfig(window_px=256),
+        on_error=lambda key, error: told.append((key, str(error))),
     )
     assert [one.key for one in found] == [0, 2]
     assert told == [(1, "a.tif is damaged")]
@@ -116,14 +111,12 @@ def test_a_picture_that_breaks_is_told_and_left_out():
 def test_windows_done_and_planned_are_told(focus):
     told: list[tuple[int, int]] = []
     config = InferenceConfig.model_validate({"window_px": 256, "batch_pixels": 300_000, "focus": focus})
-    list(
-        detect_images(
-            RectangleFinder(),
-            [ImageInput(0, scene(0))],
-            LEVELS,
-            config,
-            on_progress=lambda done, all: told.append((done, all)),
-        )
+    run(
+        RectangleFinder(),
+        [ImageInput(0, scene(0))],
+        LEVELS,
+        config,
+        on_progress=lambda done, all: told.append((done, all)),
     )
     assert told[0][0] == 0
     assert told[-1][0] == told[-1][1] > 20
@@ -161,10 +154,13 @@ def test_larger_images_keep_more():
 
 def test_maps_beyond_the_memory_wait_on_disk(monkeypatch):
     monkeypatch.setattr(feature_cache, "MEMORY_BYTES", 100)
-    kept, maps = FeatureCache(), [torch.randn(2, 3, 4 + k) for k in range(6)]
+    kept, maps = (
+        FeatureCache(),
+        [np.random.default_rng(k).normal(size=(2, 3, 4 + k)).astype(np.float32) for k in range(6)],
+    )
     numbers = [kept.put(one) for one in maps]
     for number in (5, 0, 3, 5, 1, 2, 4):
-        assert torch.equal(kept.take(numbers[number]), maps[number].half())
+        np.testing.assert_array_equal(kept.take(numbers[number]), maps[number].astype(np.float16))
     kept._file = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115
     with pytest.raises(StorageError, match="set TMPDIR"):
         kept.put(maps[5])

@@ -10,15 +10,15 @@ from faster_coco_eval.core import mask as coco_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as pycoco_mask
-from rectangles import RectangleFinder, draw
+from rectangles import RectangleFinder, draw, run
 
 from sniper.data.run_lengths import RunLengths
 from sniper.detectors.original.network import OriginalConfig, build_original
-from sniper.detectors.protocol import DetectionsWithFeatures, MaskDetector
+from sniper.detectors.protocol import MaskDetector, Outputs
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import build_sniper
 from sniper.inference.config import InferenceConfig, MergeConfig
-from sniper.inference.detect import ImageInput, detect_images
+from sniper.inference.images import ImageInput
 from sniper.inference.masks import encode_masks
 from sniper.pyramid import Level, Pyramid
 
@@ -83,8 +83,8 @@ class EllipseFinder(RectangleFinder):
 
     predicts_masks = True
 
-    def detect_with_features(self, images):
-        return DetectionsWithFeatures(self.detect(images), list(images.pixels))
+    def outputs(self, images, *, features=False, **others):
+        return Outputs(self.detect(images), features=list(images.pixels) if features else None)
 
     def predict_masks(self, maps, boxes, labels):
         middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).long()
@@ -105,9 +105,9 @@ def pictures():
 
 def test_masks_come_from_the_window_of_each_detection():
     config = InferenceConfig(window_px=256, overlap=0.3, merge=MergeConfig(method="hard"))
-    together = list(detect_images(EllipseFinder(), pictures(), PYRAMID, config))
-    alone = [next(iter(detect_images(EllipseFinder(), [one], PYRAMID, config))) for one in pictures()]
-    without = list(detect_images(RectangleFinder(), pictures(), PYRAMID, config))
+    together = run(EllipseFinder(), pictures(), PYRAMID, config)
+    alone = [run(EllipseFinder(), [one], PYRAMID, config)[0] for one in pictures()]
+    without = run(RectangleFinder(), pictures(), PYRAMID, config)
     assert [len(one.scores) for one in together] == [2, 0, 2]
     for one, single, plain in zip(together, alone, without, strict=True):
         assert plain.masks is None
@@ -139,8 +139,8 @@ def tiny(**more):
 
 def test_a_mask_branch_changes_no_detection():
     config = InferenceConfig()
-    plain = next(iter(detect_images(tiny(), pictures()[:1], PYRAMID, config)))
-    masked = next(iter(detect_images(tiny(masks=True, mask_channels=16), pictures()[:1], PYRAMID, config)))
+    plain = run(tiny(), pictures()[:1], PYRAMID, config)[0]
+    masked = run(tiny(masks=True, mask_channels=16), pictures()[:1], PYRAMID, config)[0]
     assert not tiny().predicts_masks
     assert isinstance(tiny(), MaskDetector)
     assert plain.masks is None
@@ -155,6 +155,6 @@ def test_the_original_predicts_masks():
     pyramid = PYRAMID.model_copy(update={"levels": PYRAMID.levels[1:]})
     picture = replace(pictures()[0], pixels=pictures()[0].pixels[:128, :160])
     merge = InferenceConfig().merge.model_copy(update={"max_per_image": 12})
-    found = next(iter(detect_images(detector, [picture], pyramid, InferenceConfig(merge=merge))))
+    found = run(detector, [picture], pyramid, InferenceConfig(merge=merge))[0]
     assert len(found.masks) == len(found.scores) == 12
     assert json.loads(json.dumps(found.masks[0]))["size"] == [128, 160]

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from recorded import GOLDEN, Golden, rounding
 from sniper import boxes as box_math
 from sniper.inference.config import MergeConfig
 from sniper.inference.merge import drop_cut, merge_images, nms, range_keep
@@ -62,6 +62,13 @@ def random_boxes(rng: np.random.Generator, n: int, clustered: bool = False) -> n
     return np.concatenate([centre - size / 2, centre + size / 2], axis=1).astype(np.float32)
 
 
+def near_threshold(dets: np.ndarray, iou: float) -> bool:
+    """Whether rounding in single precision, the recording's, may decide about a pair of boxes."""
+    boxes = half_open(dets[:, :4])
+    overlaps = box_math.iou(boxes, boxes)
+    return bool((np.abs(overlaps - iou) < 16 * np.finfo(np.float32).eps).any())
+
+
 @pytest.mark.parametrize(
     ("recorded", "config"),
     [
@@ -72,33 +79,39 @@ def random_boxes(rng: np.random.Generator, n: int, clustered: bool = False) -> n
         ("soft_hard_sigma0.6", MergeConfig(method="hard", iou_threshold=0.3)),
     ],
 )
-def test_recorded_soft_nms(golden: Path, recorded: str, config: MergeConfig) -> None:
-    data = np.load(golden / "ops" / "nms.npz")
-    for case in range(20):
-        dets, expected = data[f"s{case:02d}/dets"], data[f"s{case:02d}/{recorded}"]
+def test_recorded_soft_nms(golden: Golden, recorded: str, config: MergeConfig) -> None:
+    data = golden.load("ops/nms.npz")
+    for case in golden.cases("ops/nms.npz"):
+        dets, expected = data[f"{case}/dets"], data[f"{case}/{recorded}"]
+        if config.method != "soft_gaussian" and near_threshold(dets, config.iou_threshold):
+            continue
         merged = nms(half_open(dets[:, :4]), dets[:, 4], np.zeros(len(dets), dtype=int), config)
         assert len(merged.keep) == len(expected), case
-        np.testing.assert_array_equal(dets[merged.keep, :4], expected[:, :4], err_msg=str(case))
-        np.testing.assert_allclose(merged.scores, expected[:, 4], rtol=0, atol=ATOL, err_msg=str(case))
+        np.testing.assert_array_equal(dets[merged.keep, :4], expected[:, :4], err_msg=case)
+        np.testing.assert_allclose(merged.scores, expected[:, 4], rtol=0, atol=ATOL, err_msg=case)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.45, 0.7])
 @pytest.mark.parametrize("flavour", ["py", "cython"])
-def test_recorded_hard_nms(golden: Path, threshold: float, flavour: str) -> None:
+def test_recorded_hard_nms(golden: Golden, threshold: float, flavour: str) -> None:
     """The Python version drops IoU > t as here, the compiled one IoU >= t: the next smaller threshold."""
-    data = np.load(golden / "ops" / "nms.npz")
+    data = golden.load("ops/nms.npz")
     limit = threshold if flavour == "py" else float(np.nextafter(np.float32(threshold), np.float32(0)))
     config = MergeConfig(method="hard", iou_threshold=limit, score_threshold=0)
-    for case in range(20):
-        dets = data[f"s{case:02d}/dets"]
+    compared = 0
+    for case in golden.cases("ops/nms.npz"):
+        dets = data[f"{case}/dets"]
         merged = nms(half_open(dets[:, :4]), dets[:, 4], np.zeros(len(dets), dtype=int), config)
-        np.testing.assert_array_equal(merged.keep, data[f"s{case:02d}/nms_{flavour}_{threshold}"], err_msg=str(case))
+        if not near_threshold(dets, threshold):
+            np.testing.assert_array_equal(merged.keep, data[f"{case}/nms_{flavour}_{threshold}"], err_msg=case)
+            compared += len(dets) > 1
+    assert compared > 0, "nothing was compared"
 
 
-@pytest.mark.parametrize("case", ["agg0", "agg1", "agg2"])
-def test_recorded_aggregation(golden: Path, case: str) -> None:
+@pytest.mark.parametrize("case", GOLDEN.cases("ops/aggregate.npz", "agg.*"))
+def test_recorded_aggregation(golden: Golden, case: str) -> None:
     """Range filter by level, soft-NMS by class, cap by image. The recorded filter measures areas without the + 1."""
-    data = np.load(golden / "ops" / "aggregate.npz")
+    data = golden.load("ops/aggregate.npz")
     rows = data[f"{case}/in"]
     level, label, image = rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 2].astype(int)
     ranges = data[f"{case}/valid_ranges"].astype(float)
@@ -123,7 +136,7 @@ def test_recorded_aggregation(golden: Path, case: str) -> None:
     assert len(found) == len(expected)
     found, expected = by_row(found), by_row(expected)
     np.testing.assert_allclose(found[:, 6], expected[:, 6], rtol=0, atol=ATOL)
-    np.testing.assert_allclose(found[:, :6], expected[:, :6], rtol=0, atol=1e-4)  # recorded in single precision
+    np.testing.assert_allclose(found[:, :6], expected[:, :6], rtol=0, atol=rounding(1, expected[:, 2:6]))
 
 
 def by_row(rows: np.ndarray) -> np.ndarray:
@@ -131,8 +144,8 @@ def by_row(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(np.round(rows[:, :6], 2).T)]
 
 
-def test_recorded_pruning(golden: Path) -> None:
-    data = np.load(golden / "ops" / "aggregate.npz")
+def test_recorded_pruning(golden: Golden) -> None:
+    data = golden.load("ops/aggregate.npz")
     found = []
     wh = tuple(float(side) for side in data["prune/im_wh"])
     for chip, (crop, boxes, scores) in enumerate(
@@ -143,7 +156,7 @@ def test_recorded_pruning(golden: Path) -> None:
         row, label = np.nonzero((scores[:, 1:] > 1e-3) & keep[:, None])
         label += 1  # column 0 is the background
         found.append(np.column_stack([label, np.full(len(row), chip), shifted[row], scores[row, label]]))
-    np.testing.assert_allclose(by_row(np.concatenate(found)), by_row(data["prune/out"]), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(by_row(np.concatenate(found)), by_row(data["prune/out"]), rtol=1e-12)
 
 
 def test_drop_cut_takes_one_chip_or_one_per_box() -> None:

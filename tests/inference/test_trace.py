@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from rectangles import RectangleFinder, draw
+from rectangles import RectangleFinder, draw, run
 from test_autofocus import PYRAMID, STRIDE, FocusingFinder
 
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import ImageTrace
 
 
@@ -20,7 +20,7 @@ def _watched(
     seen: list[ImageTrace] = []
     config = InferenceConfig.model_validate({"focus": focus} | more)
     with torch.inference_mode():
-        found = list(detect_images(finder, pictures, PYRAMID, config, on_trace=seen.append))
+        found = run(finder, pictures, PYRAMID, config, on_trace=seen.append)
     return found, seen
 
 

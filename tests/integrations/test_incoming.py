@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 import sniper
 from rectangle_set import make_set
-from sniper.detectors.from_callable import CallableDetector
-from sniper.detectors.protocol import Detector
+from sniper.backends.callable import CallableBackend
 from sniper.errors import RecipeError
-from sniper.structures import Images
+from sniper.inference.backend import Want
 
 Columns = tuple[NDArray, NDArray, NDArray]
 
@@ -54,36 +53,30 @@ def test_a_function_is_a_detector_and_its_batch_comes_as_the_pictures_it_was_mad
         seen.extend(pictures)
         return [([[-5, 2, 9, 400]], [0.5], [1]), ([], [], [])]
 
-    detector = CallableDetector(look, 2)
-    assert isinstance(detector, Detector)
-    pixels = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
-    images = Images(pixels, torch.tensor([[100, 80], [1, 1]]), torch.ones(2)).to("cpu", channels_last=True)
-    one, none = detector.detect(images)
+    backend = CallableBackend(look, 2)
+    inputs = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    found = backend.look(inputs, np.array([[100, 80], [1, 1]]), np.ones(2, np.float32), Want())
     assert [picture.shape for picture in seen] == [(100, 80, 3), (1, 1, 3)]
-    np.testing.assert_array_equal(seen[0], pixels[0, :, :100, :80].permute(1, 2, 0).numpy())
-    assert one.boxes.tolist() == [[0, 2, 9, 100]]
-    assert (one.labels.tolist(), one.labels.dtype, one.scores.dtype) == ([1], torch.int64, torch.float32)
-    assert none.boxes.shape == (0, 4)
+    np.testing.assert_array_equal(seen[0], inputs[0, :100, :80])
+    assert found.boxes.tolist() == [[0, 2, 9, 100]]
+    assert (found.labels.tolist(), found.labels.dtype, found.scores.dtype) == ([1], np.int64, np.float32)
+    assert found.offsets.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ([], "an answer for each of 1 pictures, got 0"),
-        ([([], [])], "boxes, scores and labels of a picture, got 2 values"),
+        ([], "an answer for each of 1 images, got 0"),
+        ([([], [])], "boxes, scores and labels of an image, got 2 values"),
         ([([[0, 0, 1, 1]], [0.5, 0.5], [0])], r"got \(1, 4\), \(2,\) and \(1,\)"),
         ([([[0, 0, 1, 1]], [0.5], [2])], "labels from 0 to 1, one for each class name, got 2 to 2"),
+        ([(torch.zeros(1, 4), torch.ones(1), torch.full((1,), 7))], "got 7 to 7"),
     ],
 )
 def test_answers_of_another_form_are_refused(answer: list, said: str) -> None:
-    images = Images(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]]), torch.ones(1))
+    inputs = np.zeros((1, 64, 64, 3), np.uint8)
     with pytest.raises(RecipeError, match=said):
-        CallableDetector(lambda _: answer, 2).detect(images)
-
-
-def test_a_function_cannot_be_trained() -> None:
-    with pytest.raises(RecipeError, match="cannot be trained"):
-        CallableDetector(find_colours, 3).losses(None)  # type: ignore[arg-type]
+        CallableBackend(lambda _: answer, 2).look(inputs, np.array([[64, 64]]), np.ones(1, np.float32), Want())
 
 
 def test_prediction_over_levels_finds_each_object_once(rectangles: Path, tmp_path: Path) -> None:

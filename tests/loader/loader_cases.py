@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sniper.chips.table import ChipKind, ChipTable
+from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
 from sniper.structures import Batch
 
@@ -30,7 +31,7 @@ def table_of(
         offsets=np.cumsum([0, *map(len, boxes)]).astype(np.int64),
         boxes_xyxy=flat,
         labels=np.arange(count, dtype=np.int32) % 5,
-        crowd=np.arange(count) % 3 == 2,
+        flags=flags_where(np.arange(count) % 3 == 2, ObjectFlag.CROWD),
         areas=np.prod(flat[:, 2:] - flat[:, :2], axis=1),
         annotation_ids=np.arange(count, dtype=np.int64),
         class_names=tuple("abcde"),

@@ -112,10 +112,10 @@ def test_the_detector_learns_a_mask_and_asks_for_outlines():
         optimizer.step()
         optimizer.zero_grad()
     assert losses["mask"] < 0.25
-    kept = detector.detect_with_features(batch)
+    kept = detector.outputs(batch, features=True)
     detections = detector.detect(batch)[0]
     assert torch.equal(kept.detections[0].boxes, detections.boxes)
-    mask = detector.predict_masks(kept.maps[0], batch.boxes[0], batch.labels[0])[0] > 0.5
+    mask = detector.predict_masks(kept.features[0], batch.boxes[0], batch.labels[0])[0] > 0.5
     truth = torch.tril(torch.ones(28, 28, dtype=torch.bool))
     assert (mask & truth).sum() / (mask | truth).sum() > 0.85
     assert detector.training

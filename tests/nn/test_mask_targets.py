@@ -5,21 +5,17 @@ import pytest
 import torch
 
 from devices import DEVICE
+from recorded import GOLDEN
 from sniper.detectors.original.mask_regions import mask_regions
 from sniper.detectors.original.proposals import OriginalRegionTargets
 from sniper.nn.mask_targets import ROW, encode_polygons, mask_targets
 
-CASES = [f"c{i:02d}" for i in range(20)]
-
-
-def recorded(golden, case):
-    data = np.load(golden / "ops" / "mask_target.npz")
-    return {key.split("/")[1]: data[key] for key in data.files if key.startswith(case + "/")}
+CASES = GOLDEN.cases("ops/mask_target.npz")
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_encoded_polygons(golden, case):
-    data = recorded(golden, case)
+    data = golden.case("ops/mask_target.npz", case)
     segments = np.split(data["poly_flat"], data["poly_seg_len"].cumsum()[:-1])
     ends = data["poly_segs_per_object"].cumsum()
     polygons = [segments[end - count : end] for end, count in zip(ends, data["poly_segs_per_object"], strict=True)]
@@ -29,7 +25,7 @@ def test_encoded_polygons(golden, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_masks(golden, case):
-    data = recorded(golden, case)
+    data = golden.case("ops/mask_target.npz", case)
     boxes, objects, rows = (
         torch.from_numpy(part).to(DEVICE) for part in (data["rois"][:, 1:], data["mask_ids"], data["encoded"])
     )

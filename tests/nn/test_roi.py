@@ -83,6 +83,13 @@ def test_original_rule_trains_everything_against_every_object():
     assert len(targets.labels) == 5  # LEFT came as an object and as a proposal
 
 
+def test_original_rule_does_not_learn_difficult_objects():
+    objects = [(SQUARE, 0, VALID), (FAR, -1, IGNORED)]
+    targets = region_targets(proposals_of([FAR]), batch_of(objects), RoiConfig(rule="original"))
+    assert labels_by_box(targets) == {SQUARE: 1, FAR: 0}
+    assert len(targets.labels) == 2, "only the proposal, not the object itself, becomes a region"
+
+
 def test_sampling_is_bounded_and_background_without_objects():
     boxes = [(i, i, i + 20, i + 20) for i in range(200)]
     targets = region_targets(proposals_of(boxes), batch_of([]), RoiConfig(per_chip=64))

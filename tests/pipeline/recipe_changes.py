@@ -48,6 +48,8 @@ def _changed(recipe: Recipe, name: str, value: Any) -> Recipe | None:
     for parent in parents:
         place = place[parent]
     before = place[last]
+    if last == "kind":  # whose other settings are of that kind
+        place.clear()
     place[last] = value
     try:
         made = Recipe.parse(settings)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from devices import TRAIN_DEVICE
+from recorded import Golden
 from rectangle_set import make_set
 from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
 from sniper.pipeline import import_mxnet, load_model
@@ -34,8 +35,8 @@ def test_classes_of_the_datasets() -> None:
 
 
 @pytest.mark.slow
-def test_imported_checkpoint_predicts(golden: Path, tmp_path: Path) -> None:
-    file, checkpoint = golden / "net" / "mobilenet-0001.params.xz", tmp_path / "net.safetensors"
+def test_imported_checkpoint_predicts(golden: Golden, tmp_path: Path) -> None:
+    file, checkpoint = golden.file("net/mobilenet-0001.params.xz"), tmp_path / "net.safetensors"
     done = sniper("import-mxnet", file, "--arch", "sniper_mobilenetv2", "-o", checkpoint)
     assert done.returncode == 0, done.stderr
     model = load_model(checkpoint)
@@ -53,10 +54,10 @@ def test_imported_checkpoint_predicts(golden: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_from_an_imported_checkpoint(golden: Path, tmp_path: Path) -> None:
+def test_fine_tuning_from_an_imported_checkpoint(golden: Golden, tmp_path: Path) -> None:
     """Of other classes, one of which it knows; by commands."""
     checkpoint = tmp_path / "net.safetensors"
-    import_mxnet(golden / "net" / "mobilenet-0001.params.xz", "sniper_mobilenetv2", checkpoint)
+    import_mxnet(golden.file("net/mobilenet-0001.params.xz"), "sniper_mobilenetv2", checkpoint)
     data = make_set(tmp_path / "data", images=3)
     data.write_text(data.read_text().replace('"blue"', '"person"'))
     settings = [
@@ -94,12 +95,12 @@ def test_fine_tuning_from_an_imported_checkpoint(golden: Path, tmp_path: Path) -
         (("--arch", "sniper_mobilenetv2", "--classes", "names.txt"), "has 80 classes without background, but 2 names"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(golden: Path, tmp_path: Path, arguments: tuple, sentence: str) -> None:
+def test_what_is_wrong_is_one_sentence(golden: Golden, tmp_path: Path, arguments: tuple, sentence: str) -> None:
     names = tmp_path / "names.txt"
     names.write_text("cat\n\ndog\n")
     chosen = [names if argument == "names.txt" else argument for argument in arguments]
     output = tmp_path / "net.safetensors"
-    done = sniper("import-mxnet", golden / "net" / "mobilenet-0001.params.xz", *chosen, "-o", output)
+    done = sniper("import-mxnet", golden.file("net/mobilenet-0001.params.xz"), *chosen, "-o", output)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
 from rectangle_set import TINY, make_set
-from sniper.chips.table import ChipKind
+from sniper.chips.epoch import mine
+from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.detection_files import load_detections, read_details, read_proposals
 from sniper.data.source import load_dataset
 from sniper.detectors.original.network import OriginalConfig, build_original
@@ -21,9 +24,11 @@ from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
 from sniper.inference.config import ProposeConfig
 from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, train
-from sniper.pipeline.model import resolve_pyramid
-from sniper.pipeline.negatives import feed_from_file, feed_of_run, resolve_refresh
-from sniper.pipeline.train import ChipSource, TrainedRun
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.detectors import resolve_pyramid
+from sniper.pipeline.negatives import feed_of_run, resolve_refresh
+from sniper.pipeline.proposal_feed import feed_from_file
+from sniper.pipeline.train import TrainedRun
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights
@@ -146,10 +151,11 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     # Later epochs alone have negative chips.
     model = load_model(whole.folder, device=DEVICE)
     table = load_dataset(data)
-    feed = feed_of_run(RunFolder.open(whole.folder), whole.recipe, model.detector, table, model.pyramid)
-    source = ChipSource(table, model.pyramid, whole.recipe, feed)
-    kinds = [source.chips(epoch).kind for epoch in (0, 1)]
-    assert [bool((kind == ChipKind.NEGATIVE).any()) for kind in kinds] == [False, True]
+    source = ChipSource(
+        table, model.pyramid, whole.recipe, feed_of_run(RunFolder.open(whole.folder), whole.recipe, table)
+    )
+    kinds = [source.chips(epoch).kind for epoch in (0, 1, 0)]
+    assert [bool((kind == ChipKind.NEGATIVE).any()) for kind in kinds] == [False, True, False]
 
 
 def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: Path, tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: 
     assert Recipe.load(run.folder / "recipe.yaml") == run.recipe
 
     def asked(length: str) -> tuple[int | None, str]:
-        recipe = resolve_refresh(Recipe.load("mobilenetv2", [*own, length]), lambda _: chips, said.append)
+        recipe = resolve_refresh(Recipe.load("mobilenetv2", [*own, length]), lambda: chips, said.append)
         return recipe.negatives.refresh_epochs, said[-1]
 
     assert asked("train.epochs=7") == (5, "negatives: the detector is asked after 5 of 7.0 epochs")
@@ -249,6 +255,44 @@ def test_detectors_that_propose_nothing_give_their_detections(data: Path, tmp_pa
     found = load_detections(run.folder / "proposals.safetensors")
     assert found.num_objects >= 6
     assert not found.labels.any()
+
+
+class SlowCorners(Corners):
+    """Takes its time to detect, as a large detector on many images does."""
+
+    seconds = 0.0
+
+    def detect(self, images: Images) -> list[Detections]:
+        SlowCorners.seconds += 2.0
+        time.sleep(2.0)
+        return super().detect(images)
+
+
+def test_looking_for_negatives_is_not_training_time(data: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, *FEW, f"data.train={data}", "negatives.proposals=self", "negatives.refresh_epochs=1"]
+    overrides += ["train.steps=6", "loader.batch_size=6"]
+    SlowCorners.seconds = 0.0
+    run = train("mobilenetv2", overrides=overrides, root=tmp_path, detector=SlowCorners())
+    assert run.result.epochs > 1
+    assert SlowCorners.seconds > 1.5
+    assert 60 * run.result.minutes < SlowCorners.seconds
+    assert RunFolder(run.folder).read_metrics()[-1]["minutes"] < SlowCorners.seconds / 60
+
+
+def test_the_first_epoch_is_mined_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the length of the run in epochs, for the pictures of the run folder and for training, the same table."""
+    mined: list[int] = []
+
+    def counted(*given: object, epoch: int, **named: object) -> ChipTable:
+        mined.append(epoch)
+        return mine(*given, epoch=epoch, **named)
+
+    monkeypatch.setattr(sys.modules[ChipSource.__module__], "mine", counted)
+    overrides = [*TINY, f"data.train={data}", "negatives.proposals=self", "train.steps=1"]
+    run = train("mobilenetv2", overrides=overrides, root=tmp_path)
+    assert run.result.step == 1
+    assert len(list((run.folder / "previews").iterdir())) == 8
+    assert mined == [0]
 
 
 def test_what_the_detectors_here_can_do(trained: Trained) -> None:

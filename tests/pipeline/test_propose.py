@@ -29,8 +29,7 @@ def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> 
 
     def looked(share: float, seed: int) -> list[int]:
         config = ProposeConfig(window_share=share)
-        pictures, place = table_images(table, Skipped()), {"device": DEVICE, "seed": seed}
-        found = propose_images(model.detector, pictures, pyramid, inference, config, **place)
+        found = propose_images(model.backend, table_images(table, Skipped()), pyramid, inference, config, seed=seed)
         return [one.pixels_processed for one in found]
 
     full = looked(1.0, 0)

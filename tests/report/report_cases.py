@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sniper.chips.table import ChipKind, ChipTable
+from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
 
 
@@ -22,7 +23,7 @@ def make_table(
         offsets=np.asarray([0, 0, n]),
         boxes_xyxy=xyxy,
         labels=np.zeros(n, dtype=np.int32),
-        crowd=np.isin(np.arange(n), crowd),
+        flags=flags_where(np.isin(np.arange(n), crowd), ObjectFlag.CROWD),
         areas=np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1),
         annotation_ids=np.arange(n),
         class_names=("thing",),

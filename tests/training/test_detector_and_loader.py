@@ -53,7 +53,7 @@ def squares(root: Path, count: int = 4) -> AnnotationTable:
         offsets=np.concatenate([[0], np.cumsum(per_image)]).astype(np.int64),
         boxes_xyxy=np.ascontiguousarray(flat[:, 1:]),
         labels=np.zeros(len(flat), np.int32),
-        crowd=np.zeros(len(flat), bool),
+        flags=np.zeros(len(flat), np.uint8),
         areas=((flat[:, 3] - flat[:, 1]) * (flat[:, 4] - flat[:, 2])),
         annotation_ids=np.arange(1, len(flat) + 1, dtype=np.int64),
         class_names=("square",),

@@ -3,12 +3,14 @@
 import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import RandomEpoch, RandomSource, TinyDetector, make_batch, mean_score
+from torch import nn
 from torch._dynamo.utils import counters
 
 from devices import bit_for_bit
@@ -130,6 +132,98 @@ def test_an_epoch_ends_with_a_step_and_the_journal_has_every_interval(tmp_path: 
     assert list(rows[0]) == columns.split()
     assert rows[-1]["eval/AP"] == pytest.approx(result.metrics["AP"], rel=1e-6)
     assert "finished at step 4" in (tmp_path / "log.txt").read_text()
+
+
+@bit_for_bit
+def test_the_last_smaller_group_of_an_epoch_trains_with_its_own_mean(tmp_path: Path) -> None:
+    three = RandomSource(3, grows=False)
+    short, result = start(tmp_path / "short", TrainConfig(**QUICK, epochs=2, accumulate=4), three)
+    assert result.step == 2
+    exact, _ = start(tmp_path / "exact", TrainConfig(**QUICK, epochs=2, accumulate=3), three)
+    assert_same(dict(short.state_dict()), dict(exact.state_dict()))
+
+
+class Slow:
+    """A preparation of epochs that takes time, as looking for negatives does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.epochs = seconds, []
+
+    def __call__(self, epoch: int, detector: nn.Module) -> None:
+        self.epochs.append(epoch)
+        torch.rand(3)  # it may draw random numbers
+        time.sleep(self.seconds)
+
+
+@bit_for_bit
+def test_what_comes_before_an_epoch_is_seen_once_an_epoch_and_takes_no_time_of_training(tmp_path: Path) -> None:
+    config = TrainConfig(**QUICK, epochs=3)
+    before = Slow(1.0)
+    began = time.monotonic()
+    prepared, result = start(tmp_path / "prepared", config, before_epoch=before)
+    assert before.epochs == [0, 1, 2]
+    assert time.monotonic() - began - 60 * result.minutes > 3.0
+    rows = RunFolder(tmp_path / "prepared").read_metrics()
+    assert rows[-1]["minutes"] == pytest.approx(result.minutes, abs=1e-6)
+    seconds = [60 * (row["minutes"] - at) for row, at in zip(rows, [0, *(r["minutes"] for r in rows)], strict=False)]
+    chips = sum(row["chips_per_s"] * each for row, each in zip(rows, seconds, strict=True))
+    assert chips == pytest.approx(4 * 24, rel=0.1), "chips/s are those of the seconds of training"
+    plain, _ = start(tmp_path / "plain", config)
+    assert_same(dict(plain.state_dict()), dict(prepared.state_dict()))
+
+    again = Slow(0.0)
+    start(tmp_path / "prepared", config, before_epoch=again, resume=True)
+    assert again.epochs == [], "nothing is left to train"
+    _, first = start(tmp_path / "two", config, Stopping((1, 4), signal.SIGINT), before_epoch=again)
+    assert 1 < first.epochs < 2
+    _, second = start(tmp_path / "two", config, before_epoch=again, resume=True)
+    assert second.finished
+    assert again.epochs == [0, 1, 1, 2], "resuming prepares the epoch in which it goes on"
+
+
+def test_a_run_of_minutes_spends_them_on_training(tmp_path: Path) -> None:
+    before = Slow(0.6)
+    _, result = start(tmp_path, TrainConfig(**QUICK, minutes=0.02), RandomSource(3, grows=False), before_epoch=before)
+    assert result.finished
+    assert result.epochs > 1, "one preparation alone takes half of the 1.2 seconds"
+    assert 0.02 <= result.minutes < 0.03
+
+
+@bit_for_bit
+def test_the_evaluation_is_rehearsed_before_the_first_step_of_a_new_run(tmp_path: Path) -> None:
+    config = TrainConfig(**QUICK, epochs=2, ema=0.9)
+    seen: list[tuple[bool, int]] = []
+
+    def rehearsal(detector: nn.Module) -> dict[str, float]:
+        seen.append((detector.training, len(RunFolder(tmp_path / "run").read_metrics())))
+        time.sleep(1.0)
+        return mean_score(detector)
+
+    detector, result = start(tmp_path / "run", config, evaluate=mean_score, rehearsal=rehearsal)
+    assert seen == [(False, 0)]
+    assert result.minutes < 0.9 / 60
+    plain, _ = start(tmp_path / "plain", config, evaluate=mean_score)
+    assert_same(dict(plain.state_dict()), dict(detector.state_dict()))
+    start(tmp_path / "run", config.model_copy(update={"epochs": 3.0}), resume=True, rehearsal=rehearsal)
+    assert len(seen) == 1
+
+    def broken(detector: nn.Module) -> dict[str, float]:
+        raise DataError("no such image")
+
+    with pytest.raises(DataError, match="no such image"):
+        start(tmp_path / "broken", config, Counted(), evaluate=mean_score, rehearsal=broken)
+    other = TrainConfig(**QUICK, epochs=9, best_metric="F1")
+    with pytest.raises(RecipeError, match=r"best_metric is 'F1'.*AP, AP50"):
+        start(tmp_path / "metric", other, Counted(), evaluate=mean_score, rehearsal=mean_score)
+    assert Counted.asked == 0
+
+
+class Counted(RandomSource):
+    asked = 0
+
+    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> RandomEpoch:
+        Counted.asked += 1
+        return super().epoch(epoch, first_batch, rank, world_size)
 
 
 def test_training_learns(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
         assert report["steps"] == [8, 6, 8]
         assert report["chips"] == 2 * 4 * (7 + 8)
         assert report["pieces_equal_whole"]
+        assert report["short_group_is_a_mean"]
 
     detector = build()
     train(detector, BothRanks(), CONFIG, RunFolder(tmp_path / "one"), evaluate=mean_score)

@@ -15,7 +15,7 @@ import torch
 from tiny import RandomEpoch, RandomSource, TinyDetector, mean_score
 
 from sniper.structures import Batch
-from sniper.training.devices import on_main
+from sniper.training.devices import on_main, wait_for_everyone
 from sniper.training.loop import TrainConfig, TrainResult, train
 from sniper.training.run import RunFolder
 
@@ -28,6 +28,14 @@ CONFIG = TrainConfig(
 def build() -> TinyDetector:
     torch.manual_seed(0)
     return TinyDetector(norm="group", dropout=0.0)
+
+
+def grouped(folder: Path, accumulate: int) -> TinyDetector:
+    """Trained on three batches an epoch, in groups of so many."""
+    detector = build()
+    config = CONFIG.model_copy(update={"accumulate": accumulate})
+    train(detector, RandomSource(3, grows=False), config, RunFolder(folder), evaluate=mean_score)
+    return detector
 
 
 class StopOnSecond(RandomSource):
@@ -49,8 +57,18 @@ class StopEpoch:
             yield batch
 
 
+def as_beside_a_gpu() -> None:
+    """Where there is no GPU, torch says that there is one: what stays on the CPU must not ask for it.
+
+    A barrier asks for a tensor on the GPU of the process' number if it is told that number.
+    """
+    if not torch.accelerator.is_available():
+        torch._C._get_accelerator = lambda *given: torch.device("cuda")
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    as_beside_a_gpu()
     logging.basicConfig(level=logging.INFO)
     root = Path(sys.argv[1])
 
@@ -62,6 +80,8 @@ def main() -> None:
     detector, whole = once("whole", RandomSource())
     _, first = once("pieces", StopOnSecond())
     pieces, second = once("pieces", RandomSource(), resume=True)
+    wait_for_everyone()
+    short, exact = (grouped(root / f"groups{size}", size) for size in (4, 3))
     rank = accelerate.PartialState().process_index
     report = {
         "rank": rank,
@@ -69,6 +89,9 @@ def main() -> None:
         "weights": [p.double().sum().item() for p in detector.parameters()],
         "pieces_equal_whole": all(
             torch.equal(a, b) for a, b in zip(detector.parameters(), pieces.parameters(), strict=True)
+        ),
+        "short_group_is_a_mean": all(
+            torch.equal(a, b) for a, b in zip(short.parameters(), exact.parameters(), strict=True)
         ),
         "steps": [whole.step, first.step, second.step],
         "finished": [whole.finished, first.finished, second.finished],

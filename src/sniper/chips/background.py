@@ -57,9 +57,9 @@ def of_empty_images(
 ) -> Windows:
     """``per_image`` random windows of every image without objects: a random level, a random candidate of it.
 
-    An image with nothing but crowd regions counts as one without objects.
+    An image with nothing but ignored objects counts as one without objects.
     """
-    objects = np.concatenate(([0], np.cumsum(~table.crowd)))[table.offsets]
+    objects = np.concatenate(([0], np.cumsum(~table.ignored)))[table.offsets]
     images = np.flatnonzero(np.diff(objects) == 0)
     keys = stream_keys(seed, epoch, Purpose.EMPTY_IMAGE, table.image_ids[images])
     return Windows(*_random_windows(images, keys, per_image, scaled_images.sizes_wh, scaled_images.chip_px, stride))

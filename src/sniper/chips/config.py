@@ -93,6 +93,6 @@ class NegativeConfig(Config):
         0.5,
         gt=0,
         le=1,
-        description="a proposal with this IoU with an object, or half in a crowd region, is no false alarm; null: all "
-        "count, as in the original",
+        description="a proposal with this IoU with an object, or half in a crowd region, is no false positive; "
+        "null: all count, as in the original",
     )

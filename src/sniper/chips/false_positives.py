@@ -14,7 +14,7 @@ from sniper.chips.positive import BLOCK_IMAGES
 from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
 
-CROWD_SHARE = 0.5  # a proposal that lies this far in a crowd region is no false positive
+CROWD_SHARE = 0.5  # a proposal that lies this far in a region (crowd, group-of) is no false positive
 
 
 class Proposals(NamedTuple):
@@ -30,14 +30,14 @@ def _gather(
     first: int,
     last: int,
     objects: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    regions: NDArray[np.bool_],
     found_iou: float,
     near: NDArray[np.float32],
 ) -> int:
     """Columns of an image's objects: four sides, and a, b, c: a shared area ``s`` with ``a s >= b area + c`` finds it.
 
-    That is IoU >= ``found_iou``, or for a crowd region a share of the proposal; with an infinite ``found_iou`` nothing
-    is gathered. Returns how many there are.
+    That is IoU >= ``found_iou``, or for a region of many objects a share of the proposal; with an infinite
+    ``found_iou`` nothing is gathered. Returns how many there are.
     """
     if found_iou == np.inf:
         return 0
@@ -45,7 +45,7 @@ def _gather(
         k = row - first
         for side in range(4):
             near[side, k] = objects[row, side]
-        if crowd[row]:
+        if regions[row]:
             near[4, k], near[5, k], near[6, k] = 1, CROWD_SHARE, 0
         else:
             own = (objects[row, 2] - objects[row, 0]) * (objects[row, 3] - objects[row, 1])
@@ -77,7 +77,7 @@ def _mark_false_positives(
     scores: NDArray[np.float32],
     object_offsets: NDArray[np.int64],
     objects: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    regions: NDArray[np.bool_],
     use_image: NDArray[np.bool_],
     min_score: float,
     max_proposals: int,
@@ -93,7 +93,7 @@ def _mark_false_positives(
         first, last = offsets[image], offsets[image + 1]
         if not use_image[image]:
             continue
-        count = _gather(object_offsets[image], object_offsets[image + 1], objects, crowd, found_iou, near)
+        count = _gather(object_offsets[image], object_offsets[image + 1], objects, regions, found_iou, near)
         limit = np.float32(-np.inf)
         extra = last - first
         if 0 < max_proposals < last - first:
@@ -125,10 +125,12 @@ def false_positives(table: AnnotationTable, proposals: Proposals, config: Negati
         raise ValueError(f"proposals of {len(proposals.offsets) - 1} images do not fit a table of {len(table)}")
     use_image = np.ones(len(table), np.bool_)
     if not config.empty_images:
-        use_image = np.diff(np.concatenate(([0], np.cumsum(~table.crowd)))[table.offsets]) > 0
+        use_image = np.diff(np.concatenate(([0], np.cumsum(~table.ignored)))[table.offsets]) > 0
     if use_image.all() and config.min_score == 0 and config.max_proposals is None and config.found_iou is None:
         return proposals
     keep = np.zeros(len(proposals.scores), np.bool_)
+
+    regions = read_only(table.regions)
 
     def block(start: int) -> None:
         _mark_false_positives(
@@ -139,7 +141,7 @@ def false_positives(table: AnnotationTable, proposals: Proposals, config: Negati
             read_only(proposals.scores),
             read_only(table.offsets),
             read_only(table.boxes_xyxy),
-            read_only(table.crowd),
+            regions,
             use_image,
             config.min_score,
             config.max_proposals or 0,

@@ -71,6 +71,8 @@ def negative_chips(
     chip_offsets = np.searchsorted(positive.image_index, np.arange(len(table) + 1)).astype(np.int64)
     per_image = config.per_image + np.floor(config.per_positive * np.diff(chip_offsets)).astype(np.int64)
 
+    ignored = read_only(table.ignored)
+
     def block(start: int) -> Negatives:
         return Negatives(
             *negatives_block(
@@ -81,7 +83,7 @@ def negative_chips(
                 read_only(proposals.scores),
                 read_only(table.offsets),
                 read_only(table.boxes_xyxy),
-                read_only(table.crowd),
+                ignored,
                 read_only(table.sizes_wh),
                 scaled_images.scales,
                 scaled_images.sizes_wh,

@@ -114,7 +114,7 @@ def _choose(weights: NDArray[np.float64], n: int, max_count: int, key: np.uint64
 @compiled
 def _list_inside(
     boxes: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
     first: int,
     last: int,
     scale: float,
@@ -143,7 +143,7 @@ def _list_inside(
         )
         if (
             inside
-            and not crowd[row]
+            and not ignored[row]
             and is_valid(x2 - x1, y2 - y1, range_px[0], range_px[1], min_side, limit_w, limit_h)
         ):
             rows[done] = row
@@ -160,7 +160,7 @@ def negatives_block(
     scores: NDArray[np.float32],
     object_offsets: NDArray[np.int64],
     objects: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
     images_wh: NDArray[np.int32],
     scales: NDArray[np.float64],
     sizes: NDArray[np.int32],
@@ -245,7 +245,7 @@ def negatives_block(
             level = c_level[c]
             before = done
             done = _list_inside(
-                objects, crowd, object_offsets[image], object_offsets[image + 1], scales[image, level],
+                objects, ignored, object_offsets[image], object_offsets[image + 1], scales[image, level],
                 sizes[image, level, 0], sizes[image, level, 1], ranges[level], chip_px, min_side, stride_max,
                 c_origin[c, 0], c_origin[c, 1], out_rows, done,
             )  # fmt: skip

@@ -1,9 +1,9 @@
 """Positive chips: windows that together hold every object of normal size at a level.
 
-An object is *valid* at a level if its size lies in the level's valid range, neither side is tiny, it is not a
-crowd region, and it fits: along each axis its scaled extent is at most ``C - t_max`` (so that some candidate holds
-it whatever stride the epoch draws), or the scaled image itself is no longer than a chip. Each valid object belongs
-to the one chip of its level that covered it first; it lies fully inside. See ``docs/method.md``, "Chips".
+An object is *valid* at a level if its size lies in the level's valid range, neither side is tiny, it is not ignored
+(a crowd, a difficult object), and it fits: along each axis its scaled extent is at most ``C - t_max`` (so that some
+candidate holds it whatever stride the epoch draws), or the scaled image itself is no longer than a chip. Each valid
+object belongs to the one chip of its level that covered it first; it lies fully inside. ``docs/method.md``, "Chips".
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ def fit_limit(extent: int, scale: float, chip_px: int, stride_max: int) -> float
 @compiled
 def _valid_rows(
     boxes: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
     offsets: NDArray[np.int64],
     scales: NDArray[np.float64],
     sizes: NDArray[np.int32],
@@ -65,7 +65,7 @@ def _valid_rows(
             for row in range(offsets[image], offsets[image + 1]):
                 x1, y1, x2, y2 = boxes[row]
                 w, h = np.float64(x2) - np.float64(x1), np.float64(y2) - np.float64(y1)
-                valid[row, level] = not crowd[row] and is_valid(
+                valid[row, level] = not ignored[row] and is_valid(
                     w, h, ranges[level, 0], ranges[level, 1], min_side, limit_w, limit_h
                 )
     return valid
@@ -75,7 +75,7 @@ def valid_objects(table: AnnotationTable, scaled_images: ScaledImages, rule: Siz
     """(N, L) whether each object is valid at each level. Every True is in exactly one positive chip."""
     return _valid_rows(
         read_only(table.boxes_xyxy),
-        read_only(table.crowd),
+        read_only(table.ignored),
         read_only(table.offsets),
         scaled_images.scales,
         scaled_images.sizes_wh,
@@ -89,7 +89,7 @@ def valid_objects(table: AnnotationTable, scaled_images: ScaledImages, rule: Siz
 @compiled
 def _valid_spans(
     boxes: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
     scale: float,
     width: int,
     height: int,
@@ -108,7 +108,7 @@ def _valid_spans(
     for b in range(len(boxes)):
         x1, y1 = np.float64(boxes[b, 0]), np.float64(boxes[b, 1])
         x2, y2 = np.float64(boxes[b, 2]), np.float64(boxes[b, 3])
-        if is_valid(x2 - x1, y2 - y1, range_px[0], range_px[1], min_side, limit_w, limit_h) and not crowd[b]:
+        if is_valid(x2 - x1, y2 - y1, range_px[0], range_px[1], min_side, limit_w, limit_h) and not ignored[b]:
             spans[0, n, 0] = axis_first(x2 * scale, width, chip_px, stride)
             spans[0, n, 1] = axis_last(x1 * scale, width, chip_px, stride)
             spans[1, n, 0] = axis_first(y2 * scale, height, chip_px, stride)
@@ -123,7 +123,7 @@ def _cover_block(
     start: int,
     stop: int,
     boxes: NDArray[np.float32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
     offsets: NDArray[np.int64],
     scales: NDArray[np.float64],
     sizes: NDArray[np.int32],
@@ -161,8 +161,8 @@ def _cover_block(
             width, height = sizes[image, level, 0], sizes[image, level, 1]
             local = slice(offsets[image], offsets[image + 1])
             n = _valid_spans(
-                boxes[local], crowd[local], scale, width, height, ranges[level], chip_px, min_side, stride_max, stride,
-                found, spans,
+                boxes[local], ignored[local], scale, width, height, ranges[level], chip_px, min_side, stride_max,
+                stride, found, spans,
             )  # fmt: skip
             if n == 0:
                 continue
@@ -199,13 +199,15 @@ def cover_images(
         keys: (I,) stream of random draws of each image.
     """
 
+    ignored = read_only(table.ignored)
+
     def block(start: int) -> Cover:
         return Cover(
             *_cover_block(
                 start,
                 min(start + BLOCK_IMAGES, len(table)),
                 read_only(table.boxes_xyxy),
-                read_only(table.crowd),
+                ignored,
                 read_only(table.offsets),
                 scaled_images.scales,
                 scaled_images.sizes_wh,

@@ -33,7 +33,7 @@ class LevelStats:
 
     scale: str
     range_px: tuple[float, float]  # sqrt(area), original px
-    valid_share: float  # of all objects that are no crowd regions
+    valid_share: float  # of all objects that are not ignored
     chips: int  # positive ones of the first epoch
     negatives: int = 0  # negative ones
 
@@ -43,8 +43,8 @@ class Coverage:
     """What chips of a dataset cover and cost."""
 
     images: int
-    objects: int  # crowd regions left out
-    crowd: int
+    objects: int  # ignored ones left out
+    ignored: int  # crowds, group-ofs and difficult objects
     chip_px: int
     levels: tuple[LevelStats, ...]
     valid_in: tuple[float, float, float]  # share of the objects valid at no level, at one, at several
@@ -74,7 +74,7 @@ class Coverage:
         return {
             "images": self.images,
             "objects": self.objects,
-            "crowd": self.crowd,
+            "ignored": self.ignored,
             "chip_px": self.chip_px,
             "levels": [
                 {
@@ -153,7 +153,7 @@ def coverage(
     With ``proposals`` (see ``negative.false_positives``), negative chips are counted too.
     """
     scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
-    learnable = ~table.crowd
+    learnable = ~table.ignored
     valid = valid_objects(table, scaled_images, config.size_rule(pyramid.chip_px))[learnable]
     boxes = table.boxes_xyxy[learnable].astype(np.float64)
     sizes = sqrt_area(boxes)
@@ -168,7 +168,7 @@ def coverage(
     return Coverage(
         images=len(table),
         objects=objects,
-        crowd=int(table.crowd.sum()),
+        ignored=int(table.ignored.sum()),
         chip_px=pyramid.chip_px,
         levels=tuple(
             LevelStats(

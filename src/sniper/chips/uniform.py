@@ -80,7 +80,7 @@ def uniform_tiles(
 
     Tiles are as large as chips and lie ``int(chip_px * (1 - overlap))`` px apart; the last of an axis ends at the
     border. An object in the level's training range is valid in every tile that shows at least ``min_visible`` of
-    its area, and ignored in the others; crowd regions never are.
+    its area, and ignored in the others; crowds and difficult objects never are.
 
     Args:
         overlap: share of a tile that it has in common with the next, 0 <= overlap < 1.
@@ -130,7 +130,7 @@ def uniform_tiles(
 def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
     """One padded input per image and level, as large as the scaled image.
 
-    Every object in the level's training range that is not a crowd region is valid.
+    Every object in the level's training range that is no crowd or difficult object is valid.
     """
     scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     image = np.arange(len(table), dtype=np.int32)
@@ -145,9 +145,9 @@ def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
 
 
 def _in_range(table: AnnotationTable, scaled_images: ScaledImages) -> NDArray[np.bool_]:
-    """(N, L) whether an object is no crowd region and in a level's training range."""
+    """(N, L) whether an object is not ignored and in a level's training range."""
     sizes = sqrt_area(table.boxes_xyxy.astype(np.float64))[:, None]
-    return (sizes >= scaled_images.ranges_px[:, 0]) & (sizes < scaled_images.ranges_px[:, 1]) & ~table.crowd[:, None]
+    return (sizes >= scaled_images.ranges_px[:, 0]) & (sizes < scaled_images.ranges_px[:, 1]) & ~table.ignored[:, None]
 
 
 def _join(parts: list[_LevelTiles], scaled_images: ScaledImages) -> ChipTable:

@@ -1,4 +1,4 @@
-"""The verbs that look at what training would look at: stats and preview."""
+"""The verbs that show what training would see: stats and preview."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from sniper.cli.display import say, show_table, warn
 from sniper.cli.options import DataArgument, ProposalsOption, SetOption, SplitOption
 
-chips_app = typer.Typer(help="Look at what training would look at.", no_args_is_help=True)
+chips_app = typer.Typer(help="Show what training would see.", no_args_is_help=True)
 
 
 @chips_app.command()
@@ -42,7 +42,7 @@ def preview(
     proposals: ProposalsOption = None,
     count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
     epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("runs/chips"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the drawings.")] = Path("runs/chips"),
 ) -> None:
     """Draw the chips of some images: one colour per level, valid and ignored objects told apart."""
     from sniper.pipeline import chip_preview
@@ -57,4 +57,4 @@ def preview(
         epoch=epoch,
         output=output,
     )
-    say(f"{len(written)} pictures in {output}")
+    say(f"{len(written)} drawings in {output}")

@@ -20,7 +20,7 @@ from rich.table import Table
 out = Console()
 err = Console(stderr=True)
 
-MANY_WINDOWS = 32  # of pictures that are looked at together, from which on they have a bar of their own
+MANY_WINDOWS = 32  # of images in flight, from which on they have a bar of their own
 
 
 def say(text: str, console: Console = out) -> None:
@@ -68,7 +68,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """As ``progress``, with a second bar for the windows of huge pictures, and the function told done and planned."""
+    """As ``progress``, with a second bar for the windows of huge images, and the function told done and planned."""
     with bar_of(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     ) as bar:
@@ -84,7 +84,7 @@ def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int],
             show_rate(task)
 
         def on_window_progress(done: int, planned: int) -> None:
-            if done < bar.tasks[windows].completed:  # of other pictures
+            if done < bar.tasks[windows].completed:  # of other images
                 bar.reset(windows)
             bar.update(windows, completed=done, total=planned, visible=MANY_WINDOWS <= planned > done)
             show_rate(windows)

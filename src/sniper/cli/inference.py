@@ -60,7 +60,7 @@ def evaluate(
         return
     show_evaluation(done)
     show_skipped(done.skipped)
-    speed = f"{done.result.images / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
+    speed = f"{len(done.detections) / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
     say(f"{speed}{_pixels(done.pixel_share)}, results: {folder}")
 
 
@@ -68,13 +68,13 @@ def predict(
     checkpoint: CheckpointArgument,
     sources: Annotated[list[str], typer.Argument(help="Images, globs, folders and videos.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and pictures.")
+        Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and drawings.")
     ] = None,
     min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
     draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
     draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
     draw_focus: Annotated[
-        bool, typer.Option("--draw-focus", help="AutoFocus: write where it looked at each image, <stem>-focus.jpg.")
+        bool, typer.Option("--draw-focus", help="AutoFocus: draw focus maps and chips of each image, <stem>-focus.jpg.")
     ] = False,
     focus_threshold: FocusOption = None,
     pixel_budget: BudgetOption = None,
@@ -131,10 +131,10 @@ def propose(
     min_score: Annotated[float, typer.Option(help="Proposals below it are dropped.", min=0, max=1)] = 0.0,
     nms: Annotated[float, typer.Option(help="IoU above which the weaker of two proposals goes.", max=1)] = 0.7,
     detections: Annotated[
-        bool, typer.Option("--detections", help="What both stages take for objects: the hardest false alarms, and few.")
+        bool, typer.Option("--detections", help="Finished detections instead: the hardest false positives, and few.")
     ] = False,
     window_share: Annotated[
-        float, typer.Option(help="Chance of each window to be looked at; below 1 for large data sets.", max=1)
+        float, typer.Option(help="Chance of each window to be run; below 1 for large data sets.", max=1)
     ] = 1.0,
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
@@ -179,9 +179,9 @@ def propose(
 
 
 def show_evaluation(done: "Evaluation") -> None:
-    """Scores of boxes and, where there are any, of masks; then the kinds of errors."""
-    for result in (done.result, done.masks):
-        for title, columns, rows in () if result is None else result.tables():
+    """The tables of every protocol; then the kinds of errors."""
+    for score in done.scores:
+        for title, columns, rows in score.tables:
             show_table(title, columns, rows)
     say(f"Errors: {done.errors.sentence()}")
 

@@ -20,14 +20,16 @@ ProposalsOption = Annotated[
 FocusOption = Annotated[
     float | None,
     typer.Option(
-        help="AutoFocus: look closer where a small object is at least this likely, such as 0.5; 0: everywhere.",
+        help="AutoFocus: run finer levels where a small object is at least this likely, such as 0.5; 0: everywhere.",
         min=0,
         max=1,
     ),
 ]
 BudgetOption = Annotated[
     float | None,
-    typer.Option(help="AutoFocus: most pixels, as a share of the full pyramid; best regions first.", min=0.001, max=1),
+    typer.Option(
+        help="AutoFocus: bound on the pixels, as a share of the full pyramid; best regions first.", min=0.001, max=1
+    ),
 ]
 ProcessesOption = Annotated[
     int, typer.Option(help="Processes that work at the same time, each with its own model; GPUs are dealt out.", min=1)

@@ -12,7 +12,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.05)] = 2.0,
 ) -> None:
-    """Mine, train, evaluate and detect on packaged aerial photos, offline, and leave a report to look at."""
+    """Mine, train, evaluate and detect on packaged aerial photos, offline, and write a report."""
     from sniper.demo.run import run_demo
 
     page = run_demo(output, minutes=minutes, log=say)
@@ -26,6 +26,6 @@ def models() -> None:
     rows = []
     for name, path in shipped_recipes().items():
         recipe = Recipe.load(path)
-        rows.append([name, recipe.network, str(recipe.stride), recipe.description.strip().split("\n")[0]])
+        rows.append([name, recipe.model.network, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
     show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")

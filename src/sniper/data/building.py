@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.data.columns import MaskBuilder
+from sniper.data.image_labels import ImageLabels
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
@@ -24,7 +25,7 @@ class ObjectRows:
     image_row: NDArray[np.int64]  # (M,)
     boxes_xyxy: NDArray[np.float64]  # (M, 4) original px; anything, NaN included
     labels: NDArray[np.int32]  # (M,)
-    crowd: NDArray[np.bool_] | None = None  # (M,); None: no object is
+    flags: NDArray[np.uint8] | None = None  # (M,) bits of ObjectFlag; None: none
     areas: NDArray[np.float64] | None = None  # (M,) square px, NaN: that of the box; None: all that of the box
     ids: NDArray[np.int64] | None = None  # (M,); None: 1..M
 
@@ -40,13 +41,16 @@ def build_table(
     class_names: Sequence[str],
     class_ids: NDArray[np.int64] | None = None,
     add_mask: Callable[[int, MaskBuilder], None] | None = None,
+    image_labels: ImageLabels | None = None,
+    class_parents: NDArray[np.int32] | None = None,
 ) -> AnnotationTable:
     """Repair, sort by image and check; ``source`` is what messages call the dataset.
 
     Boxes that reach over the image are clipped; boxes that are not finite, inverted, empty or outside are
     dropped; repeated annotation ids are numbered anew. All of it is one warning with counts. ``add_mask(m,
     builder)`` adds the mask of object ``m``, and is called once for each kept object in the table's order. Ids of
-    images and classes count from 1 and 0 where there are none.
+    images and classes count from 1 and 0 where there are none. ``image_labels`` and ``class_parents`` are taken as
+    they are, in the order of the given images and classes.
 
     Raises:
         DataError: no images, an image without a size, or an image id twice.
@@ -80,12 +84,14 @@ def build_table(
         offsets=offsets,
         boxes_xyxy=boxes,
         labels=objects.labels[order].astype(np.int32),
-        crowd=np.zeros(len(order), np.bool_) if objects.crowd is None else objects.crowd[order],
+        flags=np.zeros(len(order), np.uint8) if objects.flags is None else objects.flags[order].astype(np.uint8),
         areas=_areas(None if objects.areas is None else objects.areas[order], boxes),
         annotation_ids=ids[order],
         class_names=tuple(class_names),
         class_ids=np.arange(len(class_names), dtype=np.int64) if class_ids is None else class_ids,
         masks=masks,
+        image_labels=image_labels,
+        class_parents=class_parents,
     )
 
 

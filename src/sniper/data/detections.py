@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 
 from sniper.boxes import xyxy_to_xywh
 from sniper.data.run_lengths import RunLengths
-from sniper.errors import DataError
 from sniper.files import replacing
-
-if TYPE_CHECKING:
-    from sniper.data.table import AnnotationTable
 
 _ROWS_A_PIECE = 20_000
 
@@ -115,41 +111,3 @@ class DetectionTable:
                 for row, entry in enumerate(piece, start):
                     entry["segmentation"] = self.masks[row]
             yield piece
-
-
-class _Result(msgspec.Struct, gc=False):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    score: float
-
-
-def read_coco_results(path: Path | str, table: "AnnotationTable") -> DetectionTable:
-    """Detections of a COCO results file, for the images and classes of ``table``.
-
-    Raises:
-        DataError: the file cannot be read, or names an image or a category that the table does not have.
-    """
-    try:
-        results = msgspec.json.decode(Path(path).read_bytes(), type=list[_Result])
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give the path of a COCO results file") from error
-    except msgspec.MsgspecError as error:
-        raise DataError(f"{path} is not a COCO results file: {error}; write it anew") from error
-    known = (table.image_ids, table.class_ids)
-    asked = (np.array([r.image_id for r in results], np.int64), np.array([r.category_id for r in results], np.int64))
-    places = []
-    for ids, wanted, noun in zip(known, asked, ("image", "category"), strict=True):
-        order = np.argsort(ids, kind="stable")
-        place = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
-        unknown = np.flatnonzero(ids[place] != wanted)
-        if len(unknown):
-            entry = int(unknown[0])
-            raise DataError(
-                f"{path}, entry {entry}: {noun} {wanted[entry]} is not in the dataset; give the results of this dataset"
-            )
-        places.append(place)
-    boxes = np.array([r.bbox for r in results], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    scores = np.array([r.score for r in results], np.float64)
-    return DetectionTable.from_arrays(places[0], boxes, scores, places[1], None, table.image_ids)

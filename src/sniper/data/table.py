@@ -12,24 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from sniper.data.class_tree import check_class_tree, parents_of_some
 from sniper.data.columns import Masks, PackedStrings, ragged_rows
-from sniper.data.detections import DetectionTable as DetectionTable
+from sniper.data.flags import IGNORED_FLAGS, KNOWN_FLAGS, REGION_FLAGS, any_flag
+from sniper.data.image_labels import ImageLabels
 from sniper.data.sharing import SharedColumns, share_columns
 from sniper.errors import DataError
 
-_COLUMNS = ("image_ids", "sizes_wh", "offsets", "boxes_xyxy", "labels", "crowd", "areas", "annotation_ids", "class_ids")
 _MASK_COLUMNS = ("ring_offsets", "point_offsets", "points_xy", "run_rows")
+_LABEL_COLUMNS = ("offsets", "labels", "confidence")
 _DTYPES: dict[str, tuple[type, tuple[int, ...]]] = {
     "image_ids": (np.int64, ()),
     "sizes_wh": (np.int32, (2,)),
     "offsets": (np.int64, ()),
     "boxes_xyxy": (np.float32, (4,)),
     "labels": (np.int32, ()),
-    "crowd": (np.bool_, ()),
+    "flags": (np.uint8, ()),
     "areas": (np.float32, ()),
     "annotation_ids": (np.int64, ()),
     "class_ids": (np.int64, ()),
 }
+_COLUMNS = tuple(_DTYPES)
+_OBJECT_COLUMNS = ("boxes_xyxy", "labels", "flags", "areas", "annotation_ids")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +52,14 @@ class AnnotationTable:
     offsets: NDArray[np.int64]  # (I + 1,)
     boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
     labels: NDArray[np.int32]  # (N,) index into class_names
-    crowd: NDArray[np.bool_]  # (N,) crowd or difficult: an ignored region, never learned
+    flags: NDArray[np.uint8]  # (N,) bits of ObjectFlag
     areas: NDArray[np.float32]  # (N,) area by the annotation (of the mask where there is one), square px
     annotation_ids: NDArray[np.int64]  # (N,)
     class_names: tuple[str, ...]  # C
     class_ids: NDArray[np.int64]  # (C,) ids of the dataset, for results files
     masks: Masks | None = None  # N; None where the dataset has no masks
+    image_labels: ImageLabels | None = None  # I; None where no labels of whole images were verified
+    class_parents: NDArray[np.int32] | None = None  # (C,) index of each class's parent, -1: a root; None: no tree
     shared: SharedColumns | None = field(default=None, repr=False)  # the file behind the columns, see share
 
     def __post_init__(self) -> None:
@@ -71,8 +77,21 @@ class AnnotationTable:
 
     @property
     def num_objects(self) -> int:
-        """N, crowd regions included."""
+        """N, ignored ones included."""
         return len(self.labels)
+
+    @property
+    def ignored(self) -> NDArray[np.bool_]:
+        """(N,) crowd, group-of and difficult objects: never learned, neither object nor background."""
+        return any_flag(self.flags, IGNORED_FLAGS)
+
+    @property
+    def regions(self) -> NDArray[np.bool_]:
+        """(N,) of the ignored ones, boxes around many objects (crowd, group-of).
+
+        What lies in a region is told by the share of its own area inside; every other object is told by IoU.
+        """
+        return any_flag(self.flags, REGION_FLAGS)
 
     def objects(self, image_row: int) -> slice:
         """Rows of the boxes of an image."""
@@ -96,7 +115,12 @@ class AnnotationTable:
         objects, offsets = ragged_rows(self.offsets, rows)
         names = self.file_names.take(rows) if isinstance(self.file_names, PackedStrings) else ()
         images = replace(
-            self, file_names=names, image_ids=self.image_ids[rows], sizes_wh=self.sizes_wh[rows], shared=None
+            self,
+            file_names=names,
+            image_ids=self.image_ids[rows],
+            sizes_wh=self.sizes_wh[rows],
+            image_labels=None if self.image_labels is None else self.image_labels.take(rows),
+            shared=None,
         )
         return images._with_objects(objects, offsets)
 
@@ -117,7 +141,7 @@ class AnnotationTable:
             raise DataError(
                 f"class {absent[0]!r} is not in the dataset at {self.root}; {_nearest(absent[0], self.class_names)}"
             )
-        new_label = np.full(len(known) + 1, -1, np.int32)
+        new_label = np.full(len(self.class_names), -1, np.int32)
         old_label = np.array([known.get(name, -1) for name in names], np.int64)
         new_label[old_label[old_label >= 0]] = np.flatnonzero(old_label >= 0)
         kept = np.flatnonzero(new_label[self.labels] >= 0)
@@ -126,17 +150,21 @@ class AnnotationTable:
         unused = self.class_ids.max(initial=0) + 1 + np.arange(len(names))
         ids = np.where(old_label >= 0, np.append(self.class_ids, 0)[old_label], unused)
         fewer = self._with_objects(kept, offsets)
-        return replace(fewer, labels=new_label[fewer.labels], class_names=tuple(names), class_ids=ids)
+        verified, parents = self.image_labels, self.class_parents
+        return replace(
+            fewer,
+            labels=new_label[fewer.labels],
+            class_names=tuple(names),
+            class_ids=ids,
+            image_labels=None if verified is None else verified.relabelled(new_label),
+            class_parents=None if parents is None else parents_of_some(parents, old_label, new_label),
+        )
 
     def _with_objects(self, rows: NDArray[np.int64], offsets: NDArray[np.int64]) -> Self:
         return replace(
             self,
             offsets=offsets,
-            boxes_xyxy=self.boxes_xyxy[rows],
-            labels=self.labels[rows],
-            crowd=self.crowd[rows],
-            areas=self.areas[rows],
-            annotation_ids=self.annotation_ids[rows],
+            **{name: getattr(self, name)[rows] for name in _OBJECT_COLUMNS},
             masks=None if self.masks is None else self.masks.take(rows),
             shared=None,
         )
@@ -170,7 +198,7 @@ class AnnotationTable:
         """
         if self.shared is not None:
             return self
-        details = {"root": str(self.root), "class_names": list(self.class_names), "has_masks": self.masks is not None}
+        details = {"root": str(self.root), "class_names": list(self.class_names)}
         return _table_over(type(self), share_columns(dict(self._arrays()), details))
 
     def check(self) -> Self:
@@ -185,7 +213,7 @@ class AnnotationTable:
                 raise DataError(f"column {name} is {column.dtype} {column.shape}, not {np.dtype(dtype)} (rows, {tail})")
         images, objects = len(self), self.num_objects
         expected = {"sizes_wh": images, "offsets": images + 1, "class_ids": len(self.class_names)}
-        expected |= dict.fromkeys(("boxes_xyxy", "labels", "crowd", "areas", "annotation_ids"), objects)
+        expected |= dict.fromkeys(_OBJECT_COLUMNS, objects)
         for name, length in expected.items():
             if len(getattr(self, name)) != length:
                 raise DataError(f"column {name} has {len(getattr(self, name))} rows, not {length}")
@@ -203,6 +231,12 @@ class AnnotationTable:
                 f"annotation {self.annotation_ids[row]} has box {self.boxes_xyxy[row].tolist()} and label "
                 f"{self.labels[row]} in an image of {size[row].tolist()} px; boxes must lie inside"
             )
+        if any_flag(self.flags, ~KNOWN_FLAGS & 0xFF).any():
+            raise DataError(f"flags have bits of no ObjectFlag; known are those of {KNOWN_FLAGS:#09b}")
+        if self.image_labels is not None:
+            self.image_labels.check(images, len(self.class_names))
+        if self.class_parents is not None:
+            check_class_tree(self.class_parents, self.class_names)
         return self
 
     def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -216,6 +250,11 @@ class AnnotationTable:
                 yield f"masks.{name}", getattr(self.masks, name)
             yield "masks.runs.blob", self.masks.runs.blob
             yield "masks.runs.offsets", self.masks.runs.offsets
+        if self.image_labels is not None:
+            for name in _LABEL_COLUMNS:
+                yield f"image_labels.{name}", getattr(self.image_labels, name)
+        if self.class_parents is not None:
+            yield "class_parents", self.class_parents
 
 
 _Table = TypeVar("_Table", bound=AnnotationTable)
@@ -232,15 +271,19 @@ def _open_shared(path: Path) -> AnnotationTable:
 
 def _table_over(kind: type[_Table], shared: SharedColumns) -> _Table:
     columns, details = shared.columns, shared.details
-    masks = None
-    if details["has_masks"]:
+    masks = verified = None
+    if "masks.run_rows" in columns:
         runs = PackedStrings(columns["masks.runs.blob"], columns["masks.runs.offsets"])
         masks = Masks(**{name: columns[f"masks.{name}"] for name in _MASK_COLUMNS}, runs=runs)
+    if "image_labels.labels" in columns:
+        verified = ImageLabels(**{name: columns[f"image_labels.{name}"] for name in _LABEL_COLUMNS})
     return kind(
         root=Path(details["root"]),
         file_names=PackedStrings(columns["names.blob"], columns["names.offsets"]),
         class_names=tuple(details["class_names"]),
         masks=masks,
+        image_labels=verified,
+        class_parents=columns.get("class_parents"),
         shared=shared,
         **{name: columns[name] for name in _COLUMNS},
     )

@@ -19,7 +19,7 @@ held out  ``2019_YELL_2_541000_4977000_image_crop``   1249 x 1035  279     Yello
 The two Yellowstone photos lie 13 km apart: the numbers in their names are the eastings and northings, in
 metres, of the survey tiles they were cut from. That leaves 672 crowns to train on and 279, in another kind of
 forest, to test on. The large photo has what chips are for: crowns from 8 to 106 px (square root of the area)
-and a meadow nobody needs to look at.
+and a meadow without any.
 
 *Weights.* The ``features`` of torchvision's MobileNetV2, trained on ImageNet, in half precision under
 torchvision's names; the last 1 x 1 convolution (``features.18``) and the classifier, which no detector uses,

@@ -1,4 +1,4 @@
-"""``sniper demo``: the whole of it on packaged aerial photos, offline, in a few minutes, with a page to look at."""
+"""``sniper demo``: the whole of it on packaged aerial photos, offline, in a few minutes, with a page as the result."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,10 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import CREDIT, demo_data, trained_crowns
 from sniper.errors import StorageError
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.pipeline.evaluate import Evaluation, evaluate
-from sniper.pipeline.model import build_detector, resolve_pyramid
-from sniper.pipeline.train import ChipSource, TrainedRun, train
+from sniper.pipeline.train import TrainedRun, train
 from sniper.pixels.decode import read_image
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
@@ -27,7 +28,7 @@ from sniper.report.draw import draw_comparison
 from sniper.report.html import Number, Report
 from sniper.training.checkpoint import load_into
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class _Told(NamedTuple):
@@ -42,13 +43,13 @@ class _Told(NamedTuple):
     minutes: float
 
 
-def run_demo(output: Path | str, *, minutes: float = 2.0, log: Say = print) -> Path:
+def run_demo(output: Path | str, *, minutes: float = 2.0, log: Log = print) -> Path:
     """Mine, train, evaluate and detect on the packaged tree crowns; the page written.
 
     Args:
         output: folder for ``index.html`` and everything behind it; must not hold an earlier demo's run.
         minutes: of training.
-        say: gets one line per stage.
+        log: gets one line per stage.
 
     Raises:
         StorageError: ``output`` holds something already, or cannot be written.
@@ -92,7 +93,7 @@ def _page(told: _Told) -> Report:
     own = stats.pixels["chips"]
     report = Report(
         "Tree crowns, from chips",
-        lead="What sniper did on this machine in the last minutes: it looked at aerial photos, chose what to learn "
+        lead="What sniper did on this machine in the last minutes: it chose from aerial photos what to learn "
         "from, trained a detector and tried it on a photo taken 13 km away.",
     )
     report.numbers(
@@ -104,7 +105,7 @@ def _page(told: _Told) -> Report:
             Number(
                 f"{stats.pixels['full pyramid'] / own:.1f} x",
                 "fewer pixels than the full pyramid",
-                "the same levels, all of it",
+                "of the same levels",
             ),
             Number(f"{told.minutes:.1f} min", "for everything", f"{told.run.result.minutes:.1f} min of training"),
         ]
@@ -117,10 +118,10 @@ def _chips(report: Report, told: _Told) -> Report:
     chips = told.source.chips(0)
     pixels = _pixels(told.table, busiest)
     levels = told.stats.levels
-    report.heading("What training looks at")
+    report.heading("What training sees")
     report.paragraph(
-        "Each level zooms the photo and learns the crowns that are then of a good size. Chips cover these crowns and "
-        "leave the meadow out; they are drawn anew every epoch."
+        "Each level scales the photo and learns the crowns that then have a suitable size. Chips cover these crowns "
+        "and leave the meadow out; they are drawn anew every epoch."
     )
     report.figure(
         "chips.jpg",
@@ -135,7 +136,7 @@ def _chips(report: Report, told: _Told) -> Report:
         wide=True,
     )
     sizes = sqrt_area(told.table.boxes_xyxy)
-    names = [f"zoom {level.scale}" for level in levels]
+    names = [f"scale {level.scale}" for level in levels]
     histogram = draw_size_histogram(sizes, [level.range_px for level in levels], names=names)
     report.figure("sizes.png", histogram, "Sizes of the crowns, and the levels that learn them")
     return report.figure(

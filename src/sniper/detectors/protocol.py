@@ -19,7 +19,8 @@ class Detector(Protocol):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch in training mode; training minimises their sum.
 
-        ``batch.targets()`` are the objects to learn. A detector that can should leave ``batch.ignored`` and
+        ``batch.targets()`` are the objects to learn, labels from 1 (``first_label=0``: from 0, for a network without a
+        background class). A detector that can should leave ``batch.ignored`` and
         ``batch.crowd`` out of its background; one that cannot still works, with a few more false negatives.
         """
         ...
@@ -47,16 +48,34 @@ class ProposalTrainer(Protocol):
         ...
 
 
-class DetectionsWithFeatures(NamedTuple):
-    """Detections of B padded inputs, and of each padded input what masks can be predicted from later."""
+class Outputs(NamedTuple):
+    """What one forward pass says about B padded inputs, as far as it was asked for."""
 
-    detections: list[Detections]
-    maps: list[Tensor]  # B of (F, H, W)
-    focus: Tensor | None = None  # (B, H, W) focus probabilities, with a focus branch
+    detections: list[Detections] | None = None
+    proposals: list[Detections] | None = None
+    focus: Tensor | None = None  # (B, h, w) probability that a cell shows a small object
+    features: list[Tensor] | None = None  # B of (F, h, w), for ``MaskDetector.predict_masks``
 
 
 @runtime_checkable
-class MaskDetector(Protocol):
+class MultiOutput(Protocol):
+    """A detector that gives all it knows from one forward pass. Without it, ``detect`` and ``propose`` are called."""
+
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """What is asked for and the detector has; the rest is None and not computed. Evaluation mode, no gradients."""
+        ...
+
+
+@runtime_checkable
+class MaskDetector(MultiOutput, Protocol):
     """A detector that can also tell which part of a box the object fills.
 
     Masks are asked for when detections of all levels are merged, so that none is computed for a box that goes.
@@ -64,32 +83,25 @@ class MaskDetector(Protocol):
 
     @property
     def predicts_masks(self) -> bool:
-        """Whether it was built with a mask branch; without one, the other two must not be called."""
+        """Whether it was built with a mask branch; without one, it has no features, and no masks of them."""
         ...
 
-    def detect_with_features(self, images: Images) -> DetectionsWithFeatures:
-        """``detect``, with the maps that ``predict_masks`` needs."""
-        ...
-
-    def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    def predict_masks(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, M, M) probabilities that the middle of each cell of a grid over a box is inside the object.
 
-        ``maps`` (F, H, W) are those of one padded input, ``boxes`` (N, 4) in its network px, ``labels`` (N,) from 0.
+        ``features`` (F, h, w) are those of one padded input, ``boxes`` (N, 4) in its network px, ``labels`` (N,) from
+        0.
         """
         ...
 
 
 @runtime_checkable
-class FocusDetector(Protocol):
+class FocusDetector(MultiOutput, Protocol):
     """A detector that can also say where a closer look would show small objects, for AutoFocus."""
 
     @property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus map; None: this one was built without."""
-        ...
-
-    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
-        """``detect`` and (B, H, W) probabilities that a cell shows a small object, from one look at the images."""
         ...
 
 

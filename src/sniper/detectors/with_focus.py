@@ -4,15 +4,17 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
 
 from sniper.detectors.protocol import (
-    DetectionsWithFeatures,
     Detector,
     FocusDetector,
     MaskDetector,
+    MultiOutput,
+    Outputs,
     ProposalTrainer,
     Proposer,
     ReportsMetrics,
@@ -80,10 +82,13 @@ class WithFocus(nn.Module):
         self.detector, self.focus = detector, focus
         self.layer, self.labels = layer, labels
         self._stride = stride
-        detector.get_submodule(layer).register_forward_hook(_kept_apart)
+        detector.get_submodule(layer).register_forward_hook(_hear)
         inner: Mapping[str, ClassRows] = getattr(detector, "class_layers", {})
         self.class_layers = {f"detector.{name}": rows for name, rows in inner.items()}
         # In the object, not in the class: what the detector cannot do, this must not seem to.
+        for trait in ("stride", "comfortable_px"):
+            if hasattr(detector, trait):
+                setattr(self, trait, getattr(detector, trait))
         if isinstance(detector, Proposer):
             self.propose = detector.propose
         if isinstance(detector, ProposalTrainer):
@@ -91,7 +96,6 @@ class WithFocus(nn.Module):
         if isinstance(detector, MaskDetector):
             self.predicts_masks = detector.predicts_masks
             self.predict_masks = detector.predict_masks
-            self.detect_with_features = self._detect_with_features
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Those of the detector and ``focus``.
@@ -121,17 +125,24 @@ class WithFocus(nn.Module):
         return self._stride
 
     @torch.no_grad()
-    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
-        """``detect`` and (B, H, W) focus probabilities, from one look."""
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """What the detector says, and (B, h, w) focus probabilities, from one forward pass."""
         with listening(self.detector, self.layer) as heard:
-            found = self.detect(images)
-        return found, focus_probability(self.focus(self._features(heard, images)))
-
-    @torch.no_grad()
-    def _detect_with_features(self, images: Images) -> DetectionsWithFeatures:
-        with listening(self.detector, self.layer) as heard:
-            kept: DetectionsWithFeatures = self.detector.detect_with_features(images)  # type: ignore[operator]
-        return kept._replace(focus=focus_probability(self.focus(self._features(heard, images))))
+            if isinstance(self.detector, MultiOutput):
+                inner = self.detector.outputs(images, detections=detections, proposals=proposals, features=features)
+            elif proposals and not detections and isinstance(self.detector, Proposer):
+                inner = Outputs(proposals=self.detector.propose(images))
+            else:
+                inner = Outputs(self.detect(images))
+        return inner._replace(focus=focus_probability(self.focus(self._features(heard, images)))) if focus else inner
 
     def training_metrics(self) -> dict[str, Tensor]:
         """``focus_recall_at_10`` since the last call, and what the detector itself measures."""
@@ -150,28 +161,51 @@ class WithFocus(nn.Module):
         return features[:, :, :rows, :columns]
 
 
-def _kept_apart(module: nn.Module, given: object, output: object) -> None:
-    """A hook that does nothing but tell ``nn.folding`` to leave the layer as it is: the branch learned from that."""
+# What the layers of this thread's forward pass have given; None while nobody listens.
+_HEARD: ContextVar[list[tuple[nn.Module, object]] | None] = ContextVar("heard", default=None)
+
+
+def _hear(module: nn.Module, given: object, output: object) -> None:
+    """The hook of a layer, there for good: one that came and went would be seen by every thread of the network.
+
+    It also tells ``nn.folding`` to leave the layer as it is: the branch learned from that.
+    """
+    heard = _HEARD.get()
+    if heard is not None:
+        heard.append((module, output))
 
 
 @contextmanager
 def listening(detector: nn.Module, layer: str) -> Iterator[list[object]]:
-    """While entered, all that ``layer`` gives is put into the list.
+    """While entered, notes all that ``layer`` gives in this thread; the list is filled at the end.
 
     Raises:
         RecipeError: there is no such layer.
     """
-    layers = {name: module for name, module in detector.named_modules() if name}
-    if layer not in layers:
-        near = difflib.get_close_matches(layer, layers, n=1, cutoff=0.5) or list(layers)[:1]
-        hint = f"; it has {near[0]}, for instance" if near else ""
-        raise RecipeError(f"{type(detector).__name__} has no layer {layer!r}{hint}")
+    wanted = _layer(detector, layer)
+    hook = None if _hear in wanted._forward_hooks.values() else wanted.register_forward_hook(_hear)
+    every: list[tuple[nn.Module, object]] = []
     heard: list[object] = []
-    hook = layers[layer].register_forward_hook(lambda module, given, output: heard.append(output))
+    token = _HEARD.set(every)
     try:
         yield heard
     finally:
-        hook.remove()
+        _HEARD.reset(token)
+        heard += [output for module, output in every if module is wanted]
+        if hook is not None:
+            hook.remove()
+
+
+def _layer(detector: nn.Module, layer: str) -> nn.Module:
+    try:
+        if layer:
+            return detector.get_submodule(layer)
+    except AttributeError:
+        pass
+    layers = [name for name, _ in detector.named_modules() if name]
+    near = difflib.get_close_matches(layer, layers, n=1, cutoff=0.5) or layers[:1]
+    hint = f"; it has {near[0]}, for instance" if near else ""
+    raise RecipeError(f"{type(detector).__name__} has no layer {layer!r}{hint}")
 
 
 def _one_map(heard: list[object], layer: str, images: int) -> Tensor:

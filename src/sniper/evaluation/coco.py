@@ -2,13 +2,12 @@
 
 The matching itself is faster-coco-eval's, fed from columns; the numbers equal pycocotools'. Two points of the
 protocol that are easily overlooked: detections with equal scores keep the order they come in (images by id, in an image
-as in the detection table), and a crowd region takes any number of detections, each by the share of its own area inside.
+as in the detection table), and an ignored object takes any number of detections: a crowd or group-of by the share of
+the detection's own area inside, a difficult object by IoU, as Pascal VOC has it (COCO itself has no such objects).
 """
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +17,45 @@ from numpy.typing import NDArray
 
 from sniper.boxes import xyxy_to_xywh
 from sniper.data.columns import Masks
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
 from sniper.evaluation.coco_result import ClassScore as ClassScore
 from sniper.evaluation.coco_result import CocoResult as CocoResult
 from sniper.evaluation.config import CocoEvalConfig
+from sniper.evaluation.protocol import Curve, Score, ScoreTable
 
 _EVERY_AREA = 1e5**2
 _CURVE_IOUS = (0.5, 0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class CocoScore(Score):
+    """A score of the COCO protocol, with all that it measured."""
+
+    boxes: CocoResult = field(kw_only=True)
+    masks: CocoResult | None = None  # where both detections and dataset have masks
+
+
+@dataclass(frozen=True, slots=True)
+class CocoProtocol:
+    """Boxes and, where both sides have them, masks, whose numbers are named ``segm_AP``, ``segm_AP50``, ..."""
+
+    config: CocoEvalConfig = field(default_factory=CocoEvalConfig)
+
+    def __call__(self, table: AnnotationTable, detections: DetectionTable) -> CocoScore:
+        """Measure detections; see ``evaluate_coco``."""
+        boxes = evaluate_coco(table, detections, self.config)
+        both = table.masks is not None and detections.masks is not None
+        masks = evaluate_coco(table, detections, self.config, iou_type="segm") if both else None
+        numbers = boxes.as_dict()
+        tables = boxes.tables()
+        if masks is not None:
+            numbers |= {f"segm_{name}": number for name, number in masks.as_dict().items()}
+            tables += masks.tables()
+        curves = {name: Curve(*curve) for name, curve in boxes.pr_curves.items()}
+        return CocoScore("coco", numbers, tuple(ScoreTable(*one) for one in tables), curves, boxes=boxes, masks=masks)
 
 
 def evaluate_coco(
@@ -40,8 +69,8 @@ def evaluate_coco(
 
     ``segm`` compares masks, which both sides must have; an object without one is neither to be found nor wrong to find.
 
-    Images of the table that were not looked at do not count, so a subset is measured by listing it. Crowd and
-    "difficult" objects (``table.crowd``) are neither to be found nor wrong to find.
+    Images of the table that were not looked at do not count, so a subset is measured by listing it. Ignored objects
+    (``table.ignored``) are neither to be found nor wrong to find.
 
     Raises:
         DataError: an image id that the table does not have or that comes twice, a label without a class, a number
@@ -72,8 +101,9 @@ def evaluate_coco(
         table.class_ids[table.labels[objects]],
         table.boxes_xyxy[objects],
     )
-    for entry, area, crowd in zip(truth, table.areas[objects].tolist(), table.crowd[objects].tolist(), strict=True):
-        entry["area"], entry["iscrowd"] = area, int(crowd)
+    columns = (table.areas, table.ignored, table.regions)
+    for entry, area, ignored, region in zip(truth, *(column[objects].tolist() for column in columns), strict=True):
+        entry["area"], entry["iscrowd"], entry["region"] = area, int(ignored), int(region)
     if iou_type == "segm":
         assert table.masks is not None
         _add_truth(truth, table.masks, objects)
@@ -116,14 +146,14 @@ def _rows_of_images(table: AnnotationTable, detections: DetectionTable) -> NDArr
 
 
 def _add_truth(truth: list[dict[str, Any]], masks: Masks, objects: NDArray[np.int64]) -> None:
-    """Masks of the table's ``objects`` in COCO's form. One without a mask is a crowd: left out of the count."""
+    """Masks of the table's ``objects`` in COCO's form. One without a mask is left out of the count."""
     for entry, row in zip(truth, objects.tolist(), strict=True):
         rings = [ring.ravel().tolist() for ring in masks.polygons(row)]
         entry["segmentation"] = rings or masks.run_length(row)
         if entry["segmentation"] is None:
             x, y, width, height = entry["bbox"]
             entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-            entry["iscrowd"] = 1
+            entry["iscrowd"] = entry["region"] = 1
 
 
 def _entries(
@@ -137,69 +167,27 @@ def _entries(
     ]
 
 
-def evaluate_coco_files(
-    annotation_json: Path | str,
-    results_json: Path | str,
-    iou_type: Literal["bbox", "segm"] = "bbox",
-    config: CocoEvalConfig | None = None,
-    *,
-    image_ids: Iterable[int] | None = None,
-) -> CocoResult:
-    """Measure a COCO results file on a COCO annotation file; ``image_ids`` limits both to these images.
+class _Evaluator(COCOeval_faster):  # type: ignore[misc]
+    """COCO's matching, in which not every ignored object is a region.
 
-    Raises:
-        DataError: a file that cannot be read, lacks a key, or names an image that the annotations do not have.
+    To the evaluator, ``iscrowd`` says three things: the object is not counted, any number of detections may match it,
+    and they match by share. Difficult objects (``iscrowd`` without ``region``) are to match by IoU. An ``ignore`` of
+    our own would be overwritten by ``iscrowd``, here as in pycocotools.
     """
-    truth = _read_json(annotation_json, dict)
-    missing = [key for key in ("images", "annotations", "categories") if key not in truth]
-    if missing:
-        raise DataError(f"{annotation_json}: expected COCO annotations, but there is no {missing[0]!r}")
-    found = _read_json(results_json, list)
-    _check_entries(annotation_json, truth["annotations"], ("image_id", "category_id"), iou_type)
-    _check_entries(results_json, found, ("image_id", "category_id", "score"), iou_type)
-    truth["annotations"] = [
-        {"area": math.prod(entry.get("bbox", (0, 0, 0, 0))[2:])} | entry | {"id": number}
-        for number, entry in enumerate(truth["annotations"], 1)
-    ]
-    known = {image["id"] for image in truth["images"]}
-    for entry in found:
-        if entry["image_id"] not in known:
-            raise DataError(
-                f"{results_json}: image id {entry['image_id']} is not in {annotation_json}; "
-                "give the annotations that the results were made for"
-            )
-    if image_ids is not None:
-        wanted = set(image_ids)
-        truth["images"] = [image for image in truth["images"] if image["id"] in wanted]
-        truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] in wanted]
-        found = [entry for entry in found if entry["image_id"] in wanted]
-    dataset = COCO(truth)
-    return _evaluate(dataset, dataset.loadRes(found), config or CocoEvalConfig(), iou_type)
 
-
-def _read_json(path: Path | str, kind: type) -> Any:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of a COCO JSON file") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); the file may be cut off") from error
-    if not isinstance(content, kind):
-        raise DataError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
-    return content
-
-
-def _check_entries(path: Path | str, entries: Sequence[Any], keys: tuple[str, ...], iou_type: str) -> None:
-    for number, entry in enumerate(entries):
-        lacking = [key for key in keys if key not in entry]
-        if "segmentation" not in entry and (iou_type == "segm" or "bbox" not in entry):
-            lacking.append("segmentation" if iou_type == "segm" else "bbox")
-        if lacking:
-            raise DataError(f"{path}: entry {number} has no {lacking[0]!r}, which {iou_type} evaluation needs")
+    def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: N802, N803  # the library's names
+        classes, each = ([catId], True) if self.params.useCats else (self.params.catIds, False)
+        truth = self.gt_dataset.get_instances([imgId], classes, each)[0][0]
+        for entry in truth:
+            entry["iscrowd"] = entry["region"]
+        overlaps = super().computeIoU(imgId, catId)
+        for entry in truth:
+            entry["iscrowd"] = entry["ignore"]
+        return overlaps
 
 
 def _evaluate(truth: COCO, found: COCO, config: CocoEvalConfig, iou_type: str) -> CocoResult:
-    evaluator = COCOeval_faster(truth, found, iou_type, print_function=lambda *_: None)
+    evaluator = _Evaluator(truth, found, iou_type, print_function=lambda *_: None)
     evaluator.params.maxDets = sorted({*OFFICIAL_DETECTIONS, config.max_detections})
     small, large = config.small_px**2, config.large_px**2
     evaluator.params.areaRng = [[0, _EVERY_AREA], [0, small], [small, large], [large, _EVERY_AREA]]

@@ -15,7 +15,7 @@ class ClassScore(NamedTuple):
     """One class. AP is nan for a class without objects."""
 
     name: str
-    objects: int  # crowd regions not counted
+    objects: int  # ignored ones not counted
     ap: float
     ap50: float
 
@@ -45,7 +45,7 @@ class CocoResult:
         str, tuple[NDArray[np.float64], NDArray[np.float64]]
     ]  # by IoU, with max_detections: recall (101,), precision (101,)
     images: int
-    objects: int  # crowd regions not counted
+    objects: int  # ignored ones not counted
     detections: int
     what: Literal["boxes", "masks"] = "boxes"  # whose overlap counts
 

@@ -1,13 +1,20 @@
 """Settings of the evaluation protocols."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from sniper.settings import Config
 
+ProtocolName = Literal["coco"]
+
 
 class CocoEvalConfig(Config):
-    """The protocol's settings. The defaults are COCO's own; with others, numbers do not compare with the literature."""
+    """Which protocols measure, and COCO's settings: with others than its own, numbers do not compare with papers."""
 
+    protocols: Annotated[tuple[ProtocolName, ...], Field(min_length=1)] = Field(
+        default=("coco",), description="how detections are measured; train.best_metric names a number of any of them"
+    )
     max_detections: int = Field(
         default=100,
         ge=100,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sniper.compiled import compiled, read_only
 from sniper.data.detection_files import for_images
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -29,7 +30,7 @@ class Verdict(IntEnum):
     WRONG_CLASS = 2  # on an object of another class
     LOCALISATION = 3  # overlaps an object, but not enough
     DUPLICATE = 4  # on an object that a better detection has found
-    IGNORED = 5  # in a crowd region: neither right nor wrong
+    IGNORED = 5  # in a crowd region or on a difficult object: neither right nor wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class ErrorSplit:
     wrong_class: int
     localisation: int
     duplicate: int
-    objects: int  # crowd regions not counted
+    objects: int  # ignored ones not counted
     score: float  # of the last detection counted; nan if none is
 
     @property
@@ -56,7 +57,7 @@ class ErrorSplit:
 
     @property
     def detections(self) -> int:
-        """How many detections are counted; those in crowd regions are not."""
+        """How many detections are counted; those on ignored objects are not."""
         return self.true_positives + self.background + self.wrong_class + self.localisation + self.duplicate
 
     def as_dict(self) -> dict[str, float]:
@@ -86,7 +87,7 @@ class Verdicts(NamedTuple):
     def best(self, *, number: int | None = None, score: float | None = None, recall: float | None = None) -> ErrorSplit:
         """Count the best detections: a number of them, those from a score on, or as few as reach a recall.
 
-        Detections in crowd regions do not count. A recall that is not reached takes all detections.
+        Detections on ignored objects do not count. A recall that is not reached takes all detections.
 
         Raises:
             ValueError: not exactly one of the three is given.
@@ -131,7 +132,8 @@ def _judge(
     object_offsets: NDArray[np.int64],
     objects: NDArray[np.float32],
     object_labels: NDArray[np.int32],
-    crowd: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
+    regions: NDArray[np.bool_],
     foreground: float,
     background: float,
     agnostic: bool,
@@ -144,19 +146,20 @@ def _judge(
             x1, y1 = np.float64(boxes[row, 0]), np.float64(boxes[row, 1])
             x2, y2 = np.float64(boxes[row, 2]), np.float64(boxes[row, 3])
             area = (x2 - x1) * (y2 - y1)
-            free, best_free, same, other, in_crowd = -1, foreground, 0.0, 0.0, False
+            free, best_free, same, other, on_ignored = -1, foreground, 0.0, 0.0, False
             for k in range(object_offsets[image], object_offsets[image + 1]):
                 w = min(x2, np.float64(objects[k, 2])) - max(x1, np.float64(objects[k, 0]))
                 h = min(y2, np.float64(objects[k, 3])) - max(y1, np.float64(objects[k, 1]))
                 if w <= 0 or h <= 0:
                     continue
                 mine = agnostic or object_labels[k] == labels[row]
-                if crowd[k]:
-                    if mine and w * h >= foreground * area:
-                        in_crowd = True
-                    continue
                 own = (np.float64(objects[k, 2]) - objects[k, 0]) * (np.float64(objects[k, 3]) - objects[k, 1])
                 overlap = w * h / (area + own - w * h)
+                if ignored[k]:
+                    share = w * h / area if regions[k] else overlap
+                    if mine and share >= foreground:
+                        on_ignored = True
+                    continue
                 if not mine:
                     other = max(other, overlap)
                     continue
@@ -166,7 +169,7 @@ def _judge(
             if free >= 0:
                 taken[free] = True
                 verdict[row] = 0
-            elif in_crowd:
+            elif on_ignored:
                 verdict[row] = 5
             elif same >= foreground:
                 verdict[row] = 4
@@ -194,12 +197,13 @@ def judge(table: AnnotationTable, detections: DetectionTable, *, class_agnostic:
         read_only(images.offsets),
         read_only(images.boxes_xyxy),
         read_only(images.labels),
-        read_only(images.crowd),
+        read_only(images.ignored),
+        read_only(images.regions),
         FOREGROUND_IOU,
         BACKGROUND_IOU,
         class_agnostic,
     )
-    return Verdicts(verdict, found.scores, int((~images.crowd).sum()))
+    return Verdicts(verdict, found.scores, int((~images.ignored).sum()))
 
 
 def at_equal_recall(

@@ -1,7 +1,7 @@
 """Focus chips: rectangles around the cells of a focus map that probably show small objects.
 
-AutoFocus (arXiv 1812.01600), section 3.3; ``docs/method.md``, "AutoFocus". A cell is ``stride`` x ``stride`` px of what
-a detector has seen (its *parent*, ``valid_wh`` network px). Cells above a threshold are dilated, every connected
+AutoFocus (arXiv 1812.01600), section 3.3; ``docs/method.md``, "AutoFocus". A cell is ``stride`` x ``stride`` px of the
+input of a detector (its *parent*, ``valid_wh`` network px). Cells above a threshold are dilated, every connected
 group is enclosed by a rectangle of at least the minimum size, and rectangles that overlap or touch are merged, until
 nothing changes any more. The original stopped when two rounds gave equally many rectangles, and let cells count that
 only show padding.
@@ -38,11 +38,11 @@ def focus_chips(
 
     Args:
         probability: (H, W) focus probability; cells beyond ``ceil(valid_wh / stride)`` show padding and are masked.
-        valid_wh: size of the picture in the parent, network px.
-        threshold: cells with at least this probability are enclosed; at 0 that is the whole picture.
+        valid_wh: size of the image in the parent, network px.
+        threshold: cells with at least this probability are enclosed; at 0 that is the whole image.
         stride: network px per cell.
         dilation: odd; cells within ``dilation // 2`` of one above the threshold count too.
-        min_cells: least side of a chip, in cells; where the picture is smaller, a chip takes all of its side.
+        min_cells: least side of a chip, in cells; where the image is smaller, a chip takes all of its side.
     """
     cells = enclosed_cells(probability, valid_wh, threshold=threshold, stride=stride)
     return chips_of_cells(cells, probability, valid_wh, stride=stride, dilation=dilation, min_cells=min_cells)
@@ -51,11 +51,11 @@ def focus_chips(
 def enclosed_cells(
     probability: NDArray[np.floating], valid_wh: tuple[float, float], *, threshold: float, stride: int
 ) -> NDArray[np.bool_]:
-    """(rows, columns) which cells of the picture have at least that probability; the padding is cut off."""
+    """(rows, columns) which cells of the image have at least that probability; the padding is cut off."""
     columns, rows = (_cells(side, stride) for side in valid_wh)
     if probability.ndim != 2 or probability.shape[0] < rows or probability.shape[1] < columns:
         raise ValueError(
-            f"expected a map of at least {rows} x {columns} cells of {stride} px for a picture of "
+            f"expected a map of at least {rows} x {columns} cells of {stride} px for an image of "
             f"{valid_wh[0]:g} x {valid_wh[1]:g} px, got {probability.shape}"
         )
     return np.ascontiguousarray(probability[:rows, :columns] >= threshold)
@@ -70,7 +70,7 @@ def chips_of_cells(
     dilation: int = 3,
     min_cells: int = 16,
 ) -> FocusChips:
-    """Focus chips that enclose the cells chosen, (rows, columns) of the picture alone.
+    """Focus chips that enclose the cells chosen, (rows, columns) of the image alone.
 
     Other arguments as in ``focus_chips``.
     """
@@ -90,9 +90,9 @@ def _cells(side_px: float, stride: int) -> int:
 
 
 def _in_px(rects: NDArray[np.int64], valid_wh: tuple[float, float], stride: int, min_cells: int) -> NDArray[np.float64]:
-    """Rectangles of cells as px. The last cell may be cut by the border: then the other side keeps the least size.
+    """Rectangles of cells as px. The last cell may be cut by the border: then the other side keeps the smallest size.
 
-    It ends where the picture does, also where that lies a rounding error further out.
+    It ends where the image does, also where that lies a rounding error further out.
     """
     boxes = rects.astype(np.float64) * stride
     for axis, side in enumerate(valid_wh):
@@ -190,7 +190,7 @@ def _joined(given: NDArray[np.int64]) -> NDArray[np.int64]:
 def _groups(cells: NDArray[np.bool_], reach: int) -> NDArray[np.int64]:
     """(K, 4) bounds of the 8-connected groups of cells within ``reach`` of one that is set, along both axes.
 
-    Runs of cells of a row are joined with those of the row above: most cells are looked at only once.
+    Runs of cells of a row are joined with those of the row above: most cells are visited only once.
     """
     rows, columns = cells.shape
     max_count = (columns + 1) // 2

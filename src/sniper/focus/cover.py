@@ -1,9 +1,9 @@
 """Focus chips that cost the network little: rectangles that overlap where one around them would cost more.
 
 ``docs/method.md``, "AutoFocus". The original (``focus``) makes one rectangle of all that touch, which on a crowded
-picture ends as one around everything. Here every connected group of cells is cut, along rows and columns, where its
+image ends as one around everything. Here every connected group of cells is cut, along rows and columns, where its
 parts together cost less than itself, and rectangles become one only where that costs no more than both. A chip costs
-the pixels of its padded inputs at the level that looks at it, and a constant.
+the pixels of its padded inputs at the level that is run on it, and a constant.
 """
 
 from typing import NamedTuple
@@ -20,16 +20,16 @@ _SLACK = 1e-6  # px; 512.0000001 px are 512
 
 
 class LevelCost(NamedTuple):
-    """The level that looks at the chips, and what it pays for them. Network px of that level."""
+    """The level that is run on the chips, and what it pays for them. Network px of that level."""
 
     cell_px: float  # side of a cell of the map
     margin_px: float  # what a chip shows around its cells
-    size_wh: tuple[int, int]  # the picture
-    min_px: int  # least side of a chip, rounded up to ``step_px``; smaller pictures are taken whole
+    size_wh: tuple[int, int]  # the image
+    min_px: int  # smallest side of a chip, rounded up to ``step_px``; smaller images are taken whole
     step_px: int  # chips grow to multiples of this
-    window_px: int  # longer chips are looked at in windows, ...
+    window_px: int  # longer chips are cut into windows, ...
     overlap_px: int  # ... which have this in common
-    whole_pixels: int  # padded input pixels of the picture looked at whole
+    whole_pixels: int  # padded input pixels of the whole level
     chip_pixels: int  # what one more chip costs, whatever its size, in pixels
 
 
@@ -41,12 +41,12 @@ def covering_chips(
     dilation: int = 3,
     shared_cells: int = 5,
 ) -> FocusChips:
-    """Chips, in px of the looking level, that hold all cells chosen and cost little; they may overlap.
+    """Chips, in px of the level that is run on them, that hold all cells chosen and cost little; they may overlap.
 
     Args:
-        cells: (rows, columns) of the picture alone.
+        cells: (rows, columns) of the image alone.
         probability: (H, W) focus probability; at least as large.
-        looking: the level that looks at the chips.
+        level_cost: the level that is run on the chips.
         dilation: odd; cells within ``dilation // 2`` of a chosen one are held too.
         shared_cells: what both parts of a connected group that is cut have in common: whatever measures no more cells
             along each axis is whole in a chip, with the margin, if all of its cells are chosen.
@@ -91,7 +91,7 @@ def _edges(count: int, level_cost: LevelCost, side_px: int) -> NDArray[np.int64]
 
 
 def _grown(boxes: NDArray[np.int64], level_cost: LevelCost) -> NDArray[np.int64]:
-    """Boxes that grow around their middle, on the picture, to the padded input they cost anyway."""
+    """Boxes that grow around their middle, on the image, to the padded input they cost anyway."""
     side = np.tile(np.asarray(level_cost.size_wh), (len(boxes), 1))
     tight = boxes[:, 2:] - boxes[:, :2]
     step = level_cost.step_px

@@ -1,4 +1,4 @@
-"""Groups of cells cut into parts that cost the network less than the whole; see ``focus_cover``.
+"""Groups of cells cut into parts that cost the network less than the whole; see ``focus.cover``.
 
 ``costs`` (8,) are, of ``LevelCost``, ``min_px``, ``step_px``, ``window_px``, ``overlap_px``, width and height of
 ``size_wh``, ``whole_pixels`` and ``chip_pixels``. ``labels`` has the number of each cell's group, ``turned`` is the
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from sniper.compiled import compiled
 
-_MOST_NODES = 2048  # rectangles that are tried at most where groups are cut; more would only take time
+_MAX_NODES = 2048  # rectangles that are tried at most where groups are cut; more would only take time
 _ENOUGH = 8  # cutting is tried where it could save an eighth
-_FAR, _MOST_COST = 1 << 30, 1 << 62
+_FAR, _MAX_COST = 1 << 30, 1 << 62
 _TOUCHES, _BEFORE, _AFTER = 2, 3, 7  # columns of ``_lines``
 
 
 @compiled
-def _canvas(size: int, axis: int, costs: NDArray[np.int64]) -> int:
-    """Canvas px, along an axis, of a chip around ``size`` px; a negative number where it takes all of the picture."""
+def _padded(size: int, axis: int, costs: NDArray[np.int64]) -> int:
+    """Padded px, along an axis, of a chip around ``size`` px; a negative number where it takes all of the image."""
     min_count, step, window, overlap, side = costs[0], costs[1], costs[2], costs[3], costs[4 + axis]
     grown = (max(size, min_count) + step - 1) // step * step
     whole = grown >= side
@@ -35,7 +35,7 @@ def _canvas(size: int, axis: int, costs: NDArray[np.int64]) -> int:
 @compiled
 def cost_of(width: int, height: int, costs: NDArray[np.int64]) -> int:
     """What the network pays for a chip around so many px."""
-    across, down = _canvas(width, 0, costs), _canvas(height, 1, costs)
+    across, down = _padded(width, 0, costs), _padded(height, 1, costs)
     return costs[7] + (costs[6] if across < 0 and down < 0 else abs(across * down))
 
 
@@ -65,7 +65,7 @@ def parts_of_groups(
     to what cannot be saved from; then, from the smallest up, parts stay apart where they cost less than what they were
     cut from. A ring costs more than itself after the first cut, and less after the last.
     """
-    max_count = max(_MOST_NODES, 2 * len(groups))
+    max_count = max(_MAX_NODES, 2 * len(groups))
     rects, owner = np.empty((max_count, 4), np.int64), np.empty(max_count, np.int64)
     parts, cost = (
         np.empty(max_count, np.int64),
@@ -99,7 +99,7 @@ def parts_of_groups(
             wanted[parts[k]] = wanted[parts[k] + 1] = True
         elif wanted[k]:
             for side in range(4):
-                rects[found, side] = rects[k, side]  # what is overwritten has been looked at: found <= k
+                rects[found, side] = rects[k, side]  # what is overwritten has been visited: found <= k
             found += 1
     return rects[:found].copy()
 
@@ -128,7 +128,7 @@ def _best_cut(
     if _ENOUGH * (own_cost - filled - 2 * costs[7]) <= own_cost:
         return False
     down = _lines(turned, top, left, height, width, name)
-    best = _MOST_COST
+    best = _MAX_COST
     part = np.empty((2, 4), np.int64)
     for axis in range(2):
         lines, offset, aside = (across, left, top) if axis == 0 else (down, top, left)
@@ -147,7 +147,7 @@ def _best_cut(
                 for k in range(2):
                     for side in range(4):
                         rects[place + k, side] = part[k, side]
-    return best < _MOST_COST
+    return best < _MAX_COST
 
 
 @compiled

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sniper.data.run_lengths import RunLengths
-from sniper.detectors.protocol import MaskDetector
+from sniper.inference.backend import Backend
 from sniper.inference.config import MergeConfig
 from sniper.inference.feature_cache import FeatureCache
 from sniper.inference.images import ImageDetections, ImageInput
-from sniper.inference.masks import encode_masks, masks_in_window
+from sniper.inference.masks import encode_masks
 from sniper.inference.merge import merge_images
 from sniper.inference.windows import Window
 from sniper.pyramid import Pyramid
@@ -29,18 +28,23 @@ class DetectionAccumulator:
     def __init__(self) -> None:
         self.windows: list[Window] = []
         self.columns: list[tuple[NDArray, NDArray, NDArray]] = []
-        self.maps: list[int | None] = []  # of each window, to predict masks from: numbers on the shelf
+        self.features: list[int | None] = []  # of each window, to predict masks from: numbers in the cache
         self._cache = FeatureCache()
         self._order: list[int] = []  # windows by image, level and place
         self._ends = np.zeros(0, np.int64)  # (windows) rows up to and with each window, in that order
         self._sizes_wh: list[tuple[int, int]] = []
 
     def add(
-        self, window: Window, boxes: NDArray, scores: NDArray, labels: NDArray, maps: torch.Tensor | None = None
+        self,
+        window: Window,
+        boxes: NDArray,
+        scores: NDArray,
+        labels: NDArray,
+        features: NDArray[np.floating] | None = None,
     ) -> None:
         """Add the detections of one window, network px."""
         self.windows.append(window)
-        self.maps.append(None if maps is None else self._cache.put(maps))
+        self.features.append(None if features is None else self._cache.put(features))
         self.columns.append((in_image(boxes, window), scores, labels))
 
     def merged(
@@ -70,11 +74,11 @@ class DetectionAccumulator:
         pixels = np.zeros(len(group), dtype=np.int64)
         for window in self.windows:
             pixels[window.image] += window.padded_pixels
-        for index, picture in enumerate(group):
+        for index, image_input in enumerate(group):
             rows = slice(result.offsets[index], result.offsets[index + 1])
             kept = result.keep[rows]
             one = ImageDetections(
-                picture.key,
+                image_input.key,
                 boxes[kept],
                 result.scores[rows],
                 labels[kept].astype(np.int32),
@@ -84,12 +88,10 @@ class DetectionAccumulator:
             )
             yield one, kept
 
-    def masks(
-        self, detector: MaskDetector, one: ImageDetections, rows: NDArray[np.int64], device: torch.device
-    ) -> RunLengths:
+    def masks(self, backend: Backend, one: ImageDetections, rows: NDArray[np.int64]) -> RunLengths:
         """Masks of merged detections, each from the window it was found in; ``rows`` as ``merged`` gives them.
 
-        Window by window, and not batched over images: an image gives the same masks whatever it is looked at with.
+        Window by window, and not batched over images: an image gives the same masks whatever it is batched with.
         """
         if not len(rows):
             return RunLengths.join([])
@@ -97,11 +99,11 @@ class DetectionAccumulator:
         parts, order = [], np.argsort(place, kind="stable")
         for number in np.unique(place).tolist():
             own = order[np.searchsorted(place[order], number) : np.searchsorted(place[order], number, side="right")]
-            window, shelved = self.windows[self._order[number]], self.maps[self._order[number]]
-            assert shelved is not None
+            window, cached = self.windows[self._order[number]], self.features[self._order[number]]
+            assert cached is not None
             boxes = one.boxes_xyxy[own].astype(np.float64)
             inside = boxes * window.scale - np.tile(np.asarray(window.origin_xy, np.float64), 2)
-            grids = masks_in_window(detector, self._cache.take(shelved), inside, one.labels[own], device)
+            grids = backend.masks(self._cache.take(cached), inside, one.labels[own])
             parts.append(encode_masks(grids, boxes, self._sizes_wh[window.image]))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))

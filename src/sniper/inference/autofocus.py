@@ -1,7 +1,7 @@
-"""AutoFocus: the coarsest level whole, and at every finer one only where small objects may be.
+"""AutoFocus: the coarsest level whole, and every finer one only where small objects may be.
 
-AutoFocus (arXiv 1812.01600); ``docs/method.md``, "AutoFocus". This module decides where to look; ``pyramid`` looks,
-and merges what is found as it always does.
+AutoFocus (arXiv 1812.01600); ``docs/method.md``, "AutoFocus". This module plans the windows; ``detect`` runs the
+network on them, and merges the detections as it always does.
 """
 
 import math
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sniper.focus.cells import chips_of_cells, enclosed_cells
 from sniper.focus.cover import LevelCost, covering_chips
 from sniper.inference.config import AutoFocusConfig
+from sniper.inference.focus_source import SMALL_PX
 from sniper.inference.windows import (
     CHIP_STEP,
     Window,
@@ -26,7 +27,6 @@ from sniper.inference.windows import (
 )
 from sniper.pyramid import Pyramid
 
-SMALL_PX = 5.0, 64.0  # sizes that speak for a closer look, network px: as the focus branch is taught
 _SLACK = 1e-6
 CHIP_PIXELS = (
     128 * 256
@@ -34,7 +34,7 @@ CHIP_PIXELS = (
 
 
 class CoarseToFine:
-    """Where to look in a group of images, level by level, from what the levels before have shown."""
+    """The windows of a group of images, level by level, from the focus maps of the levels before."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class CoarseToFine:
         pixels = [[sum(task.window.padded_pixels for task in tasks) for tasks in one] for one in whole]
         self.full_pixels = np.asarray(pixels, dtype=np.int64)  # (I, L) of the full pyramid
         self._spent = np.zeros(len(sizes_wh), dtype=np.int64)
-        self.maps: list[NDArray[np.float32]] = []  # of the level looked at last, one an image
+        self.maps: list[NDArray[np.float32]] = []  # of the level run last, one an image
 
     def everything(self) -> list[WindowTask]:
         """Every window of the full pyramid: plain multi-scale inference."""
@@ -67,9 +67,9 @@ class CoarseToFine:
         ]
 
     def rounds(self) -> Iterator[list[WindowTask]]:
-        """What to look at, coarsest level first; ``add`` must have seen a round's maps before the next is asked for."""
+        """The windows to run, coarsest level first; ``add`` must see a round's maps before the next is asked for."""
         for level in range(self.coarsest, -1, -1):
-            tasks = [task for image in range(len(self.sizes_wh)) for task in self._looks(image, level)]
+            tasks = [task for image in range(len(self.sizes_wh)) for task in self._tasks(image, level)]
             for task in tasks:
                 self._spent[task.window.image] += task.window.padded_pixels
             self.maps = [self._empty(image, level) for image in range(len(self.sizes_wh))]
@@ -107,7 +107,7 @@ class CoarseToFine:
         windows = windows_of(image, self.sizes_wh[image], level, scale, window_px=self.window_px, overlap_px=overlap_px)
         return [WindowTask(window, overlap_px) for window in windows]
 
-    def _looks(self, image: int, level: int) -> list[WindowTask]:
+    def _tasks(self, image: int, level: int) -> list[WindowTask]:
         if level == self.coarsest:
             return self._whole(image, level)
         probability = self.maps[image]

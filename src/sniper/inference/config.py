@@ -12,15 +12,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AutoFocusConfig(Config):
-    """Where to look closer. Higher thresholds and smaller budgets are faster and find less."""
+    """Where finer levels are run. Higher thresholds and smaller budgets are faster and find less."""
 
     threshold: Share | tuple[Share, ...] = Field(
         0.1,
-        description="cells with at least this focus probability are looked at one level finer; several: one for each "
-        "step, coarsest first, the last for all others; 0 looks at everything",
+        description="the next finer level covers cells with at least this focus probability; several: one for each "
+        "step, coarsest first, the last for all others; 0 covers everything",
     )
     pixel_budget: float | None = Field(
-        None, gt=0, le=1, description="most pixels of an image, as a share of its full pyramid, best regions first"
+        None,
+        gt=0,
+        le=1,
+        description="bound on the pixels of an image, as a share of its full pyramid, best regions first",
     )
     chips: Literal["cheapest", "joined"] = Field(
         "cheapest",
@@ -28,10 +31,10 @@ class AutoFocusConfig(Config):
         "that overlap or touch become one (the original)",
     )
     dilation: int = Field(
-        1, ge=1, description="odd; cells within dilation // 2 of such a cell are looked at too (the original: 3)"
+        1, ge=1, description="odd; cells within dilation // 2 of such a cell are covered too (the original: 3)"
     )
     min_chip_px: int = Field(
-        128, ge=1, description="least side of a focus chip, network px of the level that looks at it"
+        128, ge=1, description="smallest side of a focus chip, network px of the level that is run on it"
     )
     prune_cells: float = Field(
         0.5, ge=0, description="detections this close to a chip's border are cut, cells of the level before"
@@ -92,7 +95,7 @@ class MergeConfig(Config):
     )
 
     def caps(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.int64] | None:
-        """(I,) most detections of images of (I, 2) px; None: all."""
+        """(I,) bounds on the detections of images of (I, 2) px; None: all."""
         if self.max_per_image is None:
             return None
         megapixels = np.asarray(sizes_wh, np.float64).reshape(-1, 2).prod(axis=1) / 1e6
@@ -110,22 +113,24 @@ class ProposeConfig(Config):
         "proposals", description="what is asked for: class-free proposals, or finished detections, classes dropped"
     )
     window_share: float = Field(
-        1.0, gt=0, le=1, description="chance of each window of the pyramid to be looked at; below 1 for large data sets"
+        1.0, gt=0, le=1, description="chance of each window of the pyramid to be run; below 1 for large data sets"
     )
 
 
 class InferenceConfig(Config):
-    """How images are looked at and their detections merged."""
+    """How images are cut into windows and their detections merged."""
 
-    window_px: int = Field(1536, ge=128, description="zoomed images with a longer side are seen in windows, network px")
-    overlap: float = Field(
-        0.2, ge=0, lt=0.9, description="least share of a window that neighbouring windows have in common"
+    window_px: int = Field(
+        1536, ge=128, description="scaled images with a longer side are cut into windows, network px"
     )
-    batch_pixels: int = Field(4 * 1024 * 1024, gt=0, description="canvas pixels in one batch; one canvas always fits")
+    overlap: float = Field(
+        0.2, ge=0, lt=0.9, description="smallest share of a window that neighbouring windows have in common"
+    )
+    batch_pixels: int = Field(4 * 1024 * 1024, gt=0, description="padded pixels in one batch; one input always fits")
     images_in_flight: int = Field(8, ge=1, description="images batched together; fewer where they are large")
     whole_megapixels: float = Field(64, ge=0, description="image files with more are read by windows")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     merge: MergeConfig = Field(MergeConfig(), description="range filter, NMS and cap")
     focus: AutoFocusConfig | None = Field(
-        None, description="look closer only where small objects may be; null: everywhere"
+        None, description="run finer levels only where small objects may be; null: everywhere"
     )

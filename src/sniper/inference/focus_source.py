@@ -1,55 +1,47 @@
-"""Where focus maps come from: a detector's focus branch, or else its small proposals or detections.
+"""Focus maps of networks without a focus branch: where the small regions are that they find.
 
 ``docs/method.md``, "AutoFocus".
 """
 
 import logging
 import math
-from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from sniper.detectors.protocol import Detector, FocusDetector, Proposer
 from sniper.focus.cells import painted
-from sniper.inference.autofocus import SMALL_PX
-from sniper.structures import Detections, Images
+from sniper.inference.backend import Backend, Looked
 
 logger = logging.getLogger("sniper")
 
-LookWithFocus = Callable[[Images], tuple[list[Detections], Tensor]]
+SMALL_PX = 5.0, 64.0  # sizes of small objects, network px: those that a focus branch learns
+FALLBACK_STRIDE = 16  # px per cell of a map made of regions
 
-FALLBACK_STRIDE = 16  # px per cell of a map made of proposals
+
+def focus_stride_of(backend: Backend) -> int:
+    """Network px per cell of the maps that inference will have; warns where a network has no focus branch."""
+    if backend.focus_source != "branch":
+        logger.warning(
+            "%s has no focus branch: its small %s say where finer levels are run", backend.name, backend.focus_source
+        )
+    return FALLBACK_STRIDE if backend.focus_stride is None else backend.focus_stride
 
 
-def focus_source(detector: Detector) -> tuple[LookWithFocus, int]:
-    """How to get detections with (B, H, W) focus probabilities from a detector, and the px per cell of these maps.
-
-    Without a focus branch, small proposals say where to look closer; without proposals, small detections do.
-    """
-    if isinstance(detector, FocusDetector) and detector.focus_stride is not None:
-        return detector.detect_with_focus, detector.focus_stride
-    proposes = isinstance(detector, Proposer)
-    logger.warning(
-        "%s has no focus branch: its small %s say where to look closer",
-        type(detector).__name__,
-        "proposals" if proposes else "detections",
+def focus_of(looked: Looked, padded_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """(B, h, w) the network's own focus maps, or those of its small detections on padded inputs of ``padded_hw``."""
+    if looked.focus is not None:
+        return looked.focus
+    count = len(looked.offsets) - 1
+    return np.stack(
+        [map_of_small(looked.boxes[r], looked.scores[r], padded_hw) for r in map(looked.rows, range(count))]
     )
 
-    def look(images: Images) -> tuple[list[Detections], Tensor]:
-        found = detector.detect(images)
-        regions = detector.propose(images) if isinstance(detector, Proposer) else found
-        return found, torch.from_numpy(np.stack([_of_small(one, images) for one in regions]))
 
-    return look, FALLBACK_STRIDE
-
-
-def _of_small(regions: Detections, images: Images) -> NDArray[np.float32]:
-    """(H, W) best score of the small regions in each cell of a padded input."""
-    boxes, scores = regions.boxes.float().cpu().numpy(), regions.scores.float().cpu().numpy()
+def map_of_small(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], padded_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(h, w) best score of the small regions, (N, 4) network px, in each cell of one padded input."""
     size = np.sqrt(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1))
     small = (size > SMALL_PX[0]) & (size < SMALL_PX[1]) & np.isfinite(scores)
-    rows, columns = (math.ceil(side / FALLBACK_STRIDE) for side in images.pixels.shape[2:])
+    rows, columns = (math.ceil(side / FALLBACK_STRIDE) for side in padded_hw)
     return painted(np.ascontiguousarray(boxes[small]), scores[small], FALLBACK_STRIDE, rows, columns)

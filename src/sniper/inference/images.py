@@ -1,6 +1,7 @@
-"""What inference takes and gives: pictures in memory or not, and what was found in each."""
+"""What inference takes and gives: images in memory or not, and what was found in each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,18 @@ class ImageDetections:
     pixels_processed: int  # padded input pixels that the network saw for this image
     pixels_full: int  # padded input pixels of its full pyramid
     masks: RunLengths | None = None  # N, of the image's size; None where the detector predicts none
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, min_score: float) -> Self:
+        """Those with at least this score."""
+        kept = np.flatnonzero(self.scores >= min_score)
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[kept],
+            scores=self.scores[kept],
+            labels=self.labels[kept],
+            levels=self.levels[kept],
+            masks=None if self.masks is None else self.masks.take(kept),
+        )

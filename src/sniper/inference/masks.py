@@ -5,34 +5,13 @@ A grid covers its box; the mask is where its bilinear interpolation at the middl
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sniper.compiled import compiled
 from sniper.data.columns import PackedStrings
 from sniper.data.run_lengths import RunLengths
-from sniper.detectors.protocol import MaskDetector
 
 INSIDE = 0.5  # probability from which a pixel belongs to the object
-REGIONS_AT_ONCE = 64  # bounds the memory of the mask branch
-
-
-def masks_in_window(
-    detector: MaskDetector,
-    maps: torch.Tensor,
-    boxes: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    device: torch.device,
-) -> NDArray[np.float32]:
-    """(N, M, M) probabilities in (N, 4) ``boxes``, network px of the padded input that ``maps`` (F, H, W) were kept
-    of.
-    """
-    maps = maps.to(device, torch.float32)
-    every_box = torch.from_numpy(np.ascontiguousarray(boxes, np.float32)).to(device)
-    every_label = torch.from_numpy(np.ascontiguousarray(labels, np.int64)).to(device)
-    pieces = [slice(start, start + REGIONS_AT_ONCE) for start in range(0, max(len(every_box), 1), REGIONS_AT_ONCE)]
-    parts = [detector.predict_masks(maps, every_box[some], every_label[some]).float().cpu() for some in pieces]
-    return torch.cat(parts).numpy()
 
 
 def encode_masks(

@@ -65,7 +65,7 @@ def drop_cut(
 
 
 def inner_gap(boxes_xyxy: FloatArray, chip_xyxy: FloatArray, image_wh: tuple[float, float]) -> NDArray[np.float64]:
-    """(N,) how far boxes stay inside their chip, or (K, N) inside each of (K, 1, 4): the least distance to a side.
+    """(N,) how far boxes stay inside their chip, or (K, N) inside each of (K, 1, 4): the smallest distance to a side.
 
     Sides of a chip that are borders of the image (to half a pixel) do not count; infinity where all are.
     """

@@ -2,8 +2,8 @@
 
 Boxes of a group (one class of one image) are ordered by size and place and cut into blocks of a few boxes that
 lie near each other. A pick lowers scores only in the blocks whose bounding box it touches, a whole block at a time
-in vector registers, and each block remembers its best score, so the next pick needs one look per block. Picked and
-dead boxes score -1; each time a third of the boxes has been picked, the rest is packed into fewer blocks.
+in vector registers, and each block remembers its best score, so the next pick needs one comparison per block.
+Picked and dead boxes score -1; each time a third of the boxes has been picked, the rest is packed into fewer blocks.
 
 The kernels release the interpreter lock and share nothing, so groups run on plain threads: any number of threads
 gives the same result, and forked loader workers inherit no thread pool. They spell out loops where NumPy's slices and

@@ -1,4 +1,4 @@
-"""What inference has looked at, for those who want to see it: focus maps and chips of each level of an image."""
+"""Which windows inference has run, for those who want to see it: focus maps and chips of each level of an image."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -17,25 +17,25 @@ class LevelTrace:
 
     level: int  # 0 the finest
     scale: float  # network px per original px
-    chips_xyxy: NDArray[np.float64]  # (K, 4) what was looked at, original px: the image, or its focus chips
+    chips_xyxy: NDArray[np.float64]  # (K, 4) where the level was run, original px: the image, or its focus chips
     pixels: int  # padded input pixels that the network saw
     pixels_full: int  # padded input pixels of the whole level
     focus: NDArray[np.float32] | None  # (rows, columns) focus probability by cell; None where nothing finer follows
     cell_px: float  # side of a cell, original px
-    threshold: float  # cells with at least this probability are looked at one level finer
+    threshold: float  # the next finer level covers cells with at least this probability
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTrace:
-    """Everything that was looked at of one image."""
+    """All levels of one image."""
 
     key: int  # as in ``ImageInput``
     size_wh: tuple[int, int]  # original px
-    levels: tuple[LevelTrace, ...]  # coarsest first; those that nothing was looked at of have no chips
+    levels: tuple[LevelTrace, ...]  # coarsest first; those that were not run have no chips
 
     @property
     def share(self) -> float:
-        """Canvas pixels that the network saw, of those of the full pyramid."""
+        """Pixels of padded inputs that the network saw, of those of the full pyramid."""
         return sum(one.pixels for one in self.levels) / sum(one.pixels_full for one in self.levels)
 
 
@@ -47,7 +47,7 @@ class TraceRecorder:
 
     def __init__(self, plan: CoarseToFine) -> None:
         self.plan = plan
-        self._looks: dict[tuple[int, int], list[WindowTask]] = defaultdict(list)  # by image and level
+        self._tasks: dict[tuple[int, int], list[WindowTask]] = defaultdict(list)  # by image and level
         self._maps: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def watching(self, rounds: Iterable[list[WindowTask]]) -> Iterator[list[WindowTask]]:
@@ -55,13 +55,13 @@ class TraceRecorder:
         for number, tasks in enumerate(rounds):
             yield tasks
             for task in tasks:
-                self._looks[task.window.image, task.window.level].append(task)
+                self._tasks[task.window.image, task.window.level].append(task)
             level = self.plan.coarsest - number
             if level > 0:
                 self._maps.update({(image, level): one for image, one in enumerate(self.plan.maps)})
 
     def traces(self, keys: list[int]) -> list[ImageTrace]:
-        """What was looked at of each image; ``keys`` are theirs, in the order of the plan."""
+        """The levels of each image; ``keys`` are theirs, in the order of the plan."""
         levels = range(self.plan.coarsest, -1, -1)
         return [
             ImageTrace(key, self.plan.sizes_wh[image], tuple(self._level(image, level) for level in levels))
@@ -69,7 +69,7 @@ class TraceRecorder:
         ]
 
     def _level(self, image: int, level: int) -> LevelTrace:
-        plan, tasks = self.plan, self._looks[image, level]
+        plan, tasks = self.plan, self._tasks[image, level]
         whole = (0.0, 0.0, *map(float, plan.sizes_wh[image]))
         # A chip of several windows is one chip; dict keeps the order, best chips first.
         chips = dict.fromkeys(whole if task.chip_xyxy is None else task.chip_xyxy for task in tasks)

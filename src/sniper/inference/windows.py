@@ -1,7 +1,7 @@
-"""Where to look: the windows of one image at one level, and which detections a window border has cut.
+"""The windows of one image at one level, and which detections a window border has cut.
 
-A scaled image that is not larger than a window is looked at whole; a larger one in overlapping windows, so
-that memory is bounded by the window and not by the image.
+A scaled image that is not larger than a window is one window; a larger one is covered by overlapping windows, so that
+memory is bounded by the window and not by the image.
 """
 
 import math
@@ -28,7 +28,10 @@ class Window(NamedTuple):
 
     @property
     def padded_wh(self) -> tuple[int, int]:
-        """Canvas that holds the content. It depends on this window alone, so a batch gives what one image gives."""
+        """Padded input that holds the valid region.
+
+        It depends on this window alone, so a batch gives what one image gives.
+        """
         width, height = self.valid_wh
         return self.step * math.ceil(width / self.step), self.step * math.ceil(height / self.step)
 
@@ -52,7 +55,7 @@ class WindowTask(NamedTuple):
 
 
 def with_rivals(tasks: list[WindowTask]) -> list[WindowTask]:
-    """The looks at one level of an image, each with the other chips that overlap its own."""
+    """The windows at one level of an image, each with the other chips that overlap its own."""
     chips = list(dict.fromkeys(task.chip_xyxy for task in tasks if task.chip_xyxy is not None))
     if len(chips) < 2:
         return tasks

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sniper.detectors.from_callable import CallableDetector, PredictFunction
+from sniper.backends.callable import CallableBackend, PredictFunction
 from sniper.errors import RecipeError
 from sniper.inference.config import InferenceConfig
 from sniper.pipeline.model import Model
@@ -33,14 +32,13 @@ def from_callable(
     """A function that finds boxes, as a model that ``predict``, ``evaluate`` and ``detect_images`` take.
 
     Args:
-        look: a list of (h, w, 3) uint8 RGB pictures to ``boxes, scores, labels`` of each: (N, 4) xyxy in px of the
-            picture, (N,) in [0, 1], (N,) class indices from 0. Pictures of one call have one padded input, not one
-            size.
+        function: a list of (h, w, 3) uint8 RGB images to ``boxes, scores, labels`` of each: (N, 4) xyxy in px of the
+            image, (N,) in [0, 1], (N,) class indices from 0. Images of one call have one padded size, not one size.
         class_names: names of the labels.
-        levels: zooms and the sizes kept at each, finest first, as in a recipe (``pyramid.levels``); those of a trained
-            model are ``model.pyramid.levels``. The default looks at images as they are, in windows.
+        levels: scales and the sizes kept at each, finest first, as in a recipe (``pyramid.levels``); those of a trained
+            model are ``model.pyramid.levels``. The default takes images at scale 1, in windows.
         inference: windows, merging and AutoFocus, as in a recipe. Without a focus branch, small detections of one
-            level say where the next is looked at.
+            level say which parts of the image the next level covers.
         class_ids: ids of the classes in datasets; none: counted from 1.
 
     Raises:
@@ -56,7 +54,7 @@ def from_callable(
     if inference is not None:
         settings["inference"] = inference.model_dump() if isinstance(inference, InferenceConfig) else dict(inference)
     recipe = Recipe.parse(settings, "from_callable")
-    return Model(CallableDetector(function, len(names)).eval(), recipe, names, ids, torch.device("cpu"))
+    return Model(CallableBackend(function, len(names)), recipe, names, ids)
 
 
 def from_sahi(
@@ -80,30 +78,30 @@ def from_sahi(
     ids = sorted(named)
     row_of = {number: row for row, number in enumerate(ids)}
 
-    def function(pictures: list[NDArray[np.uint8]]) -> list[tuple[NDArray, NDArray, NDArray]]:
-        return [_columns(found, row_of) for found in _predictions(model, pictures)]
+    def function(images: list[NDArray[np.uint8]]) -> list[tuple[NDArray, NDArray, NDArray]]:
+        return [_columns(found, row_of) for found in _predictions(model, images)]
 
     names = [named[number] for number in ids]
     return from_callable(function, names, levels=levels, inference=inference, class_ids=ids)
 
 
-def _predictions(model: Any, pictures: list[NDArray[np.uint8]]) -> list[list[Any]]:
-    """SAHI's ``ObjectPrediction`` objects of each picture, from one call where the model takes several."""
+def _predictions(model: Any, images: list[NDArray[np.uint8]]) -> list[list[Any]]:
+    """SAHI's ``ObjectPrediction`` objects of each image, from one call where the model takes several."""
     if hasattr(model, "perform_batch_inference"):
-        model.perform_batch_inference(pictures)
-        sizes = [list(picture.shape[:2]) for picture in pictures]
-        model.convert_original_predictions(shift_amount=[[0, 0]] * len(pictures), full_shape=sizes)
+        model.perform_batch_inference(images)
+        sizes = [list(image.shape[:2]) for image in images]
+        model.convert_original_predictions(shift_amount=[[0, 0]] * len(images), full_shape=sizes)
         return list(model.object_prediction_list_per_image)
     found = []
-    for picture in pictures:
-        model.perform_inference(picture)
-        model.convert_original_predictions(shift_amount=[0, 0], full_shape=list(picture.shape[:2]))
+    for image in images:
+        model.perform_inference(image)
+        model.convert_original_predictions(shift_amount=[0, 0], full_shape=list(image.shape[:2]))
         found.append(list(model.object_prediction_list))
     return found
 
 
 def _columns(found: list[Any], row_of: Mapping[int, int]) -> tuple[NDArray, NDArray, NDArray]:
-    """Boxes, scores and labels of one picture's predictions, which are one Python object each already."""
+    """Boxes, scores and labels of one image's predictions, which are one Python object each already."""
     boxes = np.asarray([one.bbox.to_xyxy() for one in found], np.float32).reshape(-1, 4)
     scores = np.asarray([one.score.value for one in found], np.float32)
     unknown = {one.category.id for one in found} - row_of.keys()

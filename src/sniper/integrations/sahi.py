@@ -16,10 +16,10 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from sniper.detectors.protocol import Detector
 from sniper.errors import RecipeError
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.masks import INSIDE
 from sniper.pipeline.model import Model, load_model
 from sniper.pyramid import Level, Pyramid
@@ -35,8 +35,8 @@ except ImportError as error:
 class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
     """A checkpoint of ours as SAHI takes it.
 
-    By default a slice is looked at once, as it is (zoom 1), and what is found of any size counts: slicing takes the
-    place of the pyramid, and the ranges of its levels would drop what no slice of another zoom finds. Whatever is
+    By default a slice is one window at scale 1, and detections of any size count: slicing takes the
+    place of the pyramid, and the ranges of its levels would drop what no slice at another scale finds. Whatever is
     larger than ``inference.window_px``, such as the whole image of SAHI's standard prediction, is seen in windows.
     """
 
@@ -58,9 +58,9 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
         Args:
             model_path: weights file or run folder.
             model: a model already loaded, in place of it; stays on its device.
-            levels: one look at a slice, or the checkpoint's whole pyramid inside each, with its ranges.
+            levels: a slice at one scale, or the checkpoint's whole pyramid inside each, with its ranges.
             image_size: with one level: slices and whole images are scaled to this long side, network px, as by SAHI's
-                other models; None: shown as they are. Slices of 256 px with 512 are a zoom of 2.
+                other models; None: scale 1. Slices of 256 px with 512 are run at scale 2.
             inference: windows, merging and AutoFocus inside a slice; none: as in the checkpoint, but with hard NMS.
                 SAHI merges slices afterwards, and would join to an object the duplicates that soft-NMS only lowers.
             mask_threshold: only 0.5, where the masks of the mask branch end.
@@ -78,7 +78,7 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
         if levels not in ("one", "all"):
             raise RecipeError(f"levels: expected one or all, got {levels!r}")
         if levels == "all" and image_size is not None:
-            raise RecipeError("image_size goes with one level; all levels have zooms of their own")
+            raise RecipeError("image_size goes with one level; all levels have scales of their own")
         self.levels, self.inference = levels, inference
         self.pixels_processed = 0  # padded input pixels that the network has seen, all slices so far
         super().__init__(model_path, model, mask_threshold=mask_threshold, image_size=image_size, **sahi)
@@ -96,13 +96,13 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
     def set_model(self, model: Model, **_: Any) -> None:
         """Take a model that is loaded already."""
         self.model = model
-        self.device = model.device
+        self.device = getattr(model.backend, "device", "cpu")
         if self.category_mapping is None:
             self.category_mapping = {str(k): name for k, name in zip(model.class_ids, model.class_names, strict=True)}
 
     @property
     def pyramid(self) -> Pyramid:
-        """How a slice is looked at."""
+        """The levels that are run on a slice."""
         if self.levels == "all":
             return self.model.pyramid
         one = Level(scale=1.0) if self.image_size is None else Level(long_px=self.image_size)
@@ -121,18 +121,17 @@ class SniperDetectionModel(DetectionModel):  # type: ignore[misc]
     @property
     def has_mask(self) -> bool:
         """Whether predictions have masks."""
-        return bool(getattr(self.model.detector, "predicts_masks", False))
+        return self.model.backend.predicts_masks
 
     def perform_inference(self, image: NDArray[np.uint8]) -> None:
-        """Look at one (h, w, 3) uint8 RGB slice."""
+        """Run inference on one (h, w, 3) uint8 RGB slice."""
         self.perform_batch_inference([image])
 
     def perform_batch_inference(self, images: list[NDArray[np.uint8]]) -> None:
-        """Look at several slices, in batches of what ``inference.batch_pixels`` allows."""
+        """Run inference on several slices, in batches of what ``inference.batch_pixels`` allows."""
         config = self.inference or _with_hard_nms(self.model.recipe.inference)
-        pictures = (ImageInput(key, np.ascontiguousarray(image[..., :3])) for key, image in enumerate(images))
-        detector: Detector = self.model.detector  # type: ignore[assignment]
-        found = list(detect_images(detector, pictures, self.pyramid, config, device=self.model.device))
+        inputs = (ImageInput(key, np.ascontiguousarray(image[..., :3])) for key, image in enumerate(images))
+        found = list(detect_images(self.model.backend, inputs, self.pyramid, config))
         self.pixels_processed += sum(one.pixels_processed for one in found)
         self._original_predictions = found
 

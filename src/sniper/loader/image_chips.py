@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sniper.chips.table import ChipTable
+from sniper.data.flags import REGION_FLAGS, ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.loader.config import AugmentConfig
@@ -124,8 +125,9 @@ class ChipObjects(NamedTuple):
 def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> ChipObjects:
     """What the chip shows of each object of its image, in the order of the table.
 
-    Objects that the chip table lists are valid, crowds are crowds, and everything else of which at least
-    1 x 1 network px shows is ignored; what shows less is left out.
+    Objects that the chip table lists are valid, crowds and group-ofs are crowds, and everything else of which at least
+    1 x 1 network px shows is ignored; what shows less is left out. Difficult objects are ignored, with label -1: where
+    ignored objects teach their class too (the original's second stage), these do not.
     """
     image = chips.image_index[chip]
     rows = slice(int(table.offsets[image]), int(table.offsets[image + 1]))
@@ -135,11 +137,13 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
 
     state = np.full(len(corners), int(ObjectState.IGNORED), dtype=np.int64)
     state[listed] = ObjectState.VALID
-    state[table.crowd[rows]] = ObjectState.CROWD
+    flags = table.flags[rows]
+    state[any_flag(flags, REGION_FLAGS)] = ObjectState.CROWD
     shown = (corners[:, 1] - corners[:, 0]).min(axis=1, initial=np.inf)
     kept = np.where(state == ObjectState.VALID, shown > 0, shown >= MIN_VISIBLE_PX)
     boxes = corners[kept].reshape(-1, 4).astype(np.float32)
-    return ChipObjects(boxes, table.labels[rows][kept].astype(np.int64), state[kept], np.flatnonzero(kept) + rows.start)
+    labels = np.where(any_flag(flags, ObjectFlag.DIFFICULT), -1, table.labels[rows])[kept].astype(np.int64)
+    return ChipObjects(boxes, labels, state[kept], np.flatnonzero(kept) + rows.start)
 
 
 @dataclass(slots=True)

@@ -82,16 +82,3 @@ def focus_loss(logits: Tensor, labels: Tensor, form: Literal["balanced", "mean"]
 
 def _mean(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
-
-
-def recall_at_pixel_fraction(logits: Tensor, labels: Tensor, fraction: float) -> float:
-    """Share of the focus cells among the best ``fraction`` of all cells: what a look at so many pixels would find.
-
-    ``logits`` are scores of any monotone kind, of the same shape as ``labels`` (1 focus, -1 neither, 0 none), of any
-    number of maps together. Equal scores are taken in order. NaN where no cell has focus.
-    """
-    focus = (labels == 1).flatten()
-    if not focus.any():
-        return float("nan")
-    best = logits.flatten().sort(descending=True, stable=True).indices[: int(fraction * focus.numel())]
-    return (focus[best].sum() / focus.sum()).item()

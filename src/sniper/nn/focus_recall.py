@@ -9,7 +9,7 @@ from sniper.nn.focus import focus_logits
 
 
 class FocusRecall:
-    """Share of the focus cells among the best ``fraction`` of all cells seen, as ``recall_at_pixel_fraction``.
+    """Share of the focus cells among the best ``fraction`` of all cells seen.
 
     Cells are counted by their logit in narrow bins, so that memory stays the same however many there are and nothing is
     read from the device before ``take``. Cells of one bin are taken in equal parts. Padding is no cell.

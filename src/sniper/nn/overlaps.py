@@ -29,10 +29,3 @@ def iou(objects: Tensor, boxes: Tensor, shared: Tensor | None = None) -> Tensor:
         shared = intersection(objects, boxes)
     union = (area(objects).unsqueeze(2) + area(boxes).unsqueeze(1)).sub_(shared)
     return shared / union.clamp_(min=1e-9)
-
-
-def covered_share(objects: Tensor, boxes: Tensor, shared: Tensor | None = None) -> Tensor:
-    """(B, N, A) share of each box's own area that lies inside each object."""
-    if shared is None:
-        shared = intersection(objects, boxes)
-    return shared / area(boxes).unsqueeze(1).clamp(min=1e-9)

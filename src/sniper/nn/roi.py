@@ -36,10 +36,10 @@ def region_targets(
     With ``rule="ignore"`` a region takes the class of the valid object it overlaps best with. If it overlaps an ignored
     object better, and by more than ``ignore_iou``, it does not train; nor does it where it would be background but
     lies mostly inside a crowd region. With ``rule="original"`` every object of the chip gives its class, also the
-    ignored ones, and every region trains, without a choice.
+    ignored ones except difficult ones (label -1), and every region trains, without a choice.
     """
     original = config.rule == "original"
-    learned = (batch.valid | batch.ignored) if original else batch.valid
+    learned = (batch.valid | batch.ignored) & (batch.labels >= 0) if original else batch.valid
     added = learned & _in_range(batch) if original else learned
     boxes = torch.cat((batch.boxes.to(proposals.boxes.dtype), proposals.boxes), dim=1)
     present = torch.cat((added, proposals.present), dim=1)

@@ -10,9 +10,11 @@ from sniper.chips.stats import Coverage, coverage
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
-from sniper.pipeline.model import resolve_pyramid
-from sniper.pipeline.negatives import AUTO, ProposalFeed, feed_from_file
-from sniper.pipeline.train import ChipSource, draw_previews
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.detectors import resolve_pyramid
+from sniper.pipeline.negatives import AUTO, SELF
+from sniper.pipeline.previews import draw_previews
+from sniper.pipeline.proposal_feed import ProposalFeed, feed_from_file
 from sniper.recipe import Recipe
 from sniper.report.curves import draw_size_histogram
 
@@ -49,7 +51,7 @@ def chip_stats(
         recipe.save(folder / "recipe.yaml")
         ranges = [level.range_px for level in report.levels]
         names = [f"scale {level.scale}" for level in report.levels]
-        sizes = sqrt_area(table.boxes_xyxy[~table.crowd])
+        sizes = sqrt_area(table.boxes_xyxy[~table.ignored])
         write_bytes(folder / "sizes.png", draw_size_histogram(sizes, ranges, names=names))
     return report
 
@@ -76,9 +78,9 @@ def chip_preview(
 
 
 def _feed(recipe: Recipe, proposals: Path | str | None, table: AnnotationTable) -> ProposalFeed | None:
-    """The proposals of a file, of the recipe's own, or none; what ``auto`` means is not there before training."""
+    """The proposals of a file, of the recipe's own, or none: ``auto`` and ``self`` make theirs while training."""
     wanted = proposals if proposals is not None else recipe.negatives.proposals
-    return None if wanted in (None, AUTO) else feed_from_file(str(wanted), table, recipe.negatives)
+    return None if wanted in (None, AUTO, SELF) else feed_from_file(str(wanted), table, recipe.negatives)
 
 
 def _recipe(recipe: Recipe | str | Path) -> Recipe:

@@ -51,7 +51,7 @@ def import_mxnet(
     recipe = Recipe(
         description=f"{network} from {Path(file).name}",
         pyramid=PyramidConfig(levels=_LEVELS, chip_px=512),
-        original=config,
+        model=config,
         inference=InferenceConfig(window_px=_LONGEST_PX, merge=MergeConfig(max_per_image=200)),
     )
     meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"), class_names=names, class_ids=ids)
@@ -63,7 +63,7 @@ def _import_backbone(params: Params, network: Network, output: Path | str, file:
     """What an image classifier and a detector have in common."""
     config = OriginalConfig(network=network)
     state = backbone_state_of(params, build_original(config, 1), file=file, network=f"the backbone of {network}")
-    recipe = Recipe(description=f"backbone of {network} from {Path(file).name}", original=config)
+    recipe = Recipe(description=f"backbone of {network} from {Path(file).name}", model=config)
     meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"))
     save_weights(output, state, meta)
     return meta

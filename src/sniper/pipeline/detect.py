@@ -9,15 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
+from sniper.data.detections import DetectionTable
 from sniper.data.run_lengths import RunLengths
-from sniper.data.table import AnnotationTable, DetectionTable
-from sniper.detectors.protocol import Detector
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageDetections, ImageInput, detect_images
+from sniper.inference.detect import detect_images
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
-from sniper.pipeline.processes import Network, Source, Watch
+from sniper.pipeline.processes import Source, Watch
 from sniper.pipeline.shards import Parts, make_shards, split
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
@@ -46,7 +48,7 @@ class DatasetDetections:
 
 
 def look(
-    network: Network,
+    backend: Backend,
     images: Iterable[ImageInput],
     pyramid: Pyramid,
     inference: InferenceConfig,
@@ -56,11 +58,9 @@ def look(
     on_error: OnError | None = None,
 ) -> Iterator[ImageDetections]:
     """Detections of each image, in their order; ``watch`` is told of the windows. As ``inference.detect_images``."""
-    detector: Detector = network.detector  # type: ignore[assignment]
     return detect_images(
-        detector, images, pyramid, inference,
-        device=network.device, on_trace=on_trace, on_progress=watch.windows, on_error=on_error,
-    )  # fmt: skip
+        backend, images, pyramid, inference, on_trace=on_trace, on_progress=watch.windows, on_error=on_error
+    )
 
 
 class DetectionJob(NamedTuple):
@@ -73,7 +73,7 @@ class DetectionJob(NamedTuple):
     on_bad_image: BadImage = "stop"
     parts: Parts | None = None  # where finished shards are kept, so that one can go on; None: nowhere
 
-    def make(self, number: int, network: Network, watch: Watch) -> DatasetDetections:
+    def make(self, number: int, backend: Backend, watch: Watch) -> DatasetDetections:
         """Detections of one shard."""
         rows = self.shards[number]
         path = self.parts.path(number) if self.parts is not None else None
@@ -84,7 +84,7 @@ class DetectionJob(NamedTuple):
         pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=self.inference.whole_megapixels)
         found = []
         for one in look(
-            network, pictures, self.pyramid, self.inference, watch,
+            backend, pictures, self.pyramid, self.inference, watch,
             on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, self.on_bad_image),
         ):  # fmt: skip
             found.append(one)
@@ -110,7 +110,7 @@ def shards_of(images: AnnotationTable, inference: InferenceConfig) -> list[range
 
 def detect_dataset(
     job: DetectionJob,
-    network: Network,
+    backend: Backend,
     watch: Watch,
     *,
     processes: int = 1,
@@ -125,7 +125,7 @@ def detect_dataset(
     numbers = range(len(job.shards))
     if processes > 1:
         job = job._replace(images=job.images.share())
-    made = make_shards(job, numbers, network, watch, processes=processes, source=source, by_ranks=by_ranks)
+    made = make_shards(job, numbers, backend, watch, processes=processes, source=source, by_ranks=by_ranks)
     with closing(made):
         found = list(made)
     skipped = [file for one in found for file in one.skipped]

@@ -6,20 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from sniper.data.detections import DetectionTable
 from sniper.data.source import Format, load_dataset
-from sniper.data.table import AnnotationTable, DetectionTable
-from sniper.evaluation.coco import CocoResult, evaluate_coco
+from sniper.data.table import AnnotationTable
+from sniper.errors import RecipeError
+from sniper.evaluation.coco import CocoScore
+from sniper.evaluation.coco_result import CocoResult
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.error_types import ErrorSplit, judge
+from sniper.evaluation.protocol import Score, all_curves, all_numbers
+from sniper.evaluation.protocols import protocols_of
 from sniper.files import write_bytes, write_text
+from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
 from sniper.pipeline.detect import DatasetDetections, DetectionJob, detect_dataset, shards_of
 from sniper.pipeline.keys import detections_key
 from sniper.pipeline.model import Model
-from sniper.pipeline.processes import Network, Watch, source_of
+from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, opened
 from sniper.pipeline.sources import BadImage
 from sniper.pyramid import Pyramid
@@ -32,56 +37,72 @@ OnProgress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A dataset's score and what it cost."""
+    """A dataset's scores and what they cost."""
 
-    result: CocoResult
+    scores: tuple[Score, ...]  # one a protocol
     detections: DetectionTable
     seconds: float
     pixels_per_image: float  # padded input pixels that the network saw, mean
     pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
-    masks: CocoResult | None = None  # the same by overlap of masks, where both detector and dataset have them
+
+    @property
+    def result(self) -> CocoResult:
+        """The COCO protocol's, on boxes.
+
+        Raises:
+            RecipeError: ``evaluation.protocols`` leaves COCO out.
+        """
+        return self._coco.boxes
+
+    @property
+    def masks(self) -> CocoResult | None:
+        """The same by overlap of masks, where both detector and dataset have them. Raises as ``result``."""
+        return self._coco.masks
+
+    @property
+    def _coco(self) -> CocoScore:
+        for score in self.scores:
+            if isinstance(score, CocoScore):
+                return score
+        given = ", ".join(score.name for score in self.scores)
+        raise RecipeError(f"expected a COCO score, but evaluation.protocols is [{given}]; add coco, or read scores")
 
     def as_dict(self) -> dict[str, float]:
-        """The numbers under COCO's names; those of masks as ``segm_AP``, ``segm_AP50``, ..."""
-        masks = {} if self.masks is None else self.masks.as_dict()
-        return self.result.as_dict() | {f"segm_{name}": number for name, number in masks.items()}
+        """The numbers of all protocols by name: COCO's AP, AP50, ...; those of masks segm_AP, segm_AP50, ..."""
+        return all_numbers(self.scores)
 
 
 def evaluate_table(
-    detector: nn.Module,
+    backend: Backend,
     table: AnnotationTable,
     pyramid: Pyramid,
     inference: InferenceConfig,
-    protocol: CocoEvalConfig,
+    settings: CocoEvalConfig,
     *,
-    device: torch.device | str = "cpu",
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     by_ranks: bool = False,
 ) -> Evaluation:
-    """COCO evaluation of a detector on a dataset that is already loaded.
+    """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``.
 
     With ``by_ranks`` all processes of this launch (torchrun, accelerate) must call this: each looks at its share of the
     images, and all get the result of all, as one process would.
     """
     job = DetectionJob(table, pyramid, inference, shards_of(table, inference), on_bad_image)
-    network = Network(detector, torch.device(device))
     start = time.perf_counter()
-    found = detect_dataset(job, network, Watch(on_progress), by_ranks=by_ranks)
-    return score(table, found, protocol, seconds=time.perf_counter() - start)
+    found = detect_dataset(job, backend, Watch(on_progress), by_ranks=by_ranks)
+    return scored(table, found, settings, seconds=time.perf_counter() - start)
 
 
-def score(table: AnnotationTable, found: DatasetDetections, protocol: CocoEvalConfig, *, seconds: float) -> Evaluation:
+def scored(table: AnnotationTable, found: DatasetDetections, settings: CocoEvalConfig, *, seconds: float) -> Evaluation:
     """The numbers of what was found in a dataset; finding it took ``seconds``."""
-    detections = found.table
-    result = evaluate_coco(table, detections, protocol)
-    errors = judge(table, detections, class_agnostic=protocol.class_agnostic).best(number=result.objects)
-    both = table.masks is not None and detections.masks is not None
-    masks = evaluate_coco(table, detections, protocol, iou_type="segm") if both else None
+    scores = tuple(protocol(table, found.table) for protocol in protocols_of(settings))
+    verdicts = judge(table, found.table, class_agnostic=settings.class_agnostic)
+    errors = verdicts.best(number=verdicts.objects)
     cost = found.pixels_per_image, found.pixel_share
-    return Evaluation(result, detections, seconds, *cost, found.skipped, errors, masks)
+    return Evaluation(scores, found.table, seconds, *cost, found.skipped, errors)
 
 
 def evaluate(
@@ -97,7 +118,7 @@ def evaluate(
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint on a dataset, by the COCO protocol.
+    """Measure a checkpoint on a dataset, by the protocols of its recipe (COCO's, if it says nothing).
 
     With ``output``, an evaluation that was stopped or killed goes on where it was. The result does not depend on the
     number of processes (``pipeline.shards``). A script that asks for several must guard its own start by
@@ -122,15 +143,15 @@ def evaluate(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
-    inference, protocol = model.recipe.inference, model.recipe.evaluation
+    inference = model.recipe.inference
     parts = None
     if output is not None:
-        key = detections_key(model.recipe, table, model.detector, {"on_bad_image": on_bad_image})
+        key = detections_key(model.recipe, table, model.detector or model.backend, {"on_bad_image": on_bad_image})
         parts = Parts.beside(Path(output) / PREDICTIONS, key[:16])
     job = DetectionJob(table, model.pyramid, inference, shards_of(table, inference), on_bad_image, parts)
-    network, watch, start = Network(model.detector, model.device), Watch(on_progress), time.perf_counter()
-    found = detect_dataset(job, network, watch, processes=processes, source=source, by_ranks=by_ranks)
-    done = score(table, found, protocol, seconds=time.perf_counter() - start)
+    watch, start = Watch(on_progress), time.perf_counter()
+    found = detect_dataset(job, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
+    done = scored(table, found, model.recipe.evaluation, seconds=time.perf_counter() - start)
     if output is not None and parts is not None and (not by_ranks or is_main()):
         save_evaluation(done, table, output)
         parts.remove()
@@ -167,4 +188,4 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
     numbers = done.as_dict() | cost
     write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))
-    write_bytes(folder / "pr_curves.png", draw_pr_curves(done.result.pr_curves))
+    write_bytes(folder / "pr_curves.png", draw_pr_curves(all_curves(done.scores)))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sniper.data.table import AnnotationTable
+from sniper.inference.backend import Backend
 from sniper.recipe import Recipe
 
 # A name ending in "." means everything below it.
@@ -56,12 +57,16 @@ UNUSED_BY_FIRST_STAGE = _OF_EVERY_KEY | {
 }
 
 
-def proposals_key(recipe: Recipe, table: AnnotationTable, detector: nn.Module, settings: Mapping[str, Any]) -> str:
+def proposals_key(
+    recipe: Recipe, table: AnnotationTable, detector: nn.Module | Backend, settings: Mapping[str, Any]
+) -> str:
     """Key of proposals, SHA-256 as hexadecimal; ``settings`` are those of the extraction, plain values."""
     return _table_key("proposals", recipe, UNUSED_BY_PROPOSALS, table, detector, settings)
 
 
-def detections_key(recipe: Recipe, table: AnnotationTable, detector: nn.Module, settings: Mapping[str, Any]) -> str:
+def detections_key(
+    recipe: Recipe, table: AnnotationTable, detector: nn.Module | Backend, settings: Mapping[str, Any]
+) -> str:
     """Key of the detections of a dataset; ``settings`` are those beside the recipe, plain values."""
     return _table_key("detections", recipe, UNUSED_BY_DETECTIONS, table, detector, settings)
 
@@ -93,9 +98,11 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def weights_digest(detector: nn.Module) -> str:
-    """SHA-256 over the names and values of a detector's weights."""
+def weights_digest(detector: nn.Module | Backend) -> str:
+    """SHA-256 over the names and values of a detector's weights; over the name alone where there are none."""
     digest = hashlib.sha256(type(detector).__qualname__.encode())
+    if not isinstance(detector, nn.Module):
+        return digest.hexdigest()
     for name, value in sorted(detector.state_dict().items()):
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -108,7 +115,7 @@ def _table_key(
     recipe: Recipe,
     unused: Collection[str],
     table: AnnotationTable,
-    detector: nn.Module,
+    detector: nn.Module | Backend,
     settings: Mapping[str, Any],
 ) -> str:
     used = used_settings(recipe, unused)

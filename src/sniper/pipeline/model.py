@@ -1,24 +1,32 @@
-"""From a recipe to a pyramid and a detector, and from a checkpoint back to both."""
+"""From a checkpoint to a detector ready to run."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, overload
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
-from sniper.data.table import AnnotationTable
-from sniper.detectors.original.network import build_original
+from sniper.backends.torch import TorchBackend
 from sniper.detectors.protocol import Detector
-from sniper.detectors.sniper.network import build_sniper
 from sniper.errors import CheckpointError, RecipeError
+from sniper.inference.backend import Backend
+from sniper.inference.batches import OnError
 from sniper.inference.config import AutoFocusConfig
-from sniper.pyramid import Pyramid, derive_pyramid, with_scout
+from sniper.inference.detect import OnWindowProgress, detect_images
+from sniper.inference.images import ImageDetections, ImageInput
+from sniper.inference.trace import OnTrace
+from sniper.pipeline.detectors import build_detector
+from sniper.pixels.in_memory import rgb_of
+from sniper.pixels.open import open_pixels
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
 
-ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
-COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
+AnyImage = str | Path | NDArray | Image.Image | torch.Tensor
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -37,50 +45,33 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def resolve_pyramid(recipe: Recipe, table: AnnotationTable) -> tuple[Recipe, Pyramid]:
-    """The pyramid of a recipe for a dataset, and the recipe with it written out."""
-    wanted = recipe.pyramid
-    chip_px = None if wanted.chip_px == "auto" else wanted.chip_px
-    if wanted.levels == "auto":
-        pyramid = _derived(recipe, table, chip_px)
-        if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
-            pyramid = _derived(recipe, table, pyramid.chip_px)  # a stride in px is another share of this chip
-        if (recipe.model if recipe.original is None else recipe.original).focus:
-            pyramid = with_scout(pyramid)
-    else:
-        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
-    written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
-    return recipe.model_copy(update={"pyramid": written}), pyramid
-
-
-def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None) -> Pyramid:
-    """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
-    wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
-    learned = ~table.crowd
-    boxes = table.boxes_xyxy[learned].astype(np.float64)
-    object_px = COMFORTABLE_CELLS * recipe.stride if wanted.object_px == "auto" else wanted.object_px
-    return derive_pyramid(
-        boxes[:, 2:] - boxes[:, :2],
-        table.image_rows_of_objects()[learned],
-        table.sizes_wh,
-        object_px=float(object_px),
-        chip_px=chip_px,
-        max_scale=wanted.max_scale,
-        margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
-        min_side_px=rule.min_side_px,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A detector ready to run, with all that a checkpoint knows of it."""
+    """A network ready to run, with all that a checkpoint knows of it. Any number of threads may use one."""
 
-    detector: nn.Module  # satisfies detectors.protocol.Detector; in evaluation mode on ``device``
+    backend: Backend
     recipe: Recipe  # resolved
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
-    device: torch.device
+    detector: nn.Module | None = None  # what the backend runs a copy of, on the CPU; None: no detector of torch
     checkpoint: Path | None = None  # the file that other processes can load it from; None: there is none
+
+    @classmethod
+    def of(
+        cls,
+        detector: nn.Module,
+        recipe: Recipe,
+        class_names: Sequence[str],
+        class_ids: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> "Model":
+        """A model that runs a copy of ``detector`` on ``device``, as ``recipe.inference`` says.
+
+        Raises:
+            RecipeError: it is no detector, or cannot be copied.
+        """
+        backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
+        return cls(backend, recipe, tuple(class_names), tuple(class_ids), detector)
 
     @property
     def pyramid(self) -> Pyramid:
@@ -89,6 +80,45 @@ class Model:
         assert levels != "auto"
         assert chip_px != "auto"
         return Pyramid(levels=levels, chip_px=chip_px)
+
+    @overload
+    def detect(self, images: AnyImage, *, min_score: float = 0.05) -> ImageDetections: ...
+    @overload
+    def detect(self, images: list[AnyImage], *, min_score: float = 0.05) -> list[ImageDetections]: ...
+    def detect(self, images: Any, *, min_score: float = 0.05) -> ImageDetections | list[ImageDetections]:
+        """Detect at all levels, merged; ``labels`` are places in ``class_names``.
+
+        Args:
+            images: one image or a list of them. A path; a PIL image; an array (H, W, 3) uint8 RGB; or a tensor
+                (3, H, W), uint8 or floating point in [0, 1]. Files of more than ``inference.whole_megapixels`` are read
+                by windows.
+            min_score: detections below it are left out.
+
+        Raises:
+            DataError: an image cannot be read, or is none.
+        """
+        several = images if isinstance(images, list | tuple) else [images]
+        whole_px = self.recipe.inference.whole_megapixels * 1e6
+        inputs = (
+            ImageInput(key, open_pixels(one, whole_pixels=whole_px) if isinstance(one, str | Path) else rgb_of(one))
+            for key, one in enumerate(several)
+        )
+        found = [one.above(min_score) for one in self.detect_inputs(inputs)]
+        return found if isinstance(images, list | tuple) else found[0]
+
+    def detect_inputs(
+        self,
+        inputs: Iterable[ImageInput],
+        *,
+        on_trace: OnTrace | None = None,
+        on_progress: OnWindowProgress | None = None,
+        on_error: OnError | None = None,
+    ) -> Iterator[ImageDetections]:
+        """Detections of a stream of opened images, in their order; see ``inference.detect.detect_images``."""
+        return detect_images(
+            self.backend, inputs, self.pyramid, self.recipe.inference,
+            on_trace=on_trace, on_progress=on_progress, on_error=on_error,
+        )  # fmt: skip
 
     def focused(self, threshold: float | None = None, pixel_budget: float | None = None) -> "Model":
         """The same model, looking closer only where small objects may be; None leaves a setting as it is.
@@ -106,18 +136,6 @@ class Model:
         focus = AutoFocusConfig.model_validate(settings | changes)
         changed = self.recipe.model_copy(update={"inference": inference.model_copy(update={"focus": focus})})
         return replace(self, recipe=changed)
-
-
-def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread."""
-    if recipe.original is not None:
-        return build_original(recipe.original, num_classes)
-    return build_sniper(recipe.model, num_classes, pretrained=pretrained)
-
-
-def learns_masks(recipe: Recipe) -> bool:
-    """Whether the detector that a recipe names has a mask branch."""
-    return (recipe.model if recipe.original is None else recipe.original).masks
 
 
 def load_model(
@@ -146,9 +164,8 @@ def load_model(
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     load_into(detector, weights, path)
-    detector = detector.to(place).eval()
-    names, ids = tuple(meta.class_names), tuple(meta.class_ids)
-    return Model(detector, settings, names, ids, place, None if own else path)
+    model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
+    return model if own else replace(model, checkpoint=path)
 
 
 def checkpoint_file(checkpoint: Path | str) -> Path:

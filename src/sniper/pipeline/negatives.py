@@ -11,12 +11,13 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from sniper.chips.negative import NegativeConfig, Proposals, false_positives
+from sniper.backends.torch import TorchBackend
 from sniper.data.detection_files import read_details, read_proposals, save_detections
-from sniper.data.table import AnnotationTable, DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import CheckpointError, RecipeError
 from sniper.files import replacing
 from sniper.pipeline.keys import first_stage_key
+from sniper.pipeline.proposal_feed import ProposalFeed
 from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
@@ -42,45 +43,10 @@ class SourceOf(Protocol):
     def __call__(self, recipe: Recipe) -> ChipSource: ...
 
 
-class ProposalFeed:
-    """The proposals that an epoch's negative chips are made from: a run's first ones, if any, or renewed ones.
-
-    With ``renew``, every ``every`` epochs those that ``renew(epoch)`` gives take their place.
-    """
-
-    def __init__(
-        self,
-        table: AnnotationTable,
-        first: DetectionTable | None,
-        config: NegativeConfig,
-        *,
-        every: int | None = None,
-        renew: Callable[[int], DetectionTable] | None = None,
-    ) -> None:
-        self.config = config
-        self._table, self._every, self._renew = table, every, renew
-        self._since, self._current = 0, None if first is None else self._false_positives(first)
-
-    def at(self, epoch: int) -> Proposals | None:
-        """False alarms among the proposals of an epoch, by image of the table; None: there are no proposals yet."""
-        if self._every is not None and self._renew is not None:
-            since = epoch // self._every * self._every
-            if since != self._since and since > 0:
-                self._since, self._current = since, self._false_positives(self._renew(since))
-        return self._current
-
-    def _false_positives(self, found: DetectionTable) -> Proposals:
-        every = Proposals(found.offsets, found.boxes_xyxy, found.scores)
-        return false_positives(self._table, every, self.config)
-
-
-def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeConfig) -> ProposalFeed:
-    """The proposals of a file, for looking at the negative chips that they make."""
-    return ProposalFeed(table, read_proposals(path, table), config)
-
-
-def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], log: Log) -> Recipe:
+def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[], int], log: Log) -> Recipe:
     """The recipe with the epoch at which a detector is first asked itself written out, if that is not given.
+
+    ``chips_of_epoch`` counts the chips of the first epoch, and is called only where the count matters.
 
     Raises:
         RecipeError: the training's length is given in minutes.
@@ -92,7 +58,7 @@ def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], log
         epochs = config.epochs
     elif config.steps is not None:
         chips = config.steps * config.accumulate * recipe.loader.batch_size * this_process()[1]
-        epochs = chips / max(chips_of_epoch(recipe), 1)
+        epochs = chips / max(chips_of_epoch(), 1)
     else:
         raise RecipeError(
             "negatives.proposals: self needs negatives.refresh_epochs, the epochs after which the detector is asked, "
@@ -104,19 +70,21 @@ def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[Recipe], int], log
     return recipe.model_copy(update={"negatives": negatives.model_copy(update={"refresh_epochs": every})})
 
 
-def make_proposals(
+def proposals_for(
     recipe: Recipe,
     detector: nn.Module,
     table: AnnotationTable,
     pyramid: Pyramid,
     source_of: SourceOf,
+    former: RunFolder | None,
     *,
     root: Path | str,
     log: Log,
 ) -> Path | None:
     """The file that ``recipe.negatives.proposals`` means; for ``auto``, a copy of ``detector`` is trained and asked.
 
-    ``self`` means none: the run asks its own detector later (``feed_of_run``). Both stages lie in
+    None where there is none to be made: without negative chips, where the run ``former`` keeps its own, and for
+    ``self``, as the run asks its own detector later (``renew_proposals``). Both stages lie in
     ``<root>/negatives/<fingerprint>`` and are skipped where they are done for the same data, initial weights and
     settings. A stage that was stopped goes on.
 
@@ -124,12 +92,13 @@ def make_proposals(
         RecipeError: the recipe's sampler cuts no chips.
         CheckpointError: the brief training was stopped; the same command goes on.
     """
+    wanted = recipe.negatives.proposals
+    if wanted is None or (former is not None and (former.path / PROPOSALS).is_file()):
+        return None
     if recipe.sampler.method != "chips":
         raise RecipeError(
             f"negatives.proposals needs sampler.method chips, not {recipe.sampler.method}; set one of them back"
         )
-    wanted = recipe.negatives.proposals
-    assert wanted is not None
     if wanted == SELF:
         return None
     if wanted != AUTO:
@@ -202,7 +171,7 @@ def _extract(
 def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> None:
     """Every process makes its share of the parts; the main one joins them."""
     device = torch.device("cpu") if recipe.train.device == "cpu" else process_device()
-    detector.to(device)
+    backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
     done, last = 0, 0
 
     def on_progress(images: int) -> None:
@@ -212,12 +181,12 @@ def _extract_by_all(job: Extraction, detector: nn.Module, recipe: Recipe) -> Non
             last = done * 10 // max(len(job.table), 1)
             logger.info("proposals: %d of %d images", done, len(job.table))
 
-    extract(job, detector, device=device, share=this_process(), on_progress=on_progress)
+    extract(job, backend, share=this_process(), on_progress=on_progress)
     wait_for_everyone()
     on_main(lambda: finish(job) and None)
 
 
-def adopt(path: Path, run: RunFolder, table: AnnotationTable) -> None:
+def _adopt(path: Path, run: RunFolder, table: AnnotationTable) -> None:
     """Keep proposals in a run folder, so that resuming needs nothing else; of a sniper file no bytes are copied."""
     own = run.path / PROPOSALS
     if path.suffix.lower() == ".json":
@@ -231,29 +200,32 @@ def adopt(path: Path, run: RunFolder, table: AnnotationTable) -> None:
             shutil.copyfile(path, partial)
 
 
-def feed_of_run(
-    run: RunFolder, recipe: Recipe, detector: nn.Module, table: AnnotationTable, pyramid: Pyramid
-) -> ProposalFeed:
-    """The proposals that a run trains with. Renewed ones lie in its folder too, and resuming reads them."""
+def feed_of_run(run: RunFolder, recipe: Recipe, table: AnnotationTable, made: Path | None = None) -> ProposalFeed:
+    """The proposals that a run trains with. All lie in its folder, and resuming reads them.
 
-    def renew(epoch: int) -> DetectionTable:
-        path = run.path / f"proposals-epoch{epoch}.safetensors"
-        if not path.is_file():
-            logger.info("epoch %d: proposals from the model as it is now", epoch)
-            job = extraction(
-                detector, table, pyramid, recipe, recipe.negatives.extraction, path,
-                on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed + epoch,
-            )  # fmt: skip
-            _extract_by_all(job, detector, recipe)
-        return read_proposals(path, table)
+    ``made`` is a file of first proposals that the run is to keep, from ``proposals_for``.
 
-    first = run.path / PROPOSALS
-    if recipe.negatives.proposals != SELF and not first.is_file():
+    Raises:
+        CheckpointError: the run's first proposals are gone.
+    """
+    if made is not None:
+        on_main(lambda: _adopt(made, run, table))
+    first = None if recipe.negatives.proposals == SELF else run.path / PROPOSALS
+    if first is not None and not first.is_file():
         raise CheckpointError(f"{run.path} trained with negative chips, but {first.name} is gone; start a new run")
-    return ProposalFeed(
-        table,
-        None if recipe.negatives.proposals == SELF else read_proposals(first, table),
-        recipe.negatives,
-        every=recipe.negatives.refresh_epochs,
-        renew=renew,
-    )
+    return ProposalFeed(table, recipe.negatives, first, every=recipe.negatives.refresh_epochs, folder=run.path)
+
+
+def renew_proposals(
+    feed: ProposalFeed, epoch: int, detector: nn.Module, recipe: Recipe, table: AnnotationTable, pyramid: Pyramid
+) -> None:
+    """Have ``detector``, as it is now, make the proposals of ``epoch`` where they are due and not there already."""
+    path, since = feed.file(epoch), feed.since(epoch)
+    if since == 0 or path is None or path.is_file():
+        return
+    logger.info("epoch %d: proposals from the model as it is now", since)
+    job = extraction(
+        detector, table, pyramid, recipe, recipe.negatives.extraction, path,
+        on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed + since,
+    )  # fmt: skip
+    _extract_by_all(job, detector, recipe)

@@ -13,7 +13,7 @@ from sniper.pipeline.keys import predictions_key, weights_digest
 from sniper.pipeline.model import Model
 from sniper.pipeline.predict_shard import OutputFiles, PredictJob
 from sniper.pipeline.prediction import Prediction, Predictions
-from sniper.pipeline.processes import Network, OnProgress, OnWindowProgress, Watch, source_of
+from sniper.pipeline.processes import OnProgress, OnWindowProgress, Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, make_shards, opened, split
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems, expand, is_video
 from sniper.writers.coco_json import join_predictions
@@ -85,9 +85,9 @@ def predict(
         stems = dict(zip(paths, distinct_stems(paths), strict=True))
         files = _output_files(model, job, stems, Path(output), draw, draw_focus, draw_min_score)
         job = job._replace(files=files)
-    numbers, network = range(len(job.shards)), Network(model.detector, model.device)
+    numbers = range(len(job.shards))
     watch = Watch(on_progress, on_window_progress)
-    made = make_shards(job, numbers, network, watch, processes=processes, source=source, by_ranks=by_ranks)
+    made = make_shards(job, numbers, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
     with closing(made):
         done = Predictions.join(list(made))
     if output is not None and job.files is not None and (not by_ranks or is_main()):
@@ -114,9 +114,9 @@ def predict_stream(
     """
     model = opened(checkpoint, detector, device)
     job = _job(model, _paths(sources), min_score, on_bad_image)
-    network, watch = Network(model.detector, model.device), Watch(on_progress, on_window_progress)
+    watch = Watch(on_progress, on_window_progress)
     for number in range(len(job.shards)):
-        yield from job.predictions(number, network, watch, Skipped())
+        yield from job.predictions(number, model.backend, watch, Skipped())
 
 
 def _paths(sources: Sources) -> list[Path]:
@@ -163,7 +163,7 @@ def _key(model: Model, job: PredictJob, draw: bool, draw_focus: bool, draw_min_s
         "on_bad_image": job.on_bad_image,
         "drawing": [draw, draw_focus, draw_min_score],
     }
-    return predictions_key(model.recipe, weights_digest(model.detector), settings)
+    return predictions_key(model.recipe, weights_digest(model.detector or model.backend), settings)
 
 
 def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from sniper.errors import DataError
 from sniper.files import write_text
+from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageInput
+from sniper.inference.images import ImageInput
 from sniper.pipeline.detect import look
 from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.prediction import Prediction, Predictions
-from sniper.pipeline.processes import Network, Watch
+from sniper.pipeline.processes import Watch
 from sniper.pipeline.shards import Parts
 from sniper.pipeline.sources import BadImage, Skipped, file_images, is_video, video_facts, video_images
 from sniper.pixels.open import where_on_ground
@@ -53,7 +54,7 @@ class PredictJob(NamedTuple):
     files: OutputFiles | None = None
     keep: bool = True  # give the items back, and not only what they were
 
-    def make(self, number: int, network: Network, watch: Watch) -> Predictions:
+    def make(self, number: int, backend: Backend, watch: Watch) -> Predictions:
         """Predict the files of one shard, and write what there is to write."""
         part = None if self.files is None else self.files.parts.path(number, ".json")
         if part is not None and self.files is not None and self.files.resume and not self.keep:
@@ -64,7 +65,7 @@ class PredictJob(NamedTuple):
         items: list[Prediction] = []
         skipped, images, detections, processed, full = Skipped(), 0, 0, 0, 0
         with ExitStack() as stack:
-            made = stack.enter_context(closing(self.predictions(number, network, watch, skipped)))
+            made = stack.enter_context(closing(self.predictions(number, backend, watch, skipped)))
             file = None if part is None else stack.enter_context(predictions_file(part))
             for one in made:
                 if file is not None:
@@ -79,7 +80,7 @@ class PredictJob(NamedTuple):
         return done
 
     def predictions(
-        self, number: int, network: Network, watch: Watch, skipped: Skipped
+        self, number: int, backend: Backend, watch: Watch, skipped: Skipped
     ) -> Generator[Prediction, None, None]:
         """What was found in the images or frames of a shard, each when it is there; drawings and GeoJSON are written.
 
@@ -87,11 +88,11 @@ class PredictJob(NamedTuple):
         """
         paths = [self.paths[row] for row in self.shards[number]]
         if is_video(paths[0]):
-            yield from self._of_video(paths[0], network, watch, skipped)
+            yield from self._of_video(paths[0], backend, watch, skipped)
         else:
-            yield from self._of_images(paths, network, watch, skipped)
+            yield from self._of_images(paths, backend, watch, skipped)
 
-    def _of_images(self, paths: list[Path], network: Network, watch: Watch, skipped: Skipped) -> Iterator[Prediction]:
+    def _of_images(self, paths: list[Path], backend: Backend, watch: Watch, skipped: Skipped) -> Iterator[Prediction]:
         drawn = self.files.drawn if self.files is not None else {}
         files = [self.files.focus[path] for path in paths] if self.files is not None and self.files.focus else None
         focus = None if files is None else FocusPictures(files)
@@ -110,7 +111,7 @@ class PredictJob(NamedTuple):
 
         on_trace = None if focus is None else focus.on_trace
         for found in look(
-            network, kept(), self.pyramid, self.inference, watch, on_trace=on_trace, on_error=on_error
+            backend, kept(), self.pyramid, self.inference, watch, on_trace=on_trace, on_error=on_error
         ):  # fmt: skip
             path = paths[found.key]
             one = Prediction.of(found, path, self.class_names, min_score=self.min_score, geo=where_on_ground(path))
@@ -125,7 +126,7 @@ class PredictJob(NamedTuple):
             watch.images(1)
             yield one
 
-    def _of_video(self, path: Path, network: Network, watch: Watch, skipped: Skipped) -> Iterator[Prediction]:
+    def _of_video(self, path: Path, backend: Backend, watch: Watch, skipped: Skipped) -> Iterator[Prediction]:
         try:
             video = video_facts(path)
         except DataError as error:
@@ -144,7 +145,7 @@ class PredictJob(NamedTuple):
             drawn: VideoFile | None = None
             if output is not None:
                 drawn = stack.enter_context(video_file(output, video.size_wh, video.fps))
-            for found in look(network, kept(), self.pyramid, self.inference, watch):
+            for found in look(backend, kept(), self.pyramid, self.inference, watch):
                 one = Prediction.of(found, path, self.class_names, min_score=self.min_score, frame=found.key)
                 if drawn is not None:
                     drawn.add(self._drawing(frames.pop(found.key), one))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sniper.data.run_lengths import RunLengths
 from sniper.errors import DataError
-from sniper.inference.detect import ImageDetections
+from sniper.inference.images import ImageDetections
 from sniper.pixels.georeference import GeoReference
 from sniper.report.masks import trace_masks
 from sniper.writers.geojson import feature_collection, write_geojson

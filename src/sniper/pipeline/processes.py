@@ -1,4 +1,4 @@
-"""Shards made by several new processes of this machine, each with its own network."""
+"""Shards made by several new processes of this machine, each with its own copy of the network."""
 
 import multiprocessing
 import os
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import nn
 
+from sniper.backends.torch import TorchBackend
 from sniper.errors import RecipeError, SniperError
+from sniper.inference.backend import Backend
 from sniper.pipeline.model import Model, load_model
 from sniper.recipe import Recipe
 
@@ -28,13 +29,6 @@ OnWindowProgress = Callable[[int, int], None]
 
 AHEAD = 2  # shards of each process that are made, or wait for the ones before them
 LOOK_AGAIN_S = 0.2  # how often progress of the processes is shown
-
-
-class Network(NamedTuple):
-    """What looks at the images of a shard."""
-
-    detector: nn.Module  # satisfies ``detectors.protocol.Detector``, in evaluation mode on ``device``
-    device: torch.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +52,13 @@ class Watch:
 class ShardJob(Protocol[Result_co]):
     """What is made of each shard. Other processes get a pickled copy, and make shards of the same numbers."""
 
-    def make(self, number: int, network: Network, watch: Watch) -> Result_co:
+    def make(self, number: int, backend: Backend, watch: Watch) -> Result_co:
         """Make one shard, or read what was made of it before."""
         ...
 
 
 class Source(NamedTuple):
-    """Where other processes load their own network from."""
+    """Where other processes load their own copy of the network from."""
 
     checkpoint: Path
     recipe: Recipe
@@ -77,12 +71,12 @@ def source_of(model: Model) -> Source:
     Raises:
         RecipeError: it came from no file, or holds a detector of the caller's own, which others cannot build.
     """
-    if model.checkpoint is None:
+    if model.checkpoint is None or not isinstance(model.backend, TorchBackend):
         raise RecipeError(
             "several processes need a checkpoint that each can load; give the path of one of sniper's own detectors, "
             "or use one process"
         )
-    return Source(model.checkpoint, model.recipe, str(model.device))
+    return Source(model.checkpoint, model.recipe, str(model.backend.device))
 
 
 class _Shared(NamedTuple):
@@ -162,7 +156,7 @@ def _threads_each(processes: int) -> Iterator[None]:
         del os.environ["OMP_NUM_THREADS"]
 
 
-_worker: dict[str, Any] = {}  # a worker process' job, network and watch
+_worker: dict[str, Any] = {}  # a worker process' job, backend and watch
 
 
 def _begin(job: ShardJob[Any], source: Source, shared: _Shared) -> None:
@@ -188,13 +182,13 @@ def _begin(job: ShardJob[Any], source: Source, shared: _Shared) -> None:
     except SniperError as error:  # raised here, it would be lost
         _worker.update(error=error)
     else:
-        _worker.update(network=Network(model.detector, model.device))
+        _worker.update(backend=model.backend)
 
 
 def _make(number: int) -> Any:
     if "error" in _worker:
         raise _worker["error"]
-    return _worker["job"].make(number, _worker["network"], _worker["watch"])
+    return _worker["job"].make(number, _worker["backend"], _worker["watch"])
 
 
 def _end_if(stop: Event) -> None:

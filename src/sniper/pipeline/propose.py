@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
-from sniper.data.table import AnnotationTable, DetectionTable
-from sniper.detectors.protocol import Detector
+from sniper.data.detections import DetectionTable
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
 from sniper.inference.config import ProposeConfig
-from sniper.inference.detect import ImageDetections, ImageInput
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.proposing import propose_images
 from sniper.pipeline.detect import table_of
 from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.keys import proposals_key
 from sniper.pipeline.model import Model
-from sniper.pipeline.processes import Network, Watch, source_of
+from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
@@ -66,7 +66,7 @@ class Extraction(NamedTuple):
         """What is made of each shard. Of how many images it is stands in their names too."""
         return Parts.beside(self.output, f"{self.key[:16]}-{self.shard_images}")
 
-    def make(self, number: int, network: Network, watch: Watch) -> None:
+    def make(self, number: int, backend: Backend, watch: Watch) -> None:
         """Write the part of one shard, unless it is there."""
         rows = range(number * self.shard_images, min((number + 1) * self.shard_images, len(self.table)))
         path = self.parts.path(number)
@@ -78,21 +78,18 @@ class Extraction(NamedTuple):
 
             whole = self.recipe.inference.whole_megapixels
             pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=whole)
-            with torch.compiler.set_stance("force_eager"):  # images of many shapes
-                found = list(self._proposals(number, network, pictures, on_error))
+            found = list(self._proposals(number, backend, pictures, on_error))
             save_detections(path, table_of(found, images.image_ids), {"key": self.key, "skipped": skipped.files})
         watch.images(len(rows))
 
     def _proposals(
-        self, number: int, network: Network, images: Iterator[ImageInput], on_error: OnError
+        self, number: int, backend: Backend, images: Iterator[ImageInput], on_error: OnError
     ) -> Iterator[ImageDetections]:
         """Every window is looked at, or drawn: where small objects may be says nothing about false positives."""
-        detector: Detector = network.detector  # type: ignore[assignment]
         everywhere = self.recipe.inference.model_copy(update={"focus": None})
         return propose_images(
-            detector, images, self.pyramid, everywhere, self.config,
-            device=network.device, seed=self.seed + number, on_error=on_error,
-        )  # fmt: skip
+            backend, images, self.pyramid, everywhere, self.config, seed=self.seed + number, on_error=on_error
+        )
 
 
 def propose(
@@ -136,15 +133,17 @@ def propose(
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
-    job = extraction(model.detector, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)
+    job = extraction(
+        model.detector or model.backend, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image
+    )
     if is_done(job):
         if on_progress:
             on_progress(len(table))
         return finish(job, reused=True)
-    network, watch = Network(model.detector, model.device), Watch(on_progress)
+    watch = Watch(on_progress)
     if processes > 1:
         job = job._replace(table=table.share())
-    made = make_shards(job, job.shards, network, watch, processes=processes, source=source, by_ranks=by_ranks)
+    made = make_shards(job, job.shards, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
     with closing(made):
         for _ in made:
             pass
@@ -154,7 +153,7 @@ def propose(
 
 
 def extraction(
-    detector: nn.Module,
+    detector: nn.Module | Backend,
     table: AnnotationTable,
     pyramid: Pyramid,
     recipe: Recipe,
@@ -178,24 +177,14 @@ def is_done(job: Extraction) -> bool:
 
 def extract(
     job: Extraction,
-    detector: nn.Module,
+    backend: Backend,
     *,
-    device: torch.device | str,
     share: tuple[int, int] = (0, 1),
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them.
-
-    The detector looks in evaluation mode and is left in the mode it was in.
-    """
-    training = detector.training
-    detector.eval()
-    network, watch = Network(detector, torch.device(device)), Watch(on_progress)
-    try:
-        for number in job.shards[share[0] :: share[1]]:
-            job.make(number, network, watch)
-    finally:
-        detector.train(training)
+    """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them."""
+    for number in job.shards[share[0] :: share[1]]:
+        job.make(number, backend, Watch(on_progress))
 
 
 def finish(job: Extraction, *, reused: bool = False) -> Proposed:

@@ -14,8 +14,9 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from sniper.errors import SniperError
+from sniper.inference.backend import Backend
 from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.processes import Network, Result, ShardJob, Source, Watch, in_processes
+from sniper.pipeline.processes import Result, ShardJob, Source, Watch, in_processes
 from sniper.training.devices import process_device, this_process
 
 MAX_SHARD_IMAGES = 200  # what a killed process does again at most
@@ -60,7 +61,7 @@ def split(
 def make_shards(
     job: ShardJob[Result],
     numbers: Sequence[int],
-    network: Network,
+    backend: Backend,
     watch: Watch,
     *,
     processes: int = 1,
@@ -69,7 +70,7 @@ def make_shards(
 ) -> Generator[Result, None, None]:
     """The results of the shards of these numbers, in their order.
 
-    Made by this process with ``network``; by ``processes`` new ones, each with its own network from ``source``; or, if
+    Made by this process with ``backend``; by ``processes`` new ones, each with its own network from ``source``; or, if
     ``by_ranks``, by all processes of this launch (torchrun, accelerate), each of which must call this and gets the
     results of all.
 
@@ -77,22 +78,22 @@ def make_shards(
         SniperError: what a shard's maker raised, in whichever process, or a process was ended from outside.
     """
     if by_ranks and this_process()[1] > 1:
-        yield from _by_ranks(job, numbers, network, watch)
+        yield from _by_ranks(job, numbers, backend, watch)
     elif processes == 1 or len(numbers) < 2:
         for number in numbers:
-            yield job.make(number, network, watch)
+            yield job.make(number, backend, watch)
     else:
         assert source is not None
         yield from in_processes(job, numbers, source, min(processes, len(numbers)), watch)
 
 
-def _by_ranks(job: ShardJob[Result], numbers: Sequence[int], network: Network, watch: Watch) -> list[Result]:
+def _by_ranks(job: ShardJob[Result], numbers: Sequence[int], backend: Backend, watch: Watch) -> list[Result]:
     """Every rank makes its share and tells the others, an error too: none may wait for one that has ended."""
     rank, ranks = this_process()
     made: list[tuple[int, Result | SniperError]] = []
     for number in numbers[rank::ranks]:
         try:
-            made.append((number, job.make(number, network, watch)))
+            made.append((number, job.make(number, backend, watch)))
         except SniperError as error:
             made.append((number, error))
             break

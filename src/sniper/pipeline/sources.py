@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import ImageInput
+from sniper.inference.images import ImageInput
 from sniper.pixels.open import open_pixels
 from sniper.pixels.windowed import PixelSource
 

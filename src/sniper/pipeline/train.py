@@ -2,106 +2,34 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from sniper.chips.epoch import mine
-from sniper.chips.table import ChipTable
-from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.table import AnnotationTable
-from sniper.detectors.protocol import Detector
-from sniper.errors import DataError, RecipeError
+from sniper.detectors.traits import DetectorTraits, traits_of
+from sniper.errors import RecipeError
 from sniper.files import write_bytes, write_text
-from sniper.loader.stream import ChipLoader
-from sniper.pipeline.evaluate import Evaluation, evaluate_table, save_evaluation, table_for
-from sniper.pipeline.model import build_detector, checkpoint_file, learns_masks, resolve_pyramid
-from sniper.pipeline.negatives import PROPOSALS, Log, ProposalFeed, adopt, feed_of_run, make_proposals, resolve_refresh
-from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
+from sniper.pipeline.evaluate import Evaluation, save_evaluation, table_for
+from sniper.pipeline.model import checkpoint_file
+from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
+from sniper.pipeline.previews import draw_busiest
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
-from sniper.pixels.decode import read_image
-from sniper.pyramid import Pyramid
+from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.recipe import Recipe
-from sniper.report.chips import draw_chips, draw_levels
 from sniper.report.curves import draw_training_curves
 from sniper.training.checkpoint import CheckpointMeta
-from sniper.training.devices import on_main
+from sniper.training.devices import meet, on_main
 from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder
-from sniper.writers.images import save_picture
 
 logger = logging.getLogger("sniper")
-
-PREVIEWS = 4  # images whose chips are drawn into the run folder
-
-
-@dataclass(frozen=True, slots=True)
-class ChipSource:
-    """The batches of any epoch, as training asks for them: a pure function of the recipe, the data and the epoch."""
-
-    table: AnnotationTable
-    pyramid: Pyramid
-    recipe: Recipe
-    feed: ProposalFeed | None = None  # proposals for negative chips
-    _loaders: list[ChipLoader] = field(default_factory=list, repr=False, compare=False)  # the latest
-    _skipped: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-
-    def chips(self, epoch: int) -> ChipTable:
-        """What training looks at in an epoch."""
-        sampler = self.recipe.sampler
-        if sampler.method == "chips":
-            return mine(
-                self.table,
-                self.pyramid,
-                self.recipe.chips,
-                seed=self.recipe.train.seed,
-                epoch=epoch,
-                proposals=None if self.feed is None else self.feed.at(epoch),
-                negatives=self.recipe.negatives,
-            )
-        if sampler.method == "whole":
-            return whole_images(self.table, self.pyramid)
-        return uniform_tiles(
-            self.table, self.pyramid, overlap=sampler.tile_overlap, min_visible=sampler.tile_min_visible
-        )
-
-    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
-        """Batches of an epoch for one process."""
-        chips = self.chips(epoch)
-        if len(chips) == 0:
-            raise DataError(
-                f"{self.table.root}: no chips can be cut: none of the {self.table.num_objects} objects is "
-                "valid at any level; see 'sniper chips stats' or set pyramid.levels to auto"
-            )
-        self.skipped()
-        self._loaders[:] = [self._loader(chips, epoch, first_batch, rank, world_size)]
-        return self._loaders[0]
-
-    def skipped(self) -> list[tuple[str, str]]:
-        """Files that could not be read so far, with the reason of each."""
-        for loader in self._loaders:
-            self._skipped.update(loader.skipped)
-        return list(self._skipped.items())
-
-    def _loader(self, chips: ChipTable, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
-        return ChipLoader(
-            self.table,
-            chips,
-            self.recipe.loader,
-            self.recipe.augment,
-            seed=self.recipe.train.seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-            first_batch=first_batch,
-            outlines=learns_masks(self.recipe),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +75,7 @@ def train(
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
         weights: a checkpoint or run folder to start from, in place of ``recipe.weights`` and ``recipe.model.weights``;
             what depends on the classes is taken over for those whose names agree.
-        say: told what ``weights`` lack, and about the stages before training, if there are any
+        log: told what ``weights`` lack, and about the stages before training, if there are any
             (``negatives.proposals: auto``).
 
     Raises:
@@ -156,141 +84,137 @@ def train(
         CheckpointError: ``resume`` is no run folder, or its state is damaged or another detector's.
         StorageError: the run folder cannot be written.
     """
+    # Resolve and build: settings and data, the detector, and what follows from both, written out.
     former = RunFolder.open(resume) if resume is not None else None
-    recipe = _recipe(recipe, overrides, former)
-    if weights is not None:
-        recipe = recipe.model_copy(update={"weights": str(weights)})
-    on_bad_image: BadImage = recipe.loader.on_bad_image
-    train_table = table if table is not None else training_table_of(recipe)
-    if evaluation_table is not None:
-        evaluation_table = table_for(train_table.class_names, evaluation_table)
-    elif recipe.data.evaluate is not None:
-        evaluation_table = evaluation_table_of(recipe, train_table.class_names)
-    if learns_masks(recipe) and train_table.masks is None:
-        raise RecipeError(
-            f"the mask branch is on, but the data at {train_table.root} have no masks; "
-            "give data with outlines, or set model.masks to false"
-        )
-    recipe, pyramid = resolve_pyramid(recipe, train_table)
-    recipe = resolve_refresh(recipe, lambda fixed: len(ChipSource(train_table, pyramid, fixed).chips(0)), log)
+    recipe = _recipe(recipe, overrides, former, weights)
+    meet(recipe.train)
+    data = _datasets(recipe, table, evaluation_table)
+    class_names = data.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
-        torch.manual_seed(recipe.train.seed)  # its random weights too are the seed's
-        pretrained = fresh and recipe.weights is None
-        detector = build_detector(recipe, len(train_table.class_names), pretrained=pretrained)
-    elif not isinstance(detector, Detector):
-        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
-    start = None
-    if fresh and recipe.weights is not None:
-        start = start_from(detector, checkpoint_file(recipe.weights), train_table.class_names)
-        on_main(lambda: log(start.sentence()))
-    elif fresh and recipe.original is not None:
-        warning = (
-            f"{recipe.network} starts from random weights, which its first layers keep; set weights to a checkpoint"
-        )
-        on_main(lambda: log(warning))
+        detector = seeded_detector(recipe, len(class_names), pretrained=fresh and recipe.weights is None)
+    recipe, traits = with_detector(recipe, detector), traits_of(detector)
+    _require_masks(traits, data.train)
+    recipe, pyramid = resolve_pyramid(recipe, data.train, traits)
+    source = ChipSource(data.train, pyramid, recipe)
+    recipe = resolve_refresh(recipe, lambda: len(source.chips(0)), log)
 
-    # Workers that are not forked would each get a copy of the table.
-    shared = train_table.share() if recipe.loader.shares_table else train_table
-    proposals = None
-    if recipe.negatives.proposals is not None and (former is None or not (former.path / PROPOSALS).is_file()):
-        proposals = make_proposals(
-            recipe, detector, shared, pyramid, lambda brief: ChipSource(shared, pyramid, brief), root=root, log=log
-        )
+    # Load: first weights, and proposals for negative chips.
+    told = _load(recipe, detector, class_names, log) if fresh else None
+    made = proposals_for(
+        recipe, detector, data.train, pyramid, lambda brief: ChipSource(data.train, pyramid, brief), former,
+        root=root, log=log,
+    )  # fmt: skip
+
+    # The run folder, and what it shows before training.
+    run = former or on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
+    on_main(lambda: _begin_log(run, recipe, former, told))
+    feed = None
+    if recipe.negatives.proposals is not None:
+        feed = feed_of_run(run, recipe, data.train, made)
+    source = replace(source, recipe=recipe, feed=feed)
     if former is None:
-        run = on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
-    else:
-        run = former
-        on_main(lambda: _tell_changes(run, recipe))
-    if start is not None:
-        on_main(lambda: write_text(run.log, f"{start.sentence()}\n"))
-    if proposals is not None:
-        on_main(lambda: adopt(proposals, run, shared))
-    feed = feed_of_run(run, recipe, detector, shared, pyramid) if recipe.negatives.proposals is not None else None
-    source = ChipSource(shared, pyramid, recipe, feed)
-    if former is None:
-        on_main(lambda: _preview(source, run.path))
-    evaluations: list[Evaluation] = []
+        on_main(lambda: draw_busiest(source, run.path / "previews"))
 
-    def evaluate(trained: nn.Module) -> dict[str, float]:
-        assert evaluation_table is not None
-        place, settings = next(trained.parameters()).device, (recipe.inference, recipe.evaluation)
-        done = evaluate_table(
-            trained, evaluation_table, pyramid, *settings, device=place, on_bad_image=on_bad_image, by_ranks=True
-        )
-        evaluations[:] = [done]
-        return done.as_dict()
+    # Run.
+    def before_epoch(epoch: int, trained: nn.Module) -> None:
+        if feed is not None:
+            renew_proposals(feed, epoch, trained, recipe, data.train, pyramid)
 
-    metadata = CheckpointMeta(
-        recipe=recipe.model_dump(mode="json"),
-        class_names=train_table.class_names,
-        class_ids=tuple(int(i) for i in train_table.class_ids),
-    )
+    evaluation = None if data.evaluate is None else TrainingEvaluation(data.evaluate, pyramid, recipe)
     result = run_loop(
         detector,
         source,
         recipe.train,
         run,
-        evaluate=evaluate if evaluation_table is not None else None,
+        before_epoch=before_epoch,
+        evaluate=None if evaluation is None else evaluation.evaluate,
+        rehearsal=None if evaluation is None else evaluation.rehearse,
         resume=resume is not None,
-        metadata=metadata,
+        metadata=CheckpointMeta(
+            recipe=recipe.model_dump(mode="json"),
+            class_names=class_names,
+            class_ids=tuple(int(i) for i in data.train.class_ids),
+        ),
     )
-    # Not before: a recipe that the state does not fit must not spoil the folder.
-    on_main(lambda: write_text(run.recipe, recipe.to_yaml()) if former else None)
-    on_main(lambda: _finish(run.path, evaluations, evaluation_table))
-    skipped = source.skipped() + [file for done in evaluations for file in done.skipped]
-    return TrainedRun(run.path, result, recipe, evaluations[0] if evaluations else None, list(dict.fromkeys(skipped)))
+
+    # Finish. The recipe not before: one that the state does not fit must not spoil the folder.
+    latest = None if evaluation is None else evaluation.latest
+    on_main(lambda: _finish(run, recipe, latest, data.evaluate))
+    skipped = source.skipped() + ([] if latest is None else latest.skipped)
+    return TrainedRun(run.path, result, recipe, latest, list(dict.fromkeys(skipped)))
 
 
-def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], former: RunFolder | None) -> Recipe:
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe is None and former is None:
-        raise RecipeError("training needs a recipe, or a run to resume; 'sniper models' lists the shipped recipes")
-    return Recipe.load(recipe if recipe is not None else former.recipe, overrides)  # type: ignore[union-attr]
+class _Datasets(NamedTuple):
+    """What is learned from, and what is measured on."""
+
+    train: AnnotationTable
+    evaluate: AnnotationTable | None
+
+
+def _recipe(
+    recipe: Recipe | str | Path | None, overrides: Iterable[str], former: RunFolder | None, weights: Path | str | None
+) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        place = recipe if recipe is not None or former is None else former.recipe
+        if place is None:
+            raise RecipeError("training needs a recipe, or a run to resume; 'sniper models' lists the shipped recipes")
+        recipe = Recipe.load(place, overrides)
+    return recipe if weights is None else recipe.model_copy(update={"weights": str(weights)})
+
+
+def _datasets(recipe: Recipe, train: AnnotationTable | None, evaluate: AnnotationTable | None) -> _Datasets:
+    """Those given, else those that the recipe names."""
+    train = train if train is not None else training_table_of(recipe)
+    if evaluate is not None:
+        evaluate = table_for(train.class_names, evaluate)
+    elif recipe.data.evaluate is not None:
+        evaluate = evaluation_table_of(recipe, train.class_names)
+    # Workers that are not forked would each get a copy of the table.
+    return _Datasets(train.share() if recipe.loader.shares_table else train, evaluate)
+
+
+def _require_masks(traits: DetectorTraits, train: AnnotationTable) -> None:
+    if traits.predicts_masks and train.masks is None:
+        raise RecipeError(
+            f"the mask branch is on, but the data at {train.root} have no masks; "
+            "give data with outlines, or set model.masks to false"
+        )
+
+
+def _load(recipe: Recipe, detector: nn.Module, class_names: tuple[str, ...], log: Log) -> str | None:
+    """Load ``recipe.weights`` into the detector; what the run's log should say of it."""
+    if recipe.weights is not None:
+        start = start_from(detector, checkpoint_file(recipe.weights), class_names)
+        on_main(lambda: log(start.sentence()))
+        return start.sentence()
+    if recipe.model.kind == "original":
+        network = recipe.model.network
+        warning = f"{network} starts from random weights, which its first layers keep; set weights to a checkpoint"
+        on_main(lambda: log(warning))
+    return None
+
+
+def _begin_log(run: RunFolder, recipe: Recipe, former: RunFolder | None, told: str | None) -> None:
+    """What a run's log says before the first step: changes of one that goes on, and where its weights are from."""
+    if former is not None:
+        _tell_changes(run, recipe)
+    if told is not None:
+        write_text(run.log, f"{told}\n")
 
 
 def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     """One line where a run goes on with other chips or another model. The loop tells about its own settings."""
     before = Recipe.load(run.recipe)
-    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model", "original")
+    parts = ("pyramid", "chips", "negatives", "sampler", "loader", "augment", "model")
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         logger.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
 
 
-def draw_previews(
-    source: ChipSource, rows: NDArray[np.integer], folder: Path, *, epoch: int = 0, on_bad_image: BadImage = "stop"
-) -> list[Path]:
-    """Draw the chips of some images into ``folder``: all levels on the photo, and one panel a level."""
-    chips, table = source.chips(epoch), source.table
-    written, skipped = [], Skipped()
-    stems = distinct_stems(Path(table.file_name(row)) for row in map(int, rows))
-    for row, stem in zip(map(int, rows), stems, strict=True):
-        width, height = table.sizes_wh[row].tolist()
-        path = table.image_path(row)
-        try:
-            pixels = read_image(path, size_wh=(width, height), image_id=int(table.image_ids[row]))
-        except DataError as error:
-            skipped.handle(str(path), error, on_bad_image)
-            continue
-        for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
-            written.append(folder / f"{stem}-{name}.jpg")
-            proposals = None if source.feed is None else source.feed.at(epoch)
-            save_picture(written[-1], draw(pixels, table, row, chips, proposals=proposals))
-    return written
-
-
-def _preview(source: ChipSource, folder: Path) -> None:
-    """Chips of the busiest images, drawn: what the detector is about to be shown."""
-    counts = np.bincount(source.chips(0).image_index, minlength=len(source.table))
-    busiest = np.argsort(-counts, kind="stable")[:PREVIEWS]
-    draw_previews(source, busiest, folder / "previews", on_bad_image=source.recipe.loader.on_bad_image)
-
-
-def _finish(folder: Path, evaluations: list[Evaluation], table: AnnotationTable | None) -> None:
-    metrics = folder / "metrics.csv"
-    if metrics.is_file():
-        write_bytes(folder / "curves.png", draw_training_curves(metrics))
-    if evaluations and table is not None:
-        save_evaluation(evaluations[0], table, folder)
+def _finish(run: RunFolder, recipe: Recipe, latest: Evaluation | None, table: AnnotationTable | None) -> None:
+    write_text(run.recipe, recipe.to_yaml())
+    if run.metrics.is_file():
+        write_bytes(run.path / "curves.png", draw_training_curves(run.metrics))
+    if latest is not None and table is not None:
+        save_evaluation(latest, table, run.path)

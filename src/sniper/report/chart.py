@@ -1,4 +1,4 @@
-"""What all charts have in common: looks, size, and a PNG in the end."""
+"""What all charts have in common: style, size, and a PNG in the end."""
 
 import io
 from typing import Any

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind, ChipTable
+from sniper.data.flags import REGION_FLAGS, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
@@ -16,7 +17,7 @@ from sniper.report.shade import covered, dim
 from sniper.structures import ObjectState
 
 _DARK: Color = (92, 99, 107)  # behind white marks in a legend
-_FALSE_ALARMS_DRAWN = 40  # the best; more would hide the picture
+_MAX_FALSE_POSITIVES = 40  # the best; more would hide the image
 
 
 class ImageChips(NamedTuple):
@@ -30,7 +31,7 @@ class ImageChips(NamedTuple):
     network_px: NDArray[np.int64]  # (K,) pixels of the padded input
     valid: NDArray[np.bool_]  # (K, N) the object is learned in the chip
     boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
-    crowd: NDArray[np.bool_]  # (N,)
+    regions: NDArray[np.bool_]  # (N,) crowds and group-ofs
 
 
 def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> ImageChips:
@@ -60,7 +61,7 @@ def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> Ima
         chips.size_wh[rows].astype(np.int64).prod(axis=1),
         valid,
         table.boxes_xyxy[first:last],
-        table.crowd[first:last],
+        any_flag(table.flags[first:last], REGION_FLAGS),
     )
 
 
@@ -115,24 +116,24 @@ def draw_chips(
 
     ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; row ``image_row`` of ``table`` tells its true
     one. An object is drawn solid in the colour of the finest level that learns it, or dashed in white when no chip
-    does; crowd regions are hatched. What only coarse chips look at is darker, and what none does is darker still.
+    does; crowd regions are hatched. What only coarse chips cover is darker, and what none covers is darker still.
     Negative chips have dashed borders in a colour of their own, which the best of the ``proposals`` that they hold have
-    too. The long side of the picture is at most ``max_px``.
+    too. The long side of the drawing is at most ``max_px``.
     """
     own = image_chips(table, image_row, chips)
     shown, scale = _shown(pixels, table, image_row, max_px)
     windows, boxes = own.windows_xyxy * scale, own.boxes_xyxy * scale
     line, px = thickness_for(*shown.shape[:2]), text_px_for(*shown.shape[:2])
-    looked = covered(windows, *shown.shape[:2])
-    closely = covered(windows[own.level == own.level.min()], *shown.shape[:2]) if len(windows) else looked
-    dim(shown, looked & ~closely, 0.76, 0.7)
-    dim(shown, ~looked, 0.45, 0.3)
+    seen = covered(windows, *shown.shape[:2])
+    finest = covered(windows[own.level == own.level.min()], *shown.shape[:2]) if len(windows) else seen
+    dim(shown, seen & ~finest, 0.76, 0.7)
+    dim(shown, ~seen, 0.45, 0.3)
     learned = own.valid.any(axis=0)
-    ignored = ~learned & ~own.crowd
-    draw_boxes(shown, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+    ignored = ~learned & ~own.regions
+    draw_boxes(shown, boxes[own.regions], WHITE, thickness=1, style="hatched")
     draw_boxes(shown, boxes[ignored], WHITE, thickness=1, style="dashed")
     false_positives = _proposals_of(own, image_row, proposals, np.ones(len(own.level), np.bool_))
-    draw_boxes(shown, false_positives[:_FALSE_ALARMS_DRAWN] * scale, NEGATIVE, thickness=1)
+    draw_boxes(shown, false_positives[:_MAX_FALSE_POSITIVES] * scale, NEGATIVE, thickness=1)
     keys, drawn = [], np.zeros(len(boxes), dtype=np.bool_)
     for level in np.unique(own.level):
         at = own.level == level
@@ -142,7 +143,7 @@ def draw_chips(
         draw_boxes(shown, boxes[valid & ~drawn], color, thickness=max(1, line - 1))
         drawn |= valid
         first = np.flatnonzero(own.level == level)[0]
-        text = f"level {level}: zoom {own.scale[first]:.2f}, {_range_text(own.range_px[first])}; "
+        text = f"level {level}: scale {own.scale[first]:.2f}, {_range_text(own.range_px[first])}; "
         keys.append(Key(color, text + f"{_plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
     for level in np.unique(own.level)[::-1]:
         _draw_chip_lines(shown, own, windows, int(level), line + 2)
@@ -154,12 +155,12 @@ def _common_keys(own: ImageChips, ignored: int, false_positives: int) -> list[Ke
     keys = []
     if (own.kind == ChipKind.NEGATIVE).any():
         told = _plural(int((own.kind == ChipKind.NEGATIVE).sum()), "negative chip")
-        told += f" around {_plural(false_positives, 'false alarm')}" if false_positives else ""
+        told += f" around {_plural(false_positives, 'false positive')}" if false_positives else ""
         keys.append(Key(NEGATIVE, told, "dashed", 3))
     if ignored:
         keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
-    if own.crowd.any():
-        keys.append(Key(WHITE, _plural(int(own.crowd.sum()), "crowd region"), "hatched", 2, _DARK))
+    if own.regions.any():
+        keys.append(Key(WHITE, _plural(int(own.regions.sum()), "crowd region"), "hatched", 2, _DARK))
     return keys if len(own.level) else [Key(QUIET, "no chips"), *keys]
 
 
@@ -187,14 +188,14 @@ def draw_levels(
         panel = base.copy()
         dim(panel, ~covered(windows[at], *panel.shape[:2]), 0.45, 0.3)
         valid = own.valid[at].any(axis=0)
-        ignored = ~valid & ~own.crowd & _centred_inside(boxes, windows[at])
-        draw_boxes(panel, boxes[own.crowd], WHITE, thickness=1, style="hatched")
+        ignored = ~valid & ~own.regions & _centred_inside(boxes, windows[at])
+        draw_boxes(panel, boxes[own.regions], WHITE, thickness=1, style="hatched")
         draw_boxes(panel, boxes[ignored], WHITE, thickness=1, style="dashed")
         draw_boxes(panel, boxes[valid], level_color(int(level)), thickness=max(1, line - 1))
-        false_positives = _proposals_of(own, image_row, proposals, at)[:_FALSE_ALARMS_DRAWN]
+        false_positives = _proposals_of(own, image_row, proposals, at)[:_MAX_FALSE_POSITIVES]
         draw_boxes(panel, false_positives * scale, NEGATIVE, thickness=1)
         _draw_chip_lines(panel, own, windows, int(level), line + 1)
-        title = f"Level {level}: zoom {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
+        title = f"Level {level}: scale {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
         megapixels = own.network_px[at].sum() / 1e6
         hard = int((own.kind[at] == ChipKind.NEGATIVE).sum())
         told = f"{_plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), " + (f"{hard} negative, " if hard else "")
@@ -215,7 +216,7 @@ def _centred_inside(boxes: NDArray[np.floating], windows: NDArray[np.floating]) 
 
 
 def _shown(pixels: Pixels, table: AnnotationTable, image_row: int, max_px: int) -> tuple[Pixels, float]:
-    """The picture for showing and its px per original px."""
+    """The image for showing and its px per original px."""
     shown, _ = fit(pixels, at_least=min(640, max_px), at_most=max_px)
     return shown, shown.shape[1] / float(table.sizes_wh[image_row, 0])
 
@@ -237,7 +238,7 @@ def chip_sheet(
     ``captions`` are bold lines above the chips, by default the level; ``chip_px`` is the shown size of a chip.
 
     Raises:
-        ValueError: lists of different length, or something that is not a picture.
+        ValueError: lists of different length, or something that is no image.
     """
     cells = []
     names = captions if captions is not None else [f"level {level}" for level in levels]

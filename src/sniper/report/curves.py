@@ -143,7 +143,7 @@ def draw_pr_curves(
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("recall: share of the objects that are found")
-        axes.set_ylabel("precision: share of the detections that are right")
+        axes.set_ylabel("precision: share of the detections that are true positives")
         if curves:
             handles, labels = axes.get_legend_handles_labels()
             axes.legend(handles[::-1], labels[::-1], loc="lower left")
@@ -189,7 +189,7 @@ def draw_size_histogram(
                 axes.annotate(name, (left, y), (3, 4), textcoords="offset points", fontsize=8.5, va="bottom")
         axes.set_ylim(0, top * 1.1 + step * max(len(ranges_px), 0.5))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_yticks([on_progress for on_progress in axes.get_yticks() if 0 <= on_progress <= top * 1.05])
+        axes.set_yticks([at for at in axes.get_yticks() if 0 <= at <= top * 1.05])
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -208,7 +208,7 @@ def _pixels_text(pixels: float) -> str:
     return f"{pixels / 1e6:.2g} Mpx"
 
 
-def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels the network looks at in an epoch") -> bytes:
+def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels that the network sees in an epoch") -> bytes:
     """Pixels of each way to train as bars. The first is ours: coloured, and the others are told as its multiples."""
     names, values = list(pixels), np.asarray(list(pixels.values()), dtype=np.float64)
     with matplotlib.rc_context(STYLE):

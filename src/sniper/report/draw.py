@@ -21,7 +21,7 @@ from sniper.report.marks import (
 from sniper.report.masks import draw_masks
 from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, Pixels, class_color
 
-MAX_TAGS = 60  # more than that cover each other and the picture
+MAX_TAGS = 60  # more than that cover each other and the image
 MAX_LEGEND_ROWS = 12
 
 
@@ -44,7 +44,7 @@ def draw_detections(
     large; scores (N,) and labels (N,) class indices. A tag with class
     and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
     some boxes go without, a corner says which colour is which class and how many there are (``counts``). ``masks`` (N)
-    are laid over the picture in the class's colour, the best on top.
+    are laid over the image in the class's colour, the best on top.
     """
     check(pixels)
     picture = np.ascontiguousarray(pixels).copy()
@@ -79,7 +79,7 @@ def _name(class_names: tuple[str, ...], label: int) -> str:
 
 
 def _line_width(boxes: NDArray[np.float64], height: int, width: int) -> int:
-    """Thick enough for the picture, thin enough for the objects."""
+    """Thick enough for the image, thin enough for the objects."""
     return int(np.clip(round(float(np.median(np.sqrt(area(boxes)))) / 12), 1, thickness_for(height, width)))
 
 
@@ -149,7 +149,7 @@ def _count_panel(
 
 
 class Matches(NamedTuple):
-    """Which true objects were found, and which detections are right."""
+    """Which true objects were found, and which detections are true positives."""
 
     found: NDArray[np.bool_]  # (N,) of the true objects
     right: NDArray[np.bool_]  # (M,) of the detections

@@ -1,4 +1,4 @@
-"""Where AutoFocus looked: focus maps over the image, and the focus chips of each level, coarse to fine."""
+"""What AutoFocus did on an image: the focus chips of each level, coarse to fine, and the focus maps."""
 
 import cv2
 import matplotlib
@@ -14,94 +14,94 @@ from sniper.report.shade import covered, dim
 _VEIL = 0.68  # share of the heat's colour where focus is certain
 
 
-def draw_focus(pixels: Pixels, looked: ImageTrace, *, panel_px: int = 800) -> Pixels:
+def draw_focus(pixels: Pixels, trace: ImageTrace, *, panel_px: int = 800) -> Pixels:
     """Everything on one sheet: the chips of all levels, then the focus map of each level that has one.
 
-    ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; ``looked`` tells its true one. The long side of a
+    ``pixels`` is the whole image, (H, W, 3) uint8 RGB, at any size; ``trace`` tells its true one. The long side of a
     panel is at most ``panel_px``.
     """
-    panels = [_chips_panel(pixels, looked, panel_px)]
-    panels += [_map_panel(pixels, looked, look, panel_px) for look in looked.levels if look.focus is not None]
+    panels = [_chips_panel(pixels, trace, panel_px)]
+    panels += [_map_panel(pixels, trace, step, panel_px) for step in trace.levels if step.focus is not None]
     height, width = panels[0].shape[:2]
     columns = 1 if width > 1.6 * height else min(len(panels), 3 if len(panels) != 4 else 2)
     px = text_px_for(panel_px, panel_px)
     return framed(grid(panels, columns=columns, gap=px), px)
 
 
-def draw_focus_chips(pixels: Pixels, looked: ImageTrace, *, max_px: int = 1600) -> Pixels:
-    """The chips that were looked at, outlined in the colour of their level; what was not looked at closer is darker.
+def draw_focus_chips(pixels: Pixels, trace: ImageTrace, *, max_px: int = 1600) -> Pixels:
+    """The focus chips, outlined in the colour of their level; what no finer level covered is darker.
 
     Arguments as for ``draw_focus``.
     """
-    panel = _chips_panel(pixels, looked, max_px)
+    panel = _chips_panel(pixels, trace, max_px)
     return framed(panel, text_px_for(*panel.shape[:2]))
 
 
-def draw_focus_map(pixels: Pixels, looked: ImageTrace, level: int, *, max_px: int = 1600) -> Pixels:
-    """The focus map that a level predicted, as heat over the image; outlined is what is looked at one level finer.
+def draw_focus_map(pixels: Pixels, trace: ImageTrace, level: int, *, max_px: int = 1600) -> Pixels:
+    """The focus map that a level predicted, as heat over the image; with the cells that reached the threshold outlined.
 
     Arguments as for ``draw_focus``.
 
     Raises:
         ValueError: the level has no map; the finest one never has.
     """
-    look = next((one for one in looked.levels if one.level == level), None)
-    if look is None or look.focus is None:
-        known = [one.level for one in looked.levels if one.focus is not None]
+    step = next((one for one in trace.levels if one.level == level), None)
+    if step is None or step.focus is None:
+        known = [one.level for one in trace.levels if one.focus is not None]
         raise ValueError(f"level {level} has no focus map; those that have one: {known}")
-    panel = _map_panel(pixels, looked, look, max_px)
+    panel = _map_panel(pixels, trace, step, max_px)
     return framed(panel, text_px_for(*panel.shape[:2]))
 
 
-def _chips_panel(pixels: Pixels, looked: ImageTrace, max_px: int) -> Pixels:
-    shown, scale = _shown(pixels, looked, max_px)
+def _chips_panel(pixels: Pixels, trace: ImageTrace, max_px: int) -> Pixels:
+    shown, scale = _shown(pixels, trace, max_px)
     height, width = shown.shape[:2]
     line, px = thickness_for(height, width) + 1, text_px_for(height, width)
-    finest = len(looked.levels) - 1
-    # Each level that did not look at a place takes some of its light.
-    seen = [covered(look.chips_xyxy * scale, height, width) for look in looked.levels]
+    finest = len(trace.levels) - 1
+    # Each level that did not cover a place takes some of its light.
+    seen = [covered(step.chips_xyxy * scale, height, width) for step in trace.levels]
     depth = np.sum(seen[1:], axis=0) if finest else np.ones((height, width), int)
     for number in range(finest):
         left_out = (finest - number) / finest
         dim(shown, depth == number, 1 - 0.55 * left_out, 1 - 0.75 * left_out)
-    for number, look in enumerate(looked.levels):
-        draw_boxes(shown, look.chips_xyxy * scale, level_color(look.level), thickness=line, inset=line * number)
-    pixels_seen, pixels_full = (sum(getattr(one, name) for one in looked.levels) for name in ("pixels", "pixels_full"))
-    title = f"Looked at: {looked.share:.0%} of the full pyramid's pixels"
-    told = f"{pixels_seen / 1e6:.2f} of {pixels_full / 1e6:.2f} Mpx in {len(looked.levels)} levels"
-    keys = [_chips_key(look, whole=not number) for number, look in enumerate(looked.levels)]
+    for number, step in enumerate(trace.levels):
+        draw_boxes(shown, step.chips_xyxy * scale, level_color(step.level), thickness=line, inset=line * number)
+    pixels_seen, pixels_full = (sum(getattr(one, name) for one in trace.levels) for name in ("pixels", "pixels_full"))
+    title = f"Focus chips: {trace.share:.0%} of the full pyramid's pixels"
+    told = f"{pixels_seen / 1e6:.2f} of {pixels_full / 1e6:.2f} Mpx in {len(trace.levels)} levels"
+    keys = [_chips_key(step, whole=not number) for number, step in enumerate(trace.levels)]
     return stack([heading(width, title, told, px), shown, legend(width, keys, px)])
 
 
-def _chips_key(look: LevelTrace, *, whole: bool) -> Key:
-    number = len(look.chips_xyxy)
+def _chips_key(step: LevelTrace, *, whole: bool) -> Key:
+    number = len(step.chips_xyxy)
     chips = "the whole image" if whole else f"{number:,} {'chip' if number == 1 else 'chips'}"
-    share = f", {look.pixels / look.pixels_full:.0%} of its pixels" if number and not whole else ""
-    return Key(level_color(look.level), f"level {look.level}: zoom {look.scale:.2f}, {chips}{share}", thickness=3)
+    share = f", {step.pixels / step.pixels_full:.0%} of its pixels" if number and not whole else ""
+    return Key(level_color(step.level), f"level {step.level}: scale {step.scale:.2f}, {chips}{share}", thickness=3)
 
 
-def _map_panel(pixels: Pixels, looked: ImageTrace, look: LevelTrace, max_px: int) -> Pixels:
-    assert look.focus is not None
-    shown, scale = _shown(pixels, looked, max_px)
+def _map_panel(pixels: Pixels, trace: ImageTrace, step: LevelTrace, max_px: int) -> Pixels:
+    assert step.focus is not None
+    shown, scale = _shown(pixels, trace, max_px)
     height, width = shown.shape[:2]
     px = text_px_for(height, width)
     dim(shown, np.ones((height, width), bool), 0.62, 0.25)
-    where = covered(look.chips_xyxy * scale, height, width)
+    where = covered(step.chips_xyxy * scale, height, width)
     dim(shown, ~where, 0.5, 1)
-    probability = _stretched(look.focus, look.cell_px * scale, height, width)
+    probability = _stretched(step.focus, step.cell_px * scale, height, width)
     _heat(shown, probability)
-    chosen = (probability >= look.threshold).astype(np.uint8)
+    chosen = (probability >= step.threshold).astype(np.uint8)
     outlines, _ = cv2.findContours(chosen, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(shown, outlines, -1, BLACK, thickness_for(height, width) + 1)
     cv2.drawContours(shown, outlines, -1, WHITE, max(1, thickness_for(height, width) - 1))
-    cells = int((look.focus >= look.threshold).sum())
-    title = f"Focus map of level {look.level}: zoom {look.scale:.2f}"
-    told = f"{cells:,} of {look.focus.size:,} cells of {look.cell_px:.0f} px are at least {look.threshold:g}"
-    return stack([heading(width, title, told, px), shown, _scale_bar(width, look.threshold, px)])
+    cells = int((step.focus >= step.threshold).sum())
+    title = f"Focus map of level {step.level}: scale {step.scale:.2f}"
+    told = f"{cells:,} of {step.focus.size:,} cells of {step.cell_px:.0f} px are at least {step.threshold:g}"
+    return stack([heading(width, title, told, px), shown, _scale_bar(width, step.threshold, px)])
 
 
 def _stretched(focus: NDArray[np.float32], cell: float, height: int, width: int) -> NDArray[np.float32]:
-    """(H, W) the probability of the cell that each pixel of the picture lies in; ``cell`` is a cell's side, px."""
+    """(H, W) the probability of the cell that each pixel of the drawing lies in; ``cell`` is a cell's side, px."""
     rows = np.minimum(((np.arange(height) + 0.5) / cell).astype(int), focus.shape[0] - 1)
     columns = np.minimum(((np.arange(width) + 0.5) / cell).astype(int), focus.shape[1] - 1)
     return np.asarray(focus[np.ix_(rows, columns)])
@@ -114,7 +114,7 @@ def _colours(probability: NDArray[np.floating]) -> Pixels:
 
 
 def _heat(pixels: Pixels, probability: NDArray[np.float32]) -> None:
-    """Lay the heat over the picture in place; where there is hardly any, the picture stays as it is."""
+    """Lay the heat over the image in place; where there is hardly any, the image stays as it is."""
     veil = (_VEIL * np.sqrt(np.clip(probability, 0, 1)))[:, :, None]
     pixels[:] = (pixels * (1 - veil) + _colours(probability) * veil).round().astype(np.uint8)
 
@@ -135,12 +135,12 @@ def _scale_bar(width: int, threshold: float, px: int) -> Pixels:
     if threshold <= 1:
         at = left + round(threshold * (long - 1))
         strip[pad - 2 : pad + tall + pad // 2, at : at + 2] = INK
-        words.append(Words(at, pad + tall + pad // 2, f"{threshold:g}: looked at closer from here on", px, INK))
+        words.append(Words(at, pad + tall + pad // 2, f"{threshold:g}: threshold of the next finer level", px, INK))
     write(strip, words)
     return strip
 
 
-def _shown(pixels: Pixels, looked: ImageTrace, max_px: int) -> tuple[Pixels, float]:
-    """The picture for showing and its px per original px."""
+def _shown(pixels: Pixels, trace: ImageTrace, max_px: int) -> tuple[Pixels, float]:
+    """The image for showing and its px per original px."""
     shown, _ = fit(pixels, at_least=min(640, max_px), at_most=max_px)
-    return shown, shown.shape[1] / float(looked.size_wh[0])
+    return shown, shown.shape[1] / float(trace.size_wh[0])

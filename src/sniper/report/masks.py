@@ -1,4 +1,4 @@
-"""Masks on pictures: a veil of the class's colour with an outline."""
+"""Masks on images: a veil of the class's colour with an outline."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def draw_masks(
 def trace_masks(masks: RunLengths, boxes_xyxy: NDArray[np.floating]) -> list[list[NDArray[np.float64]]]:
     """Of each of N masks the rings around its parts, (K, 2) px of the image, a quarter of a pixel inside of it.
 
-    Holes are not traced. Masks in boxes (N, 4) with a side of more than ``TRACED_PX`` are looked at every few pixels.
+    Holes are not traced. Masks in boxes (N, 4) with a side of more than ``TRACED_PX`` are sampled every few pixels.
     """
     traced = []
     for row, (x1, y1, x2, y2) in enumerate(np.asarray(boxes_xyxy, np.float64).tolist()):
@@ -60,7 +60,7 @@ def trace_masks(masks: RunLengths, boxes_xyxy: NDArray[np.floating]) -> list[lis
 
 
 def _middles(low: int, high: int, scale: float) -> NDArray[np.int64]:
-    """Pixels of the image under the middles of the pixels ``low`` to ``high`` of a picture of it."""
+    """Pixels of the image under the middles of the pixels ``low`` to ``high`` of a drawing of it."""
     return np.floor((np.arange(low, max(high, low)) + 0.5) / scale).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Parts of a picture in the dark: what is not looked at."""
+"""Darkened parts of a drawing: what no window covers."""
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ def covered(windows_xyxy: NDArray[np.floating], height: int, width: int) -> NDAr
 
 
 def dim(pixels: Pixels, where: NDArray[np.bool_], brightness: float, colour: float) -> None:
-    """Darken, and take away colour from, a part of the picture."""
+    """Darken, and take away colour from, a part of the image."""
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     dimmed = cv2.addWeighted(pixels, brightness * colour, grey, brightness * (1 - colour), 0)
     pixels[where] = dimmed[where]

@@ -13,9 +13,9 @@ _MARKERS = "oDs^vPX*"
 
 
 class Spent(NamedTuple):
-    """One way to look at a dataset, what it cost and what it gave."""
+    """One way to run inference on a dataset: what it cost and what it gave."""
 
-    method: str  # ways of one name look alike
+    method: str  # points of one name have one colour and form a curve or a set
     note: str  # which of them, for example the threshold; empty where there is one
     megapixels: float  # that the network saw, mean of an image
     ap: float  # in [0, 1]
@@ -31,7 +31,7 @@ def draw_tradeoff(
 ) -> bytes:
     """AP over megapixels and over seconds of an image, as the bytes of a PNG.
 
-    The points of the first method, ours, are joined to a curve; the others are ways by themselves. Notes name points.
+    The points of the first method, ours, are joined to a curve; the others stand by themselves. Notes name points.
     ``seconds_name`` tells which seconds: of processors, or of a clock.
     """
     with matplotlib.rc_context(STYLE):

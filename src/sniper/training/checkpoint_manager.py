@@ -71,8 +71,8 @@ class CheckpointManager:
             save_weights(self._run.last_ema, self._average.module.state_dict(), metadata)
         return at
 
-    def evaluated(self, at: Position, metrics: dict[str, float]) -> Position:
-        """Note an evaluation, and keep the evaluated weights if they are the best so far.
+    def score(self, metrics: dict[str, float]) -> float:
+        """The number among ``metrics`` by which weights are the best.
 
         Raises:
             RecipeError: ``best_metric`` is not among ``metrics``.
@@ -82,7 +82,15 @@ class CheckpointManager:
             raise RecipeError(
                 f"train.best_metric is {name!r}, which the evaluation does not give; choose one of {', '.join(metrics)}"
             )
-        after = at.after_evaluation(metrics, metrics[name])
+        return metrics[name]
+
+    def evaluated(self, at: Position, metrics: dict[str, float]) -> Position:
+        """Note an evaluation, and keep the evaluated weights if they are the best so far.
+
+        Raises:
+            RecipeError: ``best_metric`` is not among ``metrics``.
+        """
+        after = at.after_evaluation(metrics, self.score(metrics))
         if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
             evaluated = self._detector if self._average is None else self._average.module
             save_weights(self._run.best, evaluated.state_dict(), self._metadata_at(after))

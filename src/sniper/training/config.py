@@ -21,8 +21,8 @@ class TrainConfig(Config):
     minutes: float | None = Field(
         default=None,
         gt=0,
-        description="length in minutes of training (evaluation not counted); the schedule follows the clock, so two "
-        "runs are never equal",
+        description="length in minutes of training (evaluation and extraction of proposals not counted); the schedule "
+        "follows the clock, so two runs are never equal",
     )
 
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")

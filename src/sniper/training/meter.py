@@ -1,7 +1,6 @@
 """Losses, metrics and speed between two lines of the metrics log, read from the device only when a line is written."""
 
 import math
-import time
 
 import torch
 from accelerate import Accelerator
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from sniper.detectors.protocol import ReportsMetrics
 from sniper.errors import SniperError
+from sniper.training.clock import TrainingClock
 from sniper.training.config import TrainConfig
 from sniper.training.position import Position
 
@@ -22,8 +22,11 @@ class DivergedError(SniperError):
 class Meter:
     """Collects losses, chips and decoded images, and asks a detector for its metrics if it has any."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig, detector: object = None) -> None:
+    def __init__(
+        self, accelerator: Accelerator, config: TrainConfig, clock: TrainingClock, detector: object = None
+    ) -> None:
         self._accelerator = accelerator
+        self._clock = clock
         self._measured = detector if isinstance(detector, ReportsMetrics) else None
         if self._measured is not None:
             self._measured.training_metrics()  # what it saw before does not count
@@ -40,7 +43,7 @@ class Meter:
         self._batches = 0
         self._chips = 0
         self._images: int | None = None
-        self._since = time.monotonic()
+        self._since = self._clock.seconds
 
     def add(self, step: int, losses: dict[str, Tensor], chips: int) -> None:
         """The losses of one batch of ``chips`` chips of this process, in step number ``step``."""
@@ -62,10 +65,6 @@ class Meter:
             fresh = images - self._decoded_before if images >= self._decoded_before else images
             self._images = (self._images or 0) + fresh
             self._decoded_before = images
-
-    def pause(self, seconds: float) -> None:
-        """Leave ``seconds`` out of the speed."""
-        self._since += seconds
 
     def check(self) -> None:
         """Read the pending losses.
@@ -90,7 +89,7 @@ class Meter:
     def row(self, at: Position, rate: float) -> dict[str, float]:
         """Means since the last row, for metrics.csv."""
         self.check()
-        seconds = max(time.monotonic() - self._since, 1e-9)
+        seconds = max(self._clock.seconds - self._since, 1e-9)
         means = (self._sums / self._batches if self._batches else torch.full_like(self._sums, math.nan)).tolist()
         processes = self._accelerator.num_processes
         row = {"step": at.step, "epoch": at.epochs, "minutes": at.minutes, "learning_rate": rate, "loss": sum(means)}

@@ -20,7 +20,7 @@ class Position:
     batch: int = 0  # next batch of the epoch, for one process
     num_batches: int = 1  # of the epoch, for one process
     chips: int = 0  # seen by all processes
-    minutes: float = 0.0  # of training, evaluation not counted
+    minutes: float = 0.0  # of training; see ``TrainingClock``
     saved_minutes: float = 0.0
     evaluated_step: int = -1
     metrics: dict[str, float] = field(default_factory=dict)  # of the latest evaluation

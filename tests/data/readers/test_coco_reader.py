@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 
+from sniper.data.flags import ObjectFlag
 from sniper.data.readers.coco import read_coco
 from sniper.errors import DataError
 from table_cases import same
@@ -46,7 +47,7 @@ def test_columns(write):
     assert table.offsets.tolist() == [0, 1, 3, 3]
     assert table.boxes_xyxy.tolist() == [[0, 0, 100, 80], [1, 2, 11, 22], [5.5, 2, 15.5, 22]]
     assert table.labels.tolist() == [0, 1, 0]
-    assert table.crowd.tolist() == [True, False, False]
+    assert table.flags.tolist() == [ObjectFlag.CROWD, 0, 0]
     assert table.areas.tolist() == [3, 55.5, 200]
     assert table.masks is None
 
@@ -192,7 +193,7 @@ def test_image_root_is_found(tmp_path, file, images):
 )
 def test_real_files(shared_data, name, images, boxes, crowds):
     table = read_coco(shared_data / name).check()
-    assert (len(table), table.num_objects, int(table.crowd.sum())) == (images, boxes, crowds)
+    assert (len(table), table.num_objects, int(table.ignored.sum())) == (images, boxes, crowds)
 
 
 def test_agrees_with_pycocotools(shared_data):

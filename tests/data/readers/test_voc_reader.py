@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from sniper.data.flags import ObjectFlag
 from sniper.data.readers.voc import read_voc
 from sniper.errors import DataError
 
@@ -21,9 +22,16 @@ def put_page(folder, stem, objects, size=SIZE, file_name=None):
 
 @pytest.fixture
 def folder(tmp_path):
-    put_page(tmp_path, "a", [("dog", "", 1, 1, 100, 80), ("cat", "<difficult>1</difficult>", 11, 21, 30, 40)])
+    put_page(
+        tmp_path,
+        "a",
+        [
+            ("dog", "", 1, 1, 100, 80),
+            ("cat", "<difficult>1</difficult><truncated>1</truncated><occluded>0</occluded>", 11, 21, 30, 40),
+        ],
+    )
     put_page(tmp_path, "b", [])
-    put_page(tmp_path, "c", [("ant", "<difficult>0</difficult>", 5.5, 6, 7, 8)])
+    put_page(tmp_path, "c", [("ant", "<difficult>0</difficult><occluded>1</occluded>", 5.5, 6, 7, 8)])
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("b\na  1\n")
     return tmp_path
@@ -34,7 +42,9 @@ def test_all_and_a_split(folder):
     assert table.class_names == ("ant", "cat", "dog")
     assert list(table.file_names) == ["a.jpg", "b.jpg", "c.jpg"]
     assert table.boxes_xyxy.tolist() == [[0, 0, 100, 80], [10, 20, 30, 40], [4.5, 5, 7, 8]]
-    assert table.crowd.tolist() == [False, True, False]
+    assert table.flags.tolist() == [0, ObjectFlag.DIFFICULT | ObjectFlag.TRUNCATED, ObjectFlag.OCCLUDED]
+    assert table.ignored.tolist() == [False, True, False]
+    assert not table.regions.any()
     assert table.root == folder / "JPEGImages"
     train = read_voc(folder, "train").check()
     assert train.class_names == table.class_names

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from devices import DEVICE
+from recorded import Golden
 from sniper.convert.mxnet import read_params
 from sniper.convert.names import state_dict_of
 from sniper.detectors.original.boxes import decode, inclusive
@@ -47,13 +48,13 @@ class Network(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=list(NETWORKS))
-def network(request: pytest.FixtureRequest, golden: Path) -> Network:
+def network(request: pytest.FixtureRequest, golden: Golden) -> Network:
     """The network with the weights of its checkpoint; read once."""
-    name, folder = request.param, golden / "net"
-    file = folder / f"{name}-0001.params.xz"
+    name = request.param
+    file = golden.file(f"net/{name}-0001.params.xz")
     detector = build_original(NETWORKS[name], CLASSES)
     detector.load_state_dict(state_dict_of(read_params(file), detector, file=file.name, network=name))
-    return Network(name, detector.eval().to(DEVICE), folder)
+    return Network(name, detector.eval().to(DEVICE), file.parent)
 
 
 class Nodes(dict[str, Tensor]):
@@ -185,6 +186,12 @@ def errors(record: dict[str, np.ndarray], name: str, value: Tensor) -> np.ndarra
     return np.append(np.abs(difference), abs(flat.mean(dtype=np.float64) - mean)) / std
 
 
+def error(record: dict[str, np.ndarray], name: str, value: Tensor, quantile: float) -> float:
+    """The error below which that share of a node lies; of what is pooled from regions, a few whole ones may differ."""
+    pooled = name.startswith(("offset", "deformable_roi", "fc_new", "cls_", "bbox_pred", "mask_"))
+    return float(np.quantile(errors(record, name, value), min(quantile, MOST_REGIONS) if pooled else quantile))
+
+
 def recorded_nodes(record: dict[str, np.ndarray]) -> list[str]:
     """Names of the nodes behind the inputs; proposals are an operator of their own."""
     names = [key.removesuffix("/stats") for key in record if key.endswith("/stats") and not key.startswith("fork")]
@@ -209,8 +216,8 @@ def test_double_precision(network: Network, case: str) -> None:
         nodes = run(network, network.recorded(case), torch.float64)
     record = network.recorded(f"{case}_f64")
     names = recorded_nodes(record)
-    assert len(names) >= 28
-    found = {name: float(np.quantile(errors(record, name, nodes[name]), QUANTILE)) for name in names}
+    assert names
+    found = {name: error(record, name, nodes[name], QUANTILE) for name in names}
     assert {name: error for name, error in found.items() if error > 1e-6} == {}
 
 
@@ -220,7 +227,7 @@ def test_single_precision(network: Network, case: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep ten bits
     record = network.recorded(case)
     nodes = run(network, record, torch.float32)
-    found = {name: float(errors(record, name, nodes[name]).max()) for name in recorded_nodes(record)}
+    found = {name: error(record, name, nodes[name], 1.0) for name in recorded_nodes(record)}
     assert {name: error for name, error in found.items() if error > tolerance(network.name, name)} == {}
     for source in ("", "fork_cpu/", "fork_gpu/"):
         check_regions(network, record, nodes["conv_new_1_relu"], source)
@@ -237,7 +244,7 @@ def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tens
     with watched(detector) as nodes:
         output = detector.head(reduced, rois[:, 0].long(), rois[:, 1:])
     nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
-    assert errors(record, f"{source}deformable_roi_pool", nodes["deformable_roi_pool"]).max() < 2e-2
+    assert error(record, f"{source}deformable_roi_pool", nodes["deformable_roi_pool"], MOST_REGIONS) < 2e-2
     for name in ("cls_prob_reshape", "bbox_pred_reshape"):
         found = np.quantile(errors(record, source + name, nodes[name]), MOST_REGIONS)
         assert found < tolerance(network.name, name), source + name

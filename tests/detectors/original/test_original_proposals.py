@@ -5,25 +5,18 @@ import pytest
 import torch
 
 from devices import DEVICE
+from recorded import GOLDEN, delta_rounding, rounding
 from sniper.detectors.original.config import OriginalProposalConfig
 from sniper.detectors.original.greedy import keep_greedily
 from sniper.detectors.original.proposals import INCLUSIVE, original_region_targets, propose_original
 from sniper.nn.anchors import Anchors
+from sniper.nn.box_deltas import REGION_WEIGHTS
 from sniper.nn.config import AnchorConfig
 from sniper.nn.rpn import RegionMaps
 
-INFERENCE = [
-    "r16_basic", "r16_batch2_pad", "r16_pre200_post50", "r16_minsize16", "r16_few", "r16_larger", "r16_nms05",
-    "r16_tiny", "r16_3x3anchors", "r32_basic", "r32_few",
-]  # fmt: skip
-TRAINING = [f"c{i:02d}" for i in range(20)]
-BOX = 1e-3  # px, of golden/README.md
-CODE = 1e-4
-
-
-def recorded(golden, name, case):
-    data = np.load(golden / "ops" / f"{name}.npz")
-    return {key.split("/")[1]: data[key] for key in data.files if key.startswith(case + "/")}
+INFERENCE = GOLDEN.cases("ops/multi_proposal.npz")
+TRAINING = GOLDEN.cases("ops/multi_proposal_target.npz")
+UNITS = 8  # in the last place of the largest corner
 
 
 def network_output(data, stride):
@@ -55,24 +48,24 @@ def proposals(data, **config):
 
 @pytest.mark.parametrize("case", INFERENCE)
 def test_proposals_of_mxnet(golden, case):
-    data = recorded(golden, "multi_proposal", case)
+    data = golden.case("ops/multi_proposal.npz", case)
     _, before, keep, iou, min_count = data["params"].tolist()
     found = proposals(data, semantics="mxnet", before_nms=before, keep=keep, nms_iou=iou, min_px=min_count)
     rois = data["upstream_rois"].reshape(*found.scores.shape, 5)
     assert found.present.all()
-    np.testing.assert_allclose(found.boxes, rois[..., 1:], rtol=0, atol=BOX)
+    np.testing.assert_allclose(found.boxes, rois[..., 1:], rtol=0, atol=rounding(UNITS, rois))
     np.testing.assert_allclose(found.scores, data["upstream_scores"].reshape(found.scores.shape), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", INFERENCE)
 def test_proposals_of_the_original(golden, case):
-    data = recorded(golden, "multi_proposal", case)
+    data = golden.case("ops/multi_proposal.npz", case)
     found = proposals(data, keep=int(data["params"][2]))
     rois = data["fork_cpu_rois"].reshape(*found.scores.shape, 5)
     scores = data["fork_cpu_scores"].reshape(found.scores.shape)
     assert found.present.sum(dim=1).tolist() == data["fork_cpu_n_valid"].tolist()
     present = found.present.numpy()
-    np.testing.assert_allclose(found.boxes.numpy()[present], rois[present][:, 1:], rtol=0, atol=BOX)
+    np.testing.assert_allclose(found.boxes.numpy()[present], rois[present][:, 1:], rtol=0, atol=rounding(UNITS, rois))
     np.testing.assert_allclose(found.scores.numpy()[present], scores[present], rtol=0, atol=1e-6)
 
 
@@ -89,17 +82,22 @@ def targets(data):
 
 @pytest.mark.parametrize("case", TRAINING)
 def test_what_the_second_stage_learns(golden, case):
-    data = recorded(golden, "multi_proposal_target", case)
+    data = golden.case("ops/multi_proposal_target.npz", case)
     found = targets(data)
     assert found.found.tolist() == data["out_n_valid"].tolist()
     rois = data["out_rois"].reshape(*found.labels.shape, 5)
-    np.testing.assert_allclose(found.boxes, rois[..., 1:], rtol=0, atol=BOX)
+    np.testing.assert_allclose(found.boxes, rois[..., 1:], rtol=0, atol=rounding(UNITS, rois))
     np.testing.assert_array_equal(found.labels, data["out_labels"].reshape(found.labels.shape))
     weights = (found.labels > 0).unsqueeze(-1).expand(-1, -1, 4)
     np.testing.assert_array_equal(weights, data["out_bbox_weights"].reshape(found.target_deltas.shape))
-    np.testing.assert_allclose(
-        found.target_deltas, data["out_bbox_targets"].reshape(found.target_deltas.shape), rtol=0, atol=CODE
-    )
+    expected = data["out_bbox_targets"].reshape(-1, 4)
+    held = found.labels.flatten().numpy() > 0
+    objects = np.take_along_axis(data["gt_boxes"][..., :4], found.objects.clamp(min=0)[..., None].numpy(), axis=1)
+    boxes, truth = found.boxes.reshape(-1, 4).numpy()[held] + INCLUSIVE, objects.reshape(-1, 4)[held] + INCLUSIVE
+    limits = delta_rounding(UNITS, boxes, truth, expected[held], REGION_WEIGHTS)
+    ours = found.target_deltas.reshape(-1, 4).numpy()
+    np.testing.assert_array_less(np.abs(ours - expected)[held], limits)
+    np.testing.assert_array_equal(ours[~held & (expected == 0).all(axis=1)], 0)
 
 
 def flat_maps(images, anchors, seed=0):

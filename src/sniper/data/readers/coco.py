@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sniper.data.building import ObjectRows, build_table, check_images
 from sniper.data.columns import MaskBuilder
+from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
@@ -95,7 +96,7 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None) -> Anno
         image_row=_places(file, "image", image_ids, [a.image_id for a in annotations], ids),
         boxes_xyxy=boxes,
         labels=_places(file, "category", class_ids, [a.category_id for a in annotations], ids).astype(np.int32),
-        crowd=np.fromiter((bool(a.iscrowd) for a in annotations), np.bool_, count),
+        flags=flags_where(np.fromiter((bool(a.iscrowd) for a in annotations), np.bool_, count), ObjectFlag.CROWD),
         areas=np.array([a.area for a in annotations], np.float64),
         ids=own_ids,
     )

@@ -9,10 +9,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from sniper.data.building import ObjectRows, build_table
+from sniper.data.flags import ObjectFlag
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pixels.decode import image_size
 
+_MARKS = {
+    "difficult": ObjectFlag.DIFFICULT,
+    "truncated": ObjectFlag.TRUNCATED,
+    "occluded": ObjectFlag.OCCLUDED,
+}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -24,7 +30,7 @@ class _Page:
     size_wh: tuple[int, int]
     names: list[str]
     corners: list[tuple[float, ...]]  # 1-based, both ends inclusive, as written
-    difficult: list[bool]
+    flags: list[int]  # bits of ObjectFlag
 
 
 def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | str | None = None) -> AnnotationTable:
@@ -33,7 +39,7 @@ def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | s
     ``split`` is a list in ``ImageSets/Main``; without it every annotated image is taken. Classes are all the names in
     ``Annotations``, sorted, whatever the split, so that splits agree. The inclusive corners that count from 1 become
     half-open boxes: ``x1 - 1, y1 - 1, x2, y2``; one whose corners are a single point is empty.
-    Difficult objects become crowd regions. ``image_root`` replaces ``JPEGImages``.
+    Objects may be marked difficult, truncated and occluded. ``image_root`` replaces ``JPEGImages``.
 
     Raises:
         DataError: a folder, list or annotation is missing, or an XML file is damaged or incomplete.
@@ -64,7 +70,7 @@ def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | s
             image_row=np.repeat(np.arange(len(pages)), [len(page.names) for page in pages]),
             boxes_xyxy=corners - np.where(clicked, 0, [1, 1, 0, 0]),
             labels=np.array([index[name] for page in pages for name in page.names], np.int32),
-            crowd=np.array([flag for page in pages for flag in page.difficult], np.bool_),
+            flags=np.array([flags for page in pages for flags in page.flags], np.uint8),
         ),
         source=folder if split is None else f"{folder} ({split})",
         root=root,
@@ -103,15 +109,19 @@ def _page(file: Path, root: Path, images: set[str], by_stem: dict[str, str]) -> 
     written = (page.findtext("filename") or "").strip()
     # Renamed sets keep the old name inside; the file of the annotation's own name is then meant.
     name = written if written in images else by_stem.get(file.stem, written or f"{file.stem}.jpg")
-    names, corners, difficult = [], [], []
+    names, corners, flags = [], [], []
     for number, item in enumerate(page.iter("object"), start=1):
         label = (item.findtext("name") or "").strip()
         if not label:
             raise DataError(f"{file}: object {number} has no name; add it or remove the object")
         names.append(label)
         corners.append(_corners(file, number, item))
-        difficult.append((item.findtext("difficult") or "0").strip() not in ("0", "", "false"))
-    return _Page(name, _size(file, page, root / name), names, corners, difficult)
+        flags.append(sum(int(flag) for word, flag in _MARKS.items() if _is_marked(item, word)))
+    return _Page(name, _size(file, page, root / name), names, corners, flags)
+
+
+def _is_marked(item: ElementTree.Element, word: str) -> bool:
+    return (item.findtext(word) or "0").strip().lower() not in ("0", "", "false")
 
 
 def _corners(file: Path, number: int, item: ElementTree.Element) -> tuple[float, ...]:

@@ -29,6 +29,7 @@ class OriginalProposalConfig(Config):
 class OriginalConfig(Config):
     """The settings of the 2018 detectors; the defaults are the published ones."""
 
+    kind: Literal["original"] = Field(default="original", description="a detector of the 2018 code")
     network: Network = Field(default="sniper_resnet101", description="which of the original networks")
     focus: bool = Field(default=False, description="with AutoFocus's branch")
     masks: bool = Field(default=False, description="with a mask branch; a ResNet's proposals then come from stage 3")

@@ -30,7 +30,7 @@ from sniper.detectors.original.losses import (
 from sniper.detectors.original.mobilenet import OriginalMobileNet
 from sniper.detectors.original.preact_resnet import PreactResNet, preact_resnet50, preact_resnet101
 from sniper.detectors.original.proposals import INCLUSIVE, propose_original
-from sniper.detectors.protocol import DetectionsWithFeatures
+from sniper.detectors.protocol import Outputs
 from sniper.errors import RecipeError
 from sniper.nn import box_deltas
 from sniper.nn.anchors import Anchors
@@ -103,65 +103,80 @@ class OriginalSniper(nn.Module):
             output: RegionOutput = self.head(maps.reduced, image, inclusive(boxes))
         return output
 
-    @torch.no_grad()
     def detect(self, images: Images) -> list[Detections]:
         """Boxes above ``score_threshold``, best first, network px; nothing is suppressed before levels are merged.
 
         A box is as wide as the original says, ``x2 - x1 + 1`` in original px: so many px wider here.
         """
-        return self.detect_with_features(images).detections
+        found = self.outputs(images).detections
+        assert found is not None
+        return found
 
-    @property
-    def predicts_masks(self) -> bool:
-        """Whether there is a mask branch."""
-        return self.masks is not None
+    def propose(self, images: Images) -> list[Detections]:
+        """Regions without a class (all labels 0) with their objectness, best first, network px."""
+        found = self.outputs(images, detections=False, proposals=True).proposals
+        assert found is not None
+        return found
 
     @torch.no_grad()
-    def detect_with_features(self, images: Images) -> DetectionsWithFeatures:
-        """``detect``, with the maps that ``predict_masks`` needs."""
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """What is asked for and there are branches for, from one forward pass; ``detectors.protocol.MultiOutput``."""
         with evaluating(self):
+            if proposals and not (detections or focus or features):
+                regions = self.propose_regions(self._proposal_maps(images), images.valid_hw, images.scale)
+                return Outputs(proposals=regions.detections())
             maps = self.maps(self.normalise(images))
-            proposals = self.propose_regions(maps.regions, images.valid_hw, images.scale)
-            image, slot = torch.where(proposals.present)
-            output = self.regions(maps, image, proposals.boxes[image, slot])
+            found = self.propose_regions(maps.regions, images.valid_hw, images.scale)
+            return Outputs(
+                self._detect(maps, found, images) if detections else None,
+                found.detections() if proposals else None,
+                focus_probability(maps.focus) if focus and maps.focus is not None else None,
+                list(maps.reduced) if features and self.masks is not None else None,
+            )
+
+    def _detect(self, maps: Maps, proposals: Proposals, images: Images) -> list[Detections]:
+        image, slot = torch.where(proposals.present)
+        output = self.regions(maps, image, proposals.boxes[image, slot])
         boxes = decode(proposals.boxes[image, slot], output.deltas, images.valid_hw[image])
         boxes += boxes.new_tensor(INCLUSIVE) * images.scale[image].unsqueeze(1).to(boxes.dtype)
         boxes = box_deltas.clip(boxes.unsqueeze(1), images.valid_hw[image]).squeeze(1)
         scores = output.logits.softmax(dim=1)[:, 1:]
-        found = [self._best(boxes[image == row], scores[image == row]) for row in range(len(images))]
-        return DetectionsWithFeatures(
-            found, list(maps.reduced), None if maps.focus is None else focus_probability(maps.focus)
-        )
+        return [self._best(boxes[image == row], scores[image == row]) for row in range(len(images))]
 
     @property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus map; None without a focus branch."""
         return None if self.focus is None else self.backbone.stride
 
-    @torch.no_grad()
-    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
-        """``detect`` and (B, H, W) focus probabilities; only with a focus branch."""
-        kept = self.detect_with_features(images)
-        assert kept.focus is not None
-        return kept.detections, kept.focus
+    @property
+    def predicts_masks(self) -> bool:
+        """Whether there is a mask branch."""
+        return self.masks is not None
+
+    @property
+    def stride(self) -> int:
+        """Network px per cell of the feature map."""
+        return self.backbone.stride
 
     @torch.no_grad()
-    def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the padded input of ``maps`` (256, H, W).
+    def predict_masks(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the padded input of ``features`` (256, h, w).
 
         The branch learned that its cells reach from a region's ``x1`` to ``x2``, without the one that is added to
         inclusive boxes elsewhere: so half-open boxes go in as they are.
         """
         assert self.masks is not None
         with evaluating(self):
-            logits = self.masks(maps.unsqueeze(0), torch.zeros_like(labels), boxes)
+            logits = self.masks(features.unsqueeze(0), torch.zeros_like(labels), boxes)
         return self.masks.mask_logits(logits, labels).sigmoid()
-
-    @torch.no_grad()
-    def propose(self, images: Images) -> list[Detections]:
-        """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        with evaluating(self):
-            return self.propose_regions(self._proposal_maps(images), images.valid_hw, images.scale).detections()
 
     def propose_regions(self, maps: OriginalMaps, valid_hw: Tensor, scale: Tensor) -> Proposals:
         """Half-open regions of pictures of ``valid_hw`` (B, 2) px at ``scale`` (B,), by the original's operator."""
@@ -184,7 +199,7 @@ class OriginalSniper(nn.Module):
         if self.masks is not None and batch.polygons is None:
             raise RecipeError(
                 "the mask branch is on, but the training data has no masks; give data with outlines, or set "
-                "original.masks to false"
+                "model.masks to false"
             )
         config = self.config
         batch = as_wide_as_the_original(batch)

@@ -11,6 +11,7 @@ from sniper.settings import Config
 class SniperConfig(Config):
     """The reference detector. The defaults suit a CPU; a GPU has room for a ResNet and wider heads."""
 
+    kind: Literal["sniper"] = Field(default="sniper", description="the reference detector; may be left out")
     backbone: str = Field(default="torchvision/mobilenet_v2", description="torchvision/<model>, or a timm model")
     weights: str | None = Field(
         default="imagenet", description="imagenet (downloaded), a .pth or .safetensors file, or null: random"
@@ -58,6 +59,11 @@ class SniperConfig(Config):
         default=0.01, ge=0, lt=1, description="detections with a lower class probability are dropped"
     )
     max_detections: int = Field(default=300, ge=1, description="at most so many detections per canvas and level")
+
+    @property
+    def network(self) -> str:
+        """Name of the network that is trained."""
+        return self.backbone
 
     @property
     def leading_frozen(self) -> int:

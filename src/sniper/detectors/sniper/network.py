@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sniper.detectors.protocol import DetectionsWithFeatures
+from sniper.detectors.protocol import Outputs
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 from sniper.nn import box_deltas
@@ -93,27 +93,51 @@ class Sniper(nn.Module):
         """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
         return self.losses(batch)
 
-    @torch.no_grad()
     def detect(self, images: Images) -> list[Detections]:
-        """Boxes above ``score_threshold``, best first, clipped to the picture, network px.
+        """Boxes above ``score_threshold``, best first, clipped to the valid region, network px.
 
         Classes do not suppress each other here, nor do boxes of one class: levels are merged first, then suppressed.
         """
+        found = self.outputs(images).detections
+        assert found is not None
+        return found
+
+    def propose(self, images: Images) -> list[Detections]:
+        """Regions without a class (all labels 0) with their objectness, best first, network px."""
+        found = self.outputs(images, detections=False, proposals=True).proposals
+        assert found is not None
+        return found
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """What is asked for and there are branches for, from one forward pass; ``detectors.protocol.MultiOutput``."""
         with evaluating(self):
-            return self._detect(self.backbone(self.normalise(images)), images)
+            shared = self.backbone(self.normalise(images))
+            regions = self._proposals(shared, images) if detections or proposals else None
+            return Outputs(
+                self._detect(shared, regions, images) if detections and regions is not None else None,
+                regions.detections() if proposals and regions is not None else None,
+                focus_probability(self.focus(shared)) if focus and self.focus is not None else None,
+                list(self.masks.reduced(shared)) if features and self.masks is not None else None,
+            )
+
+    @property
+    def stride(self) -> int:
+        """Network px per cell of the feature map."""
+        return self.config.stride
 
     @property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus map; None without a focus branch."""
         return None if self.focus is None else self.config.stride
-
-    @torch.no_grad()
-    def detect_with_focus(self, images: Images) -> tuple[list[Detections], Tensor]:
-        """``detect`` and (B, H, W) focus probabilities; only with a focus branch."""
-        assert self.focus is not None
-        with evaluating(self):
-            features = self.backbone(self.normalise(images))
-            return self._detect(features, images), focus_probability(self.focus(features))
 
     @property
     def predicts_masks(self) -> bool:
@@ -121,24 +145,14 @@ class Sniper(nn.Module):
         return self.masks is not None
 
     @torch.no_grad()
-    def detect_with_features(self, images: Images) -> DetectionsWithFeatures:
-        """``detect``, with the maps that ``predict_masks`` needs; only with a mask branch."""
+    def predict_masks(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the padded input of ``features`` (F, h, w)."""
         assert self.masks is not None
         with evaluating(self):
-            features = self.backbone(self.normalise(images))
-            focus = None if self.focus is None else focus_probability(self.focus(features))
-            return DetectionsWithFeatures(self._detect(features, images), list(self.masks.reduced(features)), focus)
-
-    @torch.no_grad()
-    def predict_masks(self, maps: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """(N, 28, 28) probabilities in (N, 4) ``boxes`` (network px) of the padded input of ``maps`` (F, H, W)."""
-        assert self.masks is not None
-        with evaluating(self):
-            logits = self.masks(maps.unsqueeze(0), torch.zeros_like(labels), boxes)
+            logits = self.masks(features.unsqueeze(0), torch.zeros_like(labels), boxes)
         return logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
 
-    def _detect(self, features: Tensor, images: Images) -> list[Detections]:
-        proposals = self._proposals(features, images)
+    def _detect(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
         image, slot = torch.where(proposals.present)
         output = self.head(features, image, proposals.boxes[image, slot])
         boxes = box_deltas.decode(proposals.boxes[image, slot], output.deltas, box_deltas.REGION_WEIGHTS)
@@ -147,12 +161,6 @@ class Sniper(nn.Module):
         scores = output.logits.new_zeros(*proposals.present.shape, output.logits.shape[1] - 1)
         scores[image, slot] = output.logits.softmax(dim=1)[:, 1:]
         return self._best(box_deltas.clip(padded, images.valid_hw), scores)
-
-    @torch.no_grad()
-    def propose(self, images: Images) -> list[Detections]:
-        """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        with evaluating(self):
-            return self._proposals(self.backbone(self.normalise(images)), images).detections()
 
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""

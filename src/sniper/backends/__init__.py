@@ -1,0 +1,1 @@
+"""Networks behind inference: one file a runtime."""

@@ -1,0 +1,11 @@
+"""The protocols that a recipe can name; the only module that knows all of them."""
+
+from sniper.evaluation.coco import CocoProtocol
+from sniper.evaluation.config import CocoEvalConfig, ProtocolName
+from sniper.evaluation.protocol import Protocol
+
+
+def protocols_of(config: CocoEvalConfig) -> tuple[Protocol, ...]:
+    """The protocols of a run, in the order of ``config.protocols``."""
+    known: dict[ProtocolName, Protocol] = {"coco": CocoProtocol(config)}
+    return tuple(known[name] for name in config.protocols)

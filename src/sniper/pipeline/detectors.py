@@ -1,0 +1,93 @@
+"""From a recipe to a detector, and from a detector and a dataset to the levels that it is trained at."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from sniper.data.table import AnnotationTable
+from sniper.detectors.config import CustomConfig
+from sniper.detectors.original.config import OriginalConfig
+from sniper.detectors.original.network import build_original
+from sniper.detectors.protocol import Detector
+from sniper.detectors.sniper.network import build_sniper
+from sniper.detectors.traits import DetectorTraits, promised_traits, settings_of
+from sniper.errors import RecipeError
+from sniper.pyramid import Pyramid, derive_pyramid, with_scout
+from sniper.recipe import Recipe
+
+ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
+
+
+def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+    """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread.
+
+    Raises:
+        RecipeError: the recipe is for a user's own detector, or names a network that there is not.
+        CheckpointError: the weights cannot be had or do not fit.
+    """
+    config = recipe.model
+    if isinstance(config, CustomConfig):
+        raise RecipeError(
+            f"this recipe is for your own detector {config.name} (model.kind: custom), which sniper cannot build; "
+            "build it in Python as it was for training and pass it as detector=..."
+        )
+    if isinstance(config, OriginalConfig):
+        return build_original(config, num_classes)
+    return build_sniper(config, num_classes, pretrained=pretrained)
+
+
+def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
+    """The recipe with ``model`` as ``detector`` is, whatever it said before: what is kept tells the truth.
+
+    Raises:
+        RecipeError: ``detector`` is none.
+    """
+    if not isinstance(detector, Detector):
+        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
+    return recipe.model_copy(update={"model": settings_of(detector)})
+
+
+def seeded_detector(recipe: Recipe, num_classes: int, *, pretrained: bool) -> nn.Module:
+    """The detector of a recipe, its random weights drawn from ``train.seed``."""
+    torch.manual_seed(recipe.train.seed)
+    return build_detector(recipe, num_classes, pretrained=pretrained)
+
+
+def resolve_pyramid(
+    recipe: Recipe, table: AnnotationTable, traits: DetectorTraits | None = None
+) -> tuple[Recipe, Pyramid]:
+    """The pyramid of a recipe for a dataset, and the recipe with it written out.
+
+    ``traits`` are those of the detector that will be trained; none: what a detector built from the recipe will have.
+    """
+    traits = promised_traits(recipe.model) if traits is None else traits
+    wanted = recipe.pyramid
+    chip_px = None if wanted.chip_px == "auto" else wanted.chip_px
+    if wanted.levels == "auto":
+        pyramid = _derived(recipe, table, chip_px, traits)
+        if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
+            pyramid = _derived(recipe, table, pyramid.chip_px, traits)  # a stride in px is another share of this chip
+        if traits.has_focus:
+            pyramid = with_scout(pyramid)
+    else:
+        pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
+    written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})
+    return recipe.model_copy(update={"pyramid": written}), pyramid
+
+
+def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits: DetectorTraits) -> Pyramid:
+    """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
+    wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
+    learned = ~table.ignored
+    boxes = table.boxes_xyxy[learned].astype(np.float64)
+    object_px = traits.comfortable_px if wanted.object_px == "auto" else wanted.object_px
+    return derive_pyramid(
+        boxes[:, 2:] - boxes[:, :2],
+        table.image_rows_of_objects()[learned],
+        table.sizes_wh,
+        object_px=float(object_px),
+        chip_px=chip_px,
+        max_scale=wanted.max_scale,
+        margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
+        min_side_px=rule.min_side_px,
+    )

@@ -1,0 +1,43 @@
+"""Pictures of chips, as a detector is about to be shown them."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sniper.errors import DataError
+from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
+from sniper.pixels.decode import read_image
+from sniper.report.chips import draw_chips, draw_levels
+from sniper.writers.images import save_picture
+
+PREVIEWS = 4  # images whose chips are drawn into a run folder
+
+
+def draw_previews(
+    source: ChipSource, rows: NDArray[np.integer], folder: Path, *, epoch: int = 0, on_bad_image: BadImage = "stop"
+) -> list[Path]:
+    """Draw the chips of some images into ``folder``: all levels on the photo, and one panel a level."""
+    chips, table, proposals = source.chips(epoch), source.table, source.proposals(epoch)
+    written, skipped = [], Skipped()
+    stems = distinct_stems(Path(table.file_name(row)) for row in map(int, rows))
+    for row, stem in zip(map(int, rows), stems, strict=True):
+        width, height = table.sizes_wh[row].tolist()
+        path = table.image_path(row)
+        try:
+            pixels = read_image(path, size_wh=(width, height), image_id=int(table.image_ids[row]))
+        except DataError as error:
+            skipped.handle(str(path), error, on_bad_image)
+            continue
+        for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
+            written.append(folder / f"{stem}-{name}.jpg")
+            save_picture(written[-1], draw(pixels, table, row, chips, proposals=proposals))
+    return written
+
+
+def draw_busiest(source: ChipSource, folder: Path) -> list[Path]:
+    """Draw the first epoch's chips of the images that have most."""
+    counts = np.bincount(source.chips(0).image_index, minlength=len(source.table))
+    busiest = np.argsort(-counts, kind="stable")[:PREVIEWS]
+    return draw_previews(source, busiest, folder, on_bad_image=source.recipe.loader.on_bad_image)

@@ -1,0 +1,59 @@
+"""The evaluations of a run while it trains."""
+
+import numpy as np
+from torch import nn
+
+from sniper.backends.torch import TorchBackend
+from sniper.data.table import AnnotationTable
+from sniper.errors import DataError
+from sniper.pipeline.evaluate import Evaluation, evaluate_table
+from sniper.pyramid import Pyramid
+from sniper.recipe import Recipe
+
+REHEARSED = 2  # images
+
+
+class TrainingEvaluation:
+    """Evaluates a detector in training on a dataset; ``latest`` is what came of it last."""
+
+    def __init__(self, table: AnnotationTable, pyramid: Pyramid, recipe: Recipe) -> None:
+        self.table = table
+        self.latest: Evaluation | None = None
+        self._pyramid, self._recipe = pyramid, recipe
+
+    def evaluate(self, detector: nn.Module) -> dict[str, float]:
+        """The numbers of the whole dataset. Every process of the launch calls this, and looks at its share."""
+        self.latest = self._run(detector, self.table, by_ranks=True)
+        return self.latest.as_dict()
+
+    def rehearse(self, detector: nn.Module) -> dict[str, float]:
+        """The numbers of two small images, for the errors that there may be: the same code as ``evaluate``.
+
+        Raises:
+            DataError: an image cannot be read and ``loader.on_bad_image`` is ``stop``, or none of the dataset can.
+        """
+        width, height = self.table.sizes_wh.T.astype(np.int64)
+        smallest = np.lexsort((width * height, np.diff(self.table.offsets) == 0))  # those with objects first
+        for start in range(0, len(smallest), REHEARSED):
+            few = self.table.select(smallest[start : start + REHEARSED])
+            try:
+                return self._run(detector, few).as_dict()
+            except DataError:
+                last = start + REHEARSED >= len(smallest)
+                if last or self._recipe.loader.on_bad_image == "stop":
+                    raise
+        return self._run(detector, self.table).as_dict()  # without images
+
+    def _run(self, detector: nn.Module, table: AnnotationTable, *, by_ranks: bool = False) -> Evaluation:
+        backend = TorchBackend(
+            detector, device=next(detector.parameters()).device, precision=self._recipe.inference.precision
+        )
+        return evaluate_table(
+            backend,
+            table,
+            self._pyramid,
+            self._recipe.inference,
+            self._recipe.evaluation,
+            on_bad_image=self._recipe.loader.on_bad_image,
+            by_ranks=by_ranks,
+        )

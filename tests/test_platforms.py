@@ -1,0 +1,36 @@
+"""What some systems do not have is not needed: Windows has neither ``resource`` nor ``fcntl``."""
+
+import json
+import subprocess
+import sys
+
+IMPORT_ALL = """
+import builtins, importlib, json, pkgutil, sys
+
+found = builtins.__import__
+
+def windows(name, globals=None, *given, **named):
+    # Of this package alone: on this system, libraries import both.
+    if name in ("resource", "fcntl") and (globals or {}).get("__name__", "").startswith("sniper"):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return found(name, globals, *given, **named)
+
+builtins.__import__ = windows
+import sniper
+absent = {}
+for module in pkgutil.walk_packages(sniper.__path__, "sniper."):
+    if module.name != "sniper.__main__":
+        try:
+            importlib.import_module(module.name)
+        except ImportError as error:
+            absent[module.name] = str(error)
+print(json.dumps(absent))
+"""
+EXTRAS = ("sahi", "rasterio")  # of which a test machine may lack some
+
+
+def test_every_module_can_be_imported_without_what_windows_lacks() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    absent = json.loads(done.stdout)
+    assert not {module: why for module, why in absent.items() if not any(extra in why for extra in EXTRAS)}
