@@ -1,10 +1,10 @@
-"""Claim: a 20,000 x 20,000 picture is looked at in less than 3 GB of memory, as a GeoTIFF in tiles, as one in strips,
+"""Claim: a 20,000 x 20,000 image is predicted in less than 3 GB of memory, as a GeoTIFF in tiles, as one in strips,
 and as a JPEG; what is found in a smaller one by windows is, bit for bit, what is found in it decoded whole.
 
     python benchmarks/huge_image.py [--side 20000] [--forms tiled,striped,jpeg] [--piece 3000] [--threads 1]
         [--factors 0.5,0.125] [--budget 0.5] [--checkpoint FILE] [--folder FOLDER]
 
-The picture is a mosaic of the packaged aerial photos, turned and mirrored by a fixed seed, and the detector is the
+The image is a mosaic of the packaged aerial photos, turned and mirrored by a fixed seed, and the detector is the
 demo's, unless a checkpoint is given. Each form is predicted in a process of its own, through ``sniper.predict`` with
 drawing, which counts its seconds and its peak of resident memory (which includes pages of mapped files). ``--budget``
 looks coarse to fine with that share of the full pyramid's pixels; without, at everything. Needs the extra ``geotiff``.
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--factors", default="0.5,0.125")
     parser.add_argument("--budget", type=float, default=None)
     parser.add_argument("--checkpoint", default=None)
-    parser.add_argument("--folder", type=Path, default=None, help="where the pictures are kept; none: a temporary one")
+    parser.add_argument("--folder", type=Path, default=None, help="where the images are kept; none: a temporary one")
     parser.add_argument("--child", nargs=2, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -117,9 +117,9 @@ def mosaics(table: AnnotationTable, folder: Path, *, count: int = 12, quality: i
             y1, y2 = (height * (cell // cells + side) // cells for side in (0, 1))
             photo = read_image(table.image_path(row))
             padded[y1:y2, x1:x2] = cv2.resize(photo, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
-            zoom = np.asarray([x2 - x1, y2 - y1]) / table.sizes_wh[row]
+            scale = np.asarray([x2 - x1, y2 - y1]) / table.sizes_wh[row]
             for index in range(table.offsets[row], table.offsets[row + 1]):
-                corners = table.boxes_xyxy[index].reshape(2, 2) * zoom + (x1, y1)
+                corners = table.boxes_xyxy[index].reshape(2, 2) * scale + (x1, y1)
                 side = corners[1] - corners[0]
                 annotations.append(
                     {

@@ -20,12 +20,12 @@ import numpy as np
 
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
-from sniper.chips.grid import ScaledImages
 from sniper.chips.positive import cover_images
 from sniper.chips.seeding import Purpose, stream_keys
 from sniper.chips.table import ChipKind
 from sniper.data.table import AnnotationTable
 from sniper.pyramid import Level, Pyramid
+from sniper.validity import ScaledImages
 
 RANGES = ((0.0, 80.0), (32.0, 150.0), (120.0, None))
 ZOOMS = {

@@ -11,18 +11,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from sniper.auto_levels import MARGIN, MIN_SIDE_PX, derive_pyramid, with_scout
 from sniper.boxes import sqrt_area
 from sniper.chips.config import ChipConfig
-from sniper.chips.grid import ScaledImages, scaled_sizes
 from sniper.chips.positive import valid_objects
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.pipeline.detectors import resolve_pyramid
-from sniper.pyramid import Level, Pyramid, derive_pyramid, valid_levels, with_scout
+from sniper.pyramid import Level, Pyramid
 from sniper.recipe import Recipe
+from sniper.validity import ScaledImages, scaled_sizes, valid_sizes
 
 VGA = np.array([[640, 480]])
+
+
+def valid_levels(pyramid: Pyramid, object_wh: NDArray, object_image: NDArray, image_wh: NDArray) -> NDArray:
+    """(N, L) by the rule, with the margin and the shortest side that auto levels assume."""
+    images, stride = ScaledImages.of(image_wh, pyramid), round(MARGIN * pyramid.chip_px)
+    return valid_sizes(object_wh, object_image, images, stride_max=stride, min_side_px=MIN_SIDE_PX)
 
 
 def _zoom(level: Level, width: int, height: int) -> float:

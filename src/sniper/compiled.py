@@ -1,4 +1,4 @@
-"""The one way in which chip code is compiled."""
+"""The one way in which kernels of mining, focus, merging and evaluation are compiled."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar

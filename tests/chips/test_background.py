@@ -6,8 +6,8 @@ from scenes import COCO, Scene, table_of
 from sniper.chips.background import anywhere
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
-from sniper.chips.grid import ScaledImages
 from sniper.chips.table import ChipKind
+from sniper.validity import ScaledImages
 
 FULL = Scene((640, 480), [(10, 10, 60, 60), (400, 300, 600, 470)])
 

@@ -14,12 +14,12 @@ from windows import assign
 
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
-from sniper.chips.grid import ScaledImages
 from sniper.chips.positive import BLOCK_IMAGES, valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
 from sniper.pyramid import Level, Pyramid
+from sniper.validity import ScaledImages
 
 CONFIG = ChipConfig()
 FIELDS = [field.name for field in dataclasses.fields(ChipTable)]

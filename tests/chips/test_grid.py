@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.chips.grid import HOLD_SLACK, axis_first, axis_last, origins, scaled_sizes
+from sniper.chips.grid import HOLD_SLACK, axis_first, axis_last, origins
 from sniper.pyramid import Level
+from sniper.validity import scaled_sizes
 
 
 def test_zoomed_sizes_are_those_of_the_original_rounded_up() -> None:

@@ -14,13 +14,13 @@ from windows import assign, covered_share, enough_left
 from sniper.boxes import iou
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
-from sniper.chips.grid import ScaledImages
 from sniper.chips.negative import NegativeConfig, Proposals, false_positives
 from sniper.chips.positive import BLOCK_IMAGES, valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.loader.image_chips import objects_in_chip
 from sniper.structures import ObjectState
+from sniper.validity import ScaledImages
 from voc_cases import voc_table
 
 CONFIG = ChipConfig()

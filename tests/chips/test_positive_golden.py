@@ -14,8 +14,8 @@ from windows import assign, enough_left
 
 from recorded import Golden
 from sniper.chips.cover import cover_many
-from sniper.chips.positive import is_valid
 from sniper.pyramid import Level
+from sniper.validity import is_valid
 
 BLOCKED = -(2**30)
 

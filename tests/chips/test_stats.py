@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sniper.auto_levels import derive_pyramid
 from sniper.chips.config import ChipConfig
 from sniper.chips.stats import coverage
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.flags import ObjectFlag, flags_where
 from sniper.data.table import AnnotationTable
-from sniper.pyramid import Pyramid, derive_pyramid
+from sniper.pyramid import Pyramid
 
 PYRAMID = Pyramid.model_validate(
     {

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from sniper.data import sharing
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder, PackedStrings, ragged_rows
-from sniper.data.flags import ObjectFlag
 from sniper.data.image_labels import ImageLabels
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
@@ -202,26 +201,6 @@ def test_check_names_the_broken_promise():
     ):
         with pytest.raises(DataError, match=said):
             replace(table, class_parents=np.array(parents, np.int32)).check()
-
-
-def test_flags_tell_what_is_ignored_and_what_is_a_region():
-    flags = np.array([0, *ObjectFlag], np.uint8)
-    table = replace(make_table(2, len(flags), masks=False), flags=flags)
-    ignored = {flag for flag, marked in zip([None, *ObjectFlag], table.ignored, strict=True) if marked}
-    regions = {flag for flag, marked in zip([None, *ObjectFlag], table.regions, strict=True) if marked}
-    assert ignored == {ObjectFlag.CROWD, ObjectFlag.DIFFICULT, ObjectFlag.GROUP_OF}
-    assert regions == {ObjectFlag.CROWD, ObjectFlag.GROUP_OF}
-
-
-def test_verified_labels_say_present_absent_or_guessed():
-    labels = ImageLabels(np.array([0, 3]), np.array([0, 1, 2], np.int32), np.array([1, 0, 0.5], np.float32))
-    assert labels.present.tolist() == [True, False, False]
-    assert labels.absent.tolist() == [False, True, False]
-
-
-def test_classes_that_the_dataset_lacks_have_no_parent():
-    table = make_table(3, 9).with_classes(["dog", "yak", "eel"], missing="allow").check()
-    assert table.class_parents.tolist() == [-1, -1, 0]
 
 
 def test_plain_table_survives_pickling():

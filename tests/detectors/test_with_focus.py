@@ -250,7 +250,7 @@ class NamesALossFocus(RetinaNet):
         ),
         (RetinaNet, "net.transform", "it gave a tuple"),
         (RetinaNet, "net.anchor_generator", "it gave a list"),
-        (lambda: RetinaNet(resizes=True), LAYER, "must not resize canvases"),
+        (lambda: RetinaNet(resizes=True), LAYER, "must not resize its input"),
         (lambda: nn.Linear(1, 1), "", "Linear is no detector"),
         (_focused, "detector." + LAYER, "WithFocus has a focus branch already"),
     ],
@@ -269,5 +269,7 @@ def test_what_shows_only_while_it_trains() -> None:
     with pytest.raises(RecipeError, match=r"but it gave a tensor|but it ran"):
         detector.losses(_batch())
     detector.layer = "net.backbone.3"
-    with pytest.raises(RecipeError, match="12 x 16 cells of a canvas of 96 x 128 px, expected 6 x 8 at 16 px a cell"):
+    with pytest.raises(
+        RecipeError, match="12 x 16 cells of a padded input of 96 x 128 px, expected 6 x 8 at 16 px a cell"
+    ):
         detector.losses(_batch())

@@ -110,13 +110,20 @@ def test_recorded_hard_nms(golden: Golden, threshold: float, flavour: str) -> No
 
 @pytest.mark.parametrize("case", GOLDEN.cases("ops/aggregate.npz", "agg.*"))
 def test_recorded_aggregation(golden: Golden, case: str) -> None:
-    """Range filter by level, soft-NMS by class, cap by image. The recorded filter measures areas without the + 1."""
+    """Range filter by level, soft-NMS by class, cap by image. The recorded filter measures areas without the + 1.
+
+    It keeps ``low < size <= high`` while ours keeps ``low <= size < high``, as training does: sizes exactly at a bound
+    go by the recorded rule here.
+    """
     data = golden.load("ops/aggregate.npz")
     rows = data[f"{case}/in"]
     level, label, image = rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 2].astype(int)
     ranges = data[f"{case}/valid_ranges"].astype(float)
     ranges = np.stack([np.maximum(ranges[:, 0], 0), np.where(ranges[:, 1] < 0, np.inf, ranges[:, 1])], axis=1)
-    rows = rows[range_keep(rows[:, 4:8], *ranges[level].T)]
+    low, high = ranges[level].T
+    size = np.maximum(rows[:, 6:8] - rows[:, 4:6], 0).astype(np.float64).prod(axis=1) ** 0.5
+    at_bound, recorded = (size == low) | (size == high), ((low <= 0) | (size > low)) & (size <= high)
+    rows = rows[np.where(at_bound, recorded, range_keep(rows[:, 4:8], low, high))]
     rows = rows[np.argsort(rows[:, 2], kind="stable")]
     level, label, image = rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 2].astype(int)
     n_images, cap = int(data[f"{case}/n_images"]), int(data[f"{case}/max_per_image"])
@@ -344,9 +351,9 @@ def test_identical_boxes() -> None:
 
 def test_range_keep() -> None:
     boxes = np.asarray([[0, 0, 0, 0], [0, 0, 4, 4], [0, 0, 2, 32], [0, 0, 8, 8.1]])
-    assert range_keep(boxes, 4, 8).tolist() == [False, False, True, False]  # open below, closed above
+    assert range_keep(boxes, 4, 8).tolist() == [False, True, False, False]  # closed below, open above
     assert range_keep(boxes, 0, np.inf).all()
-    assert range_keep(boxes, np.asarray([0, 3, 0, 9]), np.asarray([1, 4, 7, np.inf])).tolist() == [1, 1, 0, 0]
+    assert range_keep(boxes, np.asarray([0, 3, 0, 9]), np.asarray([1, 5, 7, np.inf])).tolist() == [1, 1, 0, 0]
 
 
 def test_levels_keep_their_own_range() -> None:

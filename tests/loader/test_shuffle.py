@@ -64,15 +64,17 @@ def test_a_rank_visits_an_image_once_and_holds_no_more_than_the_buffer(counts, w
         assert set(np.concatenate([np.zeros(0, int), *(v.chips for v in tasks)])) == set(to_come)
         assert all((index[task.chips] == task.image).all() for task in tasks)
 
-        # Play it: pull images until a chip is held, and let go of what is emitted for the last time.
-        held, pulled = set(), iter(tasks)
+        # Play it: pull chips until the one whose turn it is is held, and let go of what is emitted for the last time.
+        held, pulled = set(), (chip for task in tasks for chip in task.chips)
+        repeated = len(to_come) - len(set(to_come))
         for position, chip in enumerate(to_come):
             while chip not in held:
-                task = next(pulled)
-                held.update(task.chips)
+                held.add(next(pulled))
+            assert len(held) <= capacity + 1 + repeated, (
+                "chips of an image come in the order in which they enter the buffer"
+            )
             if chip not in to_come[position + 1 :]:
                 held.remove(chip)
-            assert len(held) <= capacity + max(counts)
         assert next(pulled, None) is None
 
 

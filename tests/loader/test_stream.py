@@ -18,9 +18,10 @@ from PIL import Image
 from sniper.errors import DataError
 from sniper.loader import image_chips
 from sniper.loader.config import AugmentConfig, LoaderConfig, worker_count
-from sniper.loader.image_chips import objects_in_chip, reduction_for
+from sniper.loader.image_chips import objects_in_chip, parts_of, reduction_for
 from sniper.loader.stream import ChipLoader, buffer_capacity
 from sniper.pixels import decode as images
+from sniper.pixels import open as opening
 from sniper.structures import ObjectState
 
 LIVELY = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5, brightness=0.2, saturation=0.2)
@@ -55,12 +56,14 @@ def decoded(monkeypatch, tmp_path):
             file.write(f"{path}\n")
         return images.read_image(path, **options)
 
-    monkeypatch.setattr(image_chips, "read_image", reading)
+    monkeypatch.setattr(opening, "read_image", reading)
     return lambda: record.read_text().split()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_are_the_same_for_any_number_of_workers(made, batches, workers):
+@pytest.mark.parametrize("part_bytes", [1, 30_000, image_chips.PART_BYTES])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_batches_are_the_same_for_any_number_of_workers(made, batches, workers, part_bytes, monkeypatch):
+    monkeypatch.setattr(image_chips, "PART_BYTES", part_bytes)
     state = torch.get_rng_state()
     loader = loader_of(made, workers=workers)
     assert len(loader) == loader.num_batches == len(batches)
@@ -83,8 +86,10 @@ def test_a_resumed_epoch_is_the_tail_of_a_whole_one(made, batches, decoded):
         loader_of(made, first_batch=len(batches) + 1)
 
 
+@pytest.mark.parametrize("part_bytes", [1, image_chips.PART_BYTES])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_is_decoded_once_an_epoch_and_rank(made, decoded, workers):
+def test_an_image_is_decoded_once_an_epoch_and_rank(made, decoded, workers, part_bytes, monkeypatch):
+    monkeypatch.setattr(image_chips, "PART_BYTES", part_bytes)
     for rank in range(3):
         before = len(decoded())
         loader = loader_of(made, rank=rank, world_size=3, workers=workers)
@@ -173,10 +178,10 @@ def test_pixels_under_a_box_stay_under_it_through_file_cut_and_flip(tmp_path):
     placed = [(0, scale, (int(40 * scale), int(30 * scale))) for scale in (0.4, 1.0, 1.667, 2.5)]
     chips = chips_of(table, placed, side=128, valid=[[0]] * 4)
     (batch,) = loader_of((table, chips), augment=AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5))
-    for pixels, content, boxes in zip(batch.pixels, batch.valid_hw, batch.boxes, strict=True):
-        weights = pixels[0, : content[0], : content[1]].double()
-        x = (weights.sum(0) * (torch.arange(content[1]) + 0.5)).sum() / weights.sum()
-        y = (weights.sum(1) * (torch.arange(content[0]) + 0.5)).sum() / weights.sum()
+    for pixels, valid, boxes in zip(batch.pixels, batch.valid_hw, batch.boxes, strict=True):
+        weights = pixels[0, : valid[0], : valid[1]].double()
+        x = (weights.sum(0) * (torch.arange(valid[1]) + 0.5)).sum() / weights.sum()
+        y = (weights.sum(1) * (torch.arange(valid[0]) + 0.5)).sum() / weights.sum()
         assert abs(x - (boxes[0, 0] + boxes[0, 2]) / 2) < 0.05
         assert abs(y - (boxes[0, 1] + boxes[0, 3]) / 2) < 0.05
 
@@ -188,7 +193,7 @@ def test_coarse_chips_decode_at_reduced_scale(made, monkeypatch):
         asked[Path(path).stem] = reduction
         return images.read_image(path, reduction=reduction, **options)
 
-    monkeypatch.setattr(image_chips, "read_image", reading)
+    monkeypatch.setattr(opening, "read_image", reading)
     table, _ = made
     chips = chips_of(table, [(0, 0.1, (0, 0)), (1, 0.25, (0, 0)), (1, 0.1, (0, 0)), (2, 0.51, (0, 0))])
     list(loader_of((table, chips)))
@@ -330,6 +335,21 @@ def test_the_buffer_is_bounded_in_memory_and_absent_where_it_is_of_no_use(made):
     large = chips_of(table, [(0, 1.0, (0, 0)), (0, 3.0, (0, 0))], side=1024)
     assert buffer_capacity(large, 100) == 25
     assert buffer_capacity(chips_of(table, [(0, 1.0, (0, 0)), (2, 1.0, (0, 0))]), 100) == 1
+
+
+def test_parts_keep_the_order_and_their_bound(made, monkeypatch):
+    table, _ = made
+    places = [(0, 1.0, (index % 7, 30 - index)) for index in range(10)]
+    chips = chips_of(table, places)
+    rows = np.random.default_rng(0).permutation(10)
+    for bytes_each, sizes in ((1, [1] * 10), (3 * 64 * 64 * 4, [4, 4, 2]), (10**9, [10])):
+        monkeypatch.setattr(image_chips, "PART_BYTES", bytes_each)
+        parts = parts_of(rows, chips)
+        assert [len(part) for part in parts] == sizes
+        starts = np.cumsum([0, *sizes])
+        for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
+            assert set(part) == set(rows[start:end])
+            assert (np.diff(chips.origin_xy[part][:, 1]) >= 0).all(), "row by row"
 
 
 def test_mined_chips_of_photos_load(shared_data):

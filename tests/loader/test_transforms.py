@@ -46,7 +46,7 @@ def test_boxes_follow_the_pixels_exactly(width, height, flips, seed, data):
     assert (turned.size_wh == (32, 40)) == (turned.region.shape[:2] == (height, width)) or width == height
 
 
-def test_fractional_boxes_are_mirrored_about_the_picture_not_the_canvas():
+def test_fractional_boxes_are_mirrored_about_the_valid_region_not_the_padded_input():
     view = View(np.zeros((50, 100, 3), np.uint8), np.asarray([[1.25, 2.5, 10.5, 20.75]], np.float32), (512, 512))
     turned = turn(view, AugmentConfig(horizontal_flip=1, vertical_flip=1), np.random.default_rng(0))
     assert turned.boxes.tolist() == [[89.5, 29.25, 98.75, 47.5]]
@@ -74,31 +74,31 @@ def test_every_turn_happens_and_switching_one_on_changes_no_other():
     assert all(v != p for v, p, u in zip(vertical, plain, untouched, strict=True) if not u)
 
 
-def noisy_canvas():
+def noisy_input():
     region = np.random.default_rng(0).integers(60, 190, (20, 30, 3), dtype=np.uint8)
     return planes(region, (40, 32))
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
-def test_colours_change_the_picture_and_not_the_padding(name):
+def test_colours_change_the_valid_region_and_not_the_padding(name):
     config = AugmentConfig.model_validate({name: 0.4})
-    before = noisy_canvas()
-    after = recolour(noisy_canvas(), (30, 20), config, np.random.default_rng(1))
+    before = noisy_input()
+    after = recolour(noisy_input(), (30, 20), config, np.random.default_rng(1))
     assert not np.array_equal(after[:, :20, :30], before[:, :20, :30])
     padding = np.concatenate([after[:, 20:].reshape(3, -1), after[:, :20, 30:].reshape(3, -1)], axis=1)
     assert (padding.T == BORDER_RGB).all()
-    again = recolour(noisy_canvas(), (30, 20), config, np.random.default_rng(1))
+    again = recolour(noisy_input(), (30, 20), config, np.random.default_rng(1))
     assert np.array_equal(after, again)
 
 
-def test_contrast_is_about_the_mean_of_the_picture_alone():
+def test_contrast_is_about_the_mean_of_the_valid_region_alone():
     grey = planes(np.full((20, 30, 3), 80, np.uint8), (40, 32))
     after = recolour(grey, (30, 20), AugmentConfig(contrast=0.9), np.random.default_rng(5))
     assert (np.abs(after[:, :20, :30].astype(int) - 80) <= 1).all()
 
 
 def test_colours_are_left_alone_by_default():
-    padded = noisy_canvas()
+    padded = noisy_input()
     assert recolour(padded, (30, 20), AugmentConfig(), np.random.default_rng(0)) is padded
 
 

@@ -82,6 +82,9 @@ def test_automatic_levels_go_by_the_detector_that_is_trained(tmp_path: Path, kin
     given = _trained(Cells(), data, tmp_path / "given", f"pyramid.object_px={object_px}")
     assert run.recipe.pyramid.levels == given.recipe.pyramid.levels
     assert Recipe.load(run.folder / "recipe.yaml") == run.recipe
+    sniper.chip_stats(Recipe.load("mobilenetv2", SHORT), data, output=tmp_path, detector=kind())
+    shown = Recipe.load(tmp_path / "recipe.yaml")
+    assert (shown.pyramid, shown.model) == (run.recipe.pyramid, run.recipe.model), "what training will look at"
 
 
 def test_the_network_of_the_recipe_has_no_say(tmp_path: Path) -> None:

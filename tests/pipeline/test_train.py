@@ -22,6 +22,7 @@ from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, pred
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights
+from sniper.training.run import RunFolder
 
 
 def test_a_run_folder_tells_its_own_story(trained: Trained) -> None:
@@ -195,6 +196,48 @@ def test_somebody_elses_detector_goes_the_whole_way(trained: Trained, tmp_path: 
         load_model(run.folder)
     with pytest.raises(RecipeError, match="Conv2d is no detector"):
         train("mobilenetv2", overrides=overrides, detector=nn.Conv2d(1, 1, 1), root=tmp_path)
+
+
+class Deaf(Blobs):
+    """Learns, but cannot detect."""
+
+    learned = 0
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        Deaf.learned += 1
+        return super().losses(batch)
+
+    def detect(self, images: Images) -> list[Detections]:
+        raise ValueError("I hear nothing")
+
+
+def test_a_broken_evaluation_is_found_before_the_first_step(trained: Trained, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}"]
+    with pytest.raises(ValueError, match="I hear nothing"):
+        train("mobilenetv2", overrides=overrides, detector=Deaf(), root=tmp_path)
+    with pytest.raises(RecipeError, match=r"best_metric is 'F1'.*choose one of AP, AP50"):
+        train("mobilenetv2", overrides=[*overrides, "train.best_metric=F1"], root=tmp_path, name="metric")
+    val = make_set(tmp_path / "val", images=4, seed=1)
+    for number in (0, 1):
+        (tmp_path / "val" / "images" / f"{number}.png").write_bytes(b"no picture")
+    overrides[-1] = f"data.evaluate={val}"
+    with pytest.raises(DataError, match=r"0\.png"):
+        train("mobilenetv2", overrides=overrides, root=tmp_path, name="unreadable")
+    assert Deaf.learned == 0
+    for name in ("metric", "unreadable"):
+        assert not RunFolder(tmp_path / "train" / name).read_metrics()
+    run = train("mobilenetv2", overrides=[*overrides, "loader.on_bad_image=skip"], root=tmp_path)
+    assert run.result.finished
+    assert run.evaluation is not None
+    assert run.evaluation.result.images == 2
+
+
+@bit_for_bit
+def test_the_rehearsal_of_the_evaluation_changes_nothing(trained: Trained, tmp_path: Path) -> None:
+    without = train("mobilenetv2", overrides=[*TINY, f"data.train={trained.train_json}"], root=tmp_path)
+    assert without.evaluation is None
+    ours, theirs = (load_weights(run.folder / "last.safetensors").weights for run in (without, trained.run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_tables_in_memory_with_classes_in_another_order(trained: Trained, tmp_path: Path) -> None:

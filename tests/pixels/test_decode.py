@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sniper.errors import DataError
-from sniper.pixels.decode import image_size, read_image
+from sniper.pixels.decode import read_image
+from sniper.pixels.open import image_size
 
 ORIENTATIONS = range(1, 9)
 
 
-def picture(width=48, height=32):
+def image_of(width=48, height=32):
     """Smooth and unsymmetric, so that JPEG hardly changes it and every turn shows."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 / width, y * 255 / height, 40 + (x + y) * 90 / (width + height)], axis=2).astype(np.uint8)
@@ -64,40 +65,40 @@ def close(found, expected, tolerance):
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
 def test_lossless_formats_are_exact(tmp_path, suffix):
-    path = save(tmp_path / f"a{suffix}", picture())
-    assert np.array_equal(read_image(path), picture())
+    path = save(tmp_path / f"a{suffix}", image_of())
+    assert np.array_equal(read_image(path), image_of())
     assert image_size(path) == (48, 32)
 
 
 def test_webp_and_jpeg(tmp_path):
-    assert np.array_equal(read_image(save(tmp_path / "a.webp", picture(), lossless=True)), picture())
-    assert close(read_image(save(tmp_path / "a.jpg", picture())), picture(), 4)
+    assert np.array_equal(read_image(save(tmp_path / "a.webp", image_of(), lossless=True)), image_of())
+    assert close(read_image(save(tmp_path / "a.jpg", image_of())), image_of(), 4)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_grey(tmp_path, suffix):
-    grey = picture()[:, :, 0]
+    grey = image_of()[:, :, 0]
     found = read_image(save(tmp_path / f"a{suffix}", grey))
     assert close(found, np.repeat(grey[:, :, None], 3, axis=2), 3)
 
 
 def test_alpha_is_dropped_and_colours_stay(tmp_path):
-    alpha = np.dstack([picture(), np.zeros((32, 48), np.uint8)])
-    assert np.array_equal(read_image(save(tmp_path / "a.png", alpha)), picture())
-    grey_alpha = Image.merge("LA", [Image.fromarray(picture()[:, :, 0]), Image.new("L", (48, 32), 7)])
+    alpha = np.dstack([image_of(), np.zeros((32, 48), np.uint8)])
+    assert np.array_equal(read_image(save(tmp_path / "a.png", alpha)), image_of())
+    grey_alpha = Image.merge("LA", [Image.fromarray(image_of()[:, :, 0]), Image.new("L", (48, 32), 7)])
     grey_alpha.save(tmp_path / "la.png")
-    assert np.array_equal(read_image(tmp_path / "la.png")[:, :, 1], picture()[:, :, 0])
+    assert np.array_equal(read_image(tmp_path / "la.png")[:, :, 1], image_of()[:, :, 0])
 
 
 def test_palette_one_bit_and_gif(tmp_path):
-    indexed = Image.fromarray(picture()).quantize(16)
+    indexed = Image.fromarray(image_of()).quantize(16)
     expected = np.asarray(indexed.convert("RGB"))
     indexed.save(tmp_path / "p.png")
     indexed.save(tmp_path / "t.png", transparency=0)
     indexed.save(tmp_path / "p.gif")
     for name in ("p.png", "t.png", "p.gif"):
         assert np.array_equal(read_image(tmp_path / name), expected)
-    bits = picture()[:, :, 0] > 100
+    bits = image_of()[:, :, 0] > 100
     Image.fromarray(bits).save(tmp_path / "b.png")
     assert np.array_equal(read_image(tmp_path / "b.png")[:, :, 2], bits * np.uint8(255))
 
@@ -140,11 +141,11 @@ def without_adobe(content):
 
 
 def test_cmyk_with_and_without_adobe_inversion(tmp_path):
-    inks = Image.fromarray(picture()).convert("CMYK")
+    inks = Image.fromarray(image_of()).convert("CMYK")
     expected = np.asarray(inks.convert("RGB"))
     inks.save(tmp_path / "adobe.jpg", quality=98)
     assert close(read_image(tmp_path / "adobe.jpg"), expected, 6)
-    # Stored the other way round and without the marker, the picture is the same.
+    # Stored the other way round and without the marker, the image is the same.
     Image.fromarray(255 - np.asarray(inks), "CMYK").save(tmp_path / "b.jpg", quality=98)
     (tmp_path / "plain.jpg").write_bytes(without_adobe((tmp_path / "b.jpg").read_bytes()))
     assert close(read_image(tmp_path / "plain.jpg"), expected, 6)
@@ -156,7 +157,7 @@ def test_cmyk_with_and_without_adobe_inversion(tmp_path):
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_exif_orientation(tmp_path, suffix, orientation):
-    upright = picture()
+    upright = image_of()
     options = {"lossless": True} if suffix == ".webp" else {}
     path = save(tmp_path / f"a{suffix}", stored_for(upright, orientation), orientation, **options)
     assert close(read_image(path), upright, 4 if suffix == ".jpg" else 0)
@@ -166,7 +167,7 @@ def test_exif_orientation(tmp_path, suffix, orientation):
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_annotated_size_decides_whether_to_turn(tmp_path, orientation):
-    stored = stored_for(picture(), orientation)
+    stored = stored_for(image_of(), orientation)
     path = save(tmp_path / "a.jpg", stored, orientation)
     if orientation >= 5:  # annotated on the pixels as stored, by a tool that does not know EXIF
         assert close(read_image(path, size_wh=(32, 48)), stored, 4)
@@ -179,7 +180,7 @@ def test_annotated_size_decides_whether_to_turn(tmp_path, orientation):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("size", [(96, 64), (99, 61)])
 def test_reduced_pixels_cover_their_blocks(tmp_path, name, size, orientation, reduction):
-    upright = picture(*size)
+    upright = image_of(*size)
     path = save(tmp_path / name, stored_for(upright, orientation), orientation)
     found = read_image(path, reduction=reduction, size_wh=size)
     assert close(found, block_means(upright, reduction), 5 if name == "a.jpg" else 1)
@@ -188,7 +189,7 @@ def test_reduced_pixels_cover_their_blocks(tmp_path, name, size, orientation, re
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([2, 4, 8]), st.sampled_from(["a.jpg", "a.png"]))
 def test_reduced_shape_is_rounded_up(tmp_path_factory, width, height, reduction, name):
-    path = save(tmp_path_factory.mktemp("reduced") / name, picture(width, height))
+    path = save(tmp_path_factory.mktemp("reduced") / name, image_of(width, height))
     assert read_image(path, reduction=reduction).shape == (-(-height // reduction), -(-width // reduction), 3)
 
 
@@ -240,7 +241,7 @@ def test_jpeg_with_a_hole_but_an_end_is_refused(tmp_path, progressive):
 
 
 def test_harmless_stray_bytes_are_forgiven(tmp_path):
-    path = save(tmp_path / "a.jpg", picture())
+    path = save(tmp_path / "a.jpg", image_of())
     content = path.read_bytes()
     place = content.index(b"\xff\xdb")
     for changed in (
@@ -249,11 +250,11 @@ def test_harmless_stray_bytes_are_forgiven(tmp_path):
         content[:place] + b"\0" * 4 + content[place:],
     ):
         path.write_bytes(changed)
-        assert close(read_image(path), picture(), 4)
+        assert close(read_image(path), image_of(), 4)
 
 
 def test_damaged_exif_leaves_the_pixels(tmp_path):
-    path = save(tmp_path / "a.jpg", picture(), orientation=6)
+    path = save(tmp_path / "a.jpg", image_of(), orientation=6)
     content = bytearray(path.read_bytes())
     place = content.index(b"Exif\0\0")
     content[place + 6 : place + 14] = b"garbage!"

@@ -14,7 +14,7 @@ from PIL import Image
 from sniper.errors import DataError, StorageError
 from sniper.pixels import open as opening
 from sniper.pixels.decode import read_image
-from sniper.pixels.open import open_pixels
+from sniper.pixels.open import has_random_access, image_size, open_pixels
 from sniper.pixels.rasters import Raster
 from sniper.pixels.spilled import SpilledPixels
 
@@ -67,6 +67,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.
         "four bands": (write("four", np.concatenate([rgb, rgb[:1]]), photometric="RGB", alpha="NO", **TILED), SMOOTH),
         "five bands": (write("five", np.concatenate([rgb, rgb[:2]]), **TILED), SMOOTH),
         "zstd": (write("zstd", rgb, compress="zstd", **TILED), SMOOTH),
+        "webp inside": (write("webp", rgb, compress="webp", WEBP_LOSSLESS=True, **TILED), SMOOTH),
+        "lerc": (write("lerc", rgb, compress="lerc", **TILED), SMOOTH),
         "no data": (write("nodata", rgb, nodata=0, **TILED), SMOOTH),
     }
     with rasterio.open(
@@ -124,6 +126,58 @@ def test_every_file_agrees_with_what_is_decoded_whole(files):
         small = open_pixels(path, whole_pixels=WIDTH * HEIGHT)
         whole = small if isinstance(small, np.ndarray) else small.read(0, 0, *small.size_wh)
         np.testing.assert_array_equal(whole, pixels, err_msg=name)
+
+
+@pytest.mark.parametrize("reduction", [2, 8])
+def test_a_reduced_image_is_the_same_by_either_decoder(files, reduction):
+    for name in ("tiled", "five bands", "zstd", "webp inside", "lerc", "16 bit", "jp2", "6turned.tif", "palette"):
+        path, pixels = files[name]
+        for size_wh in (None, (pixels.shape[1], pixels.shape[0])):
+            small = open_pixels(path, whole_pixels=1e9, reduction=reduction, size_wh=size_wh)
+            expected = np.asarray(Image.fromarray(pixels).reduce(reduction))
+            np.testing.assert_array_equal(small, expected, err_msg=name)
+
+
+def test_a_jpeg_counts_at_the_size_it_is_decoded_at(files):
+    path, _ = files["a.jpg"]
+    limit = WIDTH * HEIGHT // 10
+    assert isinstance(open_pixels(path, whole_pixels=limit, reduction=2), SpilledPixels)
+    small = open_pixels(path, whole_pixels=limit, reduction=4)
+    np.testing.assert_array_equal(small, read_image(path, reduction=4))
+    # A source is of full size, and what is not decoded at a reduced scale is no smaller for it.
+    source = open_pixels(files["tiled"][0], whole_pixels=limit, reduction=4)
+    assert source.size_wh == (WIDTH, HEIGHT)
+
+
+def test_sizes_of_files_of_any_kind(files):
+    for name, (path, pixels) in files.items():
+        assert image_size(path) == (pixels.shape[1], pixels.shape[0]), name
+
+
+def test_strips_are_decoded_once_where_windows_come_in_any_order(files):
+    path, pixels = files["striped"]
+    by_rows, by_chance = (open_pixels(path, whole_pixels=0, in_order=in_order) for in_order in (True, False))
+    assert (by_rows.is_spilled, by_chance.is_spilled) == (False, True)
+    for x1, y1, x2, y2 in ((200, 150, 300, 233), (0, 0, 30, 60)):
+        for opened in (by_rows, by_chance):
+            np.testing.assert_array_equal(opened.read(x1, y1, x2, y2), pixels[y1:y2, x1:x2])
+
+
+def test_which_files_many_may_read_at_once(files, tmp_path):
+    shared = {name for name in files if has_random_access(files[name][0])}
+    assert {"tiled", "plain", "big", "planar", "16 bit", "five bands", "zstd"} <= shared
+    assert not shared & {"striped", "a.jpg", "a.png", "a.webp", "inks.tif"}
+    (tmp_path / "a.tif").write_text("no image at all")
+    assert not has_random_access(tmp_path / "a.tif")
+    assert not has_random_access(tmp_path / "gone.tif")
+
+
+def test_inks_that_only_gdal_can_decode_become_colours(tmp_path):
+    inks = np.asarray(Image.fromarray(SMOOTH).convert("CMYK"))
+    for compression in ("lerc", "deflate"):
+        write_tiff(tmp_path / f"{compression}.tif", planes(inks), photometric="CMYK", compress=compression)
+    shown = open_pixels(tmp_path / "lerc.tif", whole_pixels=1e6)
+    assert np.abs(shown.astype(int) - read_image(tmp_path / "deflate.tif")).max() <= 1
 
 
 def test_how_each_is_read(files):

@@ -108,7 +108,7 @@ def noise(width, height, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_without_zoom_the_chip_is_a_copy_of_the_pixels():
+def test_at_scale_one_the_chip_is_a_copy_of_the_pixels():
     image = noise(90, 70)
     chip = cut(image, (11, 13), 1.0, (40, 30), (40, 30))
     assert np.array_equal(chip, image[13:43, 11:51])
@@ -152,7 +152,7 @@ def test_the_source_may_be_a_view():
     )
 
 
-def test_planes_are_the_canvas_channel_by_channel():
+def test_planes_are_the_padded_input_channel_by_channel():
     image = noise(30, 20)
     padded_image = planes(image, (33, 40))
     assert np.array_equal(padded_image[:, :20, :30].transpose(1, 2, 0), image)

@@ -1,4 +1,4 @@
-"""A window read from a source is, bit for bit, what is cut from the whole picture."""
+"""A window read from a source is, bit for bit, what is cut from the whole image."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sniper.pixels import windowed
-from sniper.pixels.resample import cut
-from sniper.pixels.windowed import cut_from, size_of
+from sniper.pixels.resample import cut, cut_region
+from sniper.pixels.windowed import cut_from, cut_region_from, size_of
 
 
 class Source:
@@ -37,21 +37,23 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     band=st.sampled_from([1, 500, 16 * 1024 * 1024]),
     data=st.data(),
 )
-def test_any_window_at_any_zoom_is_the_same(size, scale, band, data):
+def test_any_window_at_any_scale_is_the_same(size, scale, band, data):
     image = noise(*size)
     scaled_wh = [max(1, round(side * scale)) for side in size]
     origin = tuple(data.draw(st.integers(0, side - 1)) for side in scaled_wh)
-    content = tuple(
+    valid = tuple(
         data.draw(st.integers(1, min(side - start, 150))) for side, start in zip(scaled_wh, origin, strict=True)
     )
-    padded = tuple(side + data.draw(st.sampled_from([0, 7])) for side in content)
+    padded = tuple(side + data.draw(st.sampled_from([0, 7])) for side in valid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windowed, "BAND_PX", band)
-        piece = cut_from(Source(image), origin, scale, padded, content)
-    np.testing.assert_array_equal(piece, cut(image, origin, scale, padded, content))
+        piece = cut_from(Source(image), origin, scale, padded, valid)
+        region = cut_region_from(Source(image), origin, scale, valid)
+    np.testing.assert_array_equal(piece, cut(image, origin, scale, padded, valid))
+    np.testing.assert_array_equal(region, cut_region(image, origin, scale, valid))
 
 
-def test_a_whole_picture_far_out_is_read_in_bands(monkeypatch):
+def test_a_whole_image_at_a_small_scale_is_read_in_bands(monkeypatch):
     monkeypatch.setattr(windowed, "BAND_PX", 20_000)
     image = noise(701, 503)
     source = Source(image)
@@ -60,7 +62,9 @@ def test_a_whole_picture_far_out_is_read_in_bands(monkeypatch):
     assert source.max_count <= 20_000
 
 
-def test_a_picture_in_memory_is_a_source_too():
+def test_an_image_in_memory_is_a_source_too():
     image = noise(40, 30)
     assert size_of(image) == size_of(Source(image)) == (40, 30)
     np.testing.assert_array_equal(cut_from(image, (3, 4), 1.0, (20, 20), (20, 20)), image[4:24, 3:23])
+    reduced = cut_region_from(image, (3, 4), 0.5, (20, 20), reduction=2)
+    np.testing.assert_array_equal(reduced, cut_region(image, (3, 4), 0.5, (20, 20), reduction=2))

@@ -6,9 +6,8 @@ from report_cases import make_chips, make_table
 
 from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind
-from sniper.report.chips import chip_sheet, draw_chips, draw_levels, image_chips
+from sniper.report.chips import draw_chips, draw_levels, image_chips
 from sniper.report.palette import NEGATIVE, WHITE, level_color
-from sniper.structures import ObjectState
 
 BOXES = [[10, 10, 30, 30], [100, 50, 160, 100], [40, 5, 60, 25], [150, 5, 190, 30]]
 
@@ -62,18 +61,6 @@ def test_picture_may_come_smaller_than_the_original() -> None:
     table = make_table([[0, 0, 3000, 2000]], width=4000, height=3000)
     chips = make_chips([(1, 0, 0.01, 0, 0, [0])])
     assert draw_chips(np.zeros((300, 400, 3), np.uint8), table, 1, chips).shape[2] == 3
-
-
-def test_sheet_of_cut_chips() -> None:
-    chips = [np.full((64, 64, 3), 90, np.uint8), np.full((40, 64, 3), 90, np.uint8)]
-    boxes = [np.asarray([[5.0, 5, 30, 30], [30, 30, 60, 60], [0, 40, 20, 60]]), np.zeros((0, 4))]
-    states = [np.asarray([ObjectState.VALID, ObjectState.IGNORED, ObjectState.CROWD]), np.zeros(0, dtype=int)]
-    sheet = chip_sheet(chips, boxes, states, [0, 1])
-    assert has(sheet, level_color(0))
-    assert not has(sheet, level_color(1))
-    assert chip_sheet([], [], [], []).size
-    with pytest.raises(ValueError, match="zip"):
-        chip_sheet(chips, boxes, states[:1], [0, 1])
 
 
 def test_negative_chips_and_the_false_alarms_in_them_have_their_own_colour(grey: np.ndarray) -> None:

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.grid import HOLD_SLACK, ScaledImages, axis_count, axis_origin
+from sniper.chips.grid import HOLD_SLACK, axis_count, axis_origin
 from sniper.chips.seeding import Purpose, draw_below, draw_unit, stream_keys
 from sniper.compiled import compiled
 from sniper.data.table import AnnotationTable
+from sniper.validity import ScaledImages
 
 
 class Windows(NamedTuple):

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from sniper.chips import background
 from sniper.chips.config import ChipConfig
-from sniper.chips.grid import ScaledImages
 from sniper.chips.negative import NegativeConfig, Proposals, negative_chips
 from sniper.chips.positive import cover_images, valid_objects
 from sniper.chips.seeding import Purpose, draw_below, stream_keys
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.pyramid import Pyramid
+from sniper.validity import ScaledImages
 
 
 class _Part(NamedTuple):

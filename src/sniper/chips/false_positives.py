@@ -13,6 +13,7 @@ from sniper.chips.config import NegativeConfig
 from sniper.chips.positive import BLOCK_IMAGES
 from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
+from sniper.validity import boxes_in_range
 
 CROWD_SHARE = 0.5  # a proposal that lies this far in a region (crowd, group-of) is no false positive
 
@@ -163,6 +164,4 @@ def proposals_shown(
     boxes = proposals.boxes_xyxy[own].astype(np.float64)
     window = np.asarray(window_xyxy, dtype=np.float64)
     inside = (boxes[:, :2] >= window[:2] - 0.5) & (boxes[:, 2:] <= window[2:] + 0.5)
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    size = np.sqrt(sides[:, 0] * sides[:, 1])
-    return np.asarray(inside.all(axis=1) & (size >= range_px[0]) & (size < range_px[1]))
+    return np.asarray(inside.all(axis=1) & boxes_in_range(boxes, float(range_px[0]), float(range_px[1])))

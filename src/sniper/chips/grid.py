@@ -1,4 +1,4 @@
-"""Where chips may lie: the scaled image, the candidate origins along an axis, and which of them hold a box.
+"""Where chips may lie: the candidate origins along an axis, and which of them hold a box.
 
 Geometry is exact and half-open. An image of ``W x H`` px at zoom ``s`` becomes ``ceil(W s) x ceil(H s)``
 network px, a box becomes ``box * s`` without rounding, and a chip is a ``C x C`` window with an integer
@@ -11,47 +11,13 @@ that hold a box are always neighbours, which makes the set of candidates that ho
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sniper.compiled import compiled
-from sniper.pyramid import Pyramid
 
-CEIL_SLACK = 1e-6  # 640 px at 0.8 are 512 px, although 640 * 0.8 may be 512.0000000001
-HOLD_SLACK = 1e-5  # network px that a box may stick out of the window that holds it; exceeds CEIL_SLACK
-
-
-def scaled_sizes(sizes_wh: NDArray[np.integer], scale: NDArray[np.floating]) -> NDArray[np.int32]:
-    """Sizes of scaled images in network px: ``ceil(size * scale)``, at least 1.
-
-    Args:
-        sizes_wh: (I, 2) original px.
-        scale: (I,) or (I, L) network px per original px.
-
-    Returns:
-        (I, 2) or (I, L, 2).
-    """
-    level_scale = np.asarray(scale, dtype=np.float64)[..., None]
-    sizes = np.asarray(sizes_wh, dtype=np.float64).reshape((len(level_scale),) + (1,) * (level_scale.ndim - 2) + (2,))
-    return np.maximum(np.ceil(sizes * level_scale - CEIL_SLACK), 1).astype(np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class ScaledImages:
-    """Every image of a table at every level of a pyramid. I images, L levels."""
-
-    scales: NDArray[np.float64]  # (I, L) network px per original px
-    sizes_wh: NDArray[np.int32]  # (I, L, 2) scaled size, network px
-    ranges_px: NDArray[np.float64]  # (L, 2) valid ranges in training, sqrt(area) in original px, may be inf
-    chip_px: int
-
-    @classmethod
-    def of(cls, sizes_wh: NDArray[np.integer], pyramid: Pyramid) -> "ScaledImages":
-        """The zooms of images of (I, 2) original size."""
-        scales = pyramid.scales(sizes_wh)
-        return cls(scales, scaled_sizes(sizes_wh, scales), pyramid.train_ranges_px(), pyramid.chip_px)
+HOLD_SLACK = 1e-5  # network px that a box may stick out of the window that holds it; exceeds validity.CEIL_SLACK
 
 
 @compiled

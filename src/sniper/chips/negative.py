@@ -19,11 +19,11 @@ from sniper.chips.config import SizeRule
 from sniper.chips.false_positives import Proposals as Proposals
 from sniper.chips.false_positives import false_positives as false_positives
 from sniper.chips.false_positives import proposals_shown as proposals_shown
-from sniper.chips.grid import ScaledImages
 from sniper.chips.negative_block import draw_time, negatives_block
 from sniper.chips.positive import BLOCK_IMAGES, Cover
 from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
+from sniper.validity import ScaledImages
 
 
 class Negatives(NamedTuple):

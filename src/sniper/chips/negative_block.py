@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from sniper.chips.cover import cover_many
 from sniper.chips.grid import HOLD_SLACK, axis_count, axis_first, axis_last, axis_origin
-from sniper.chips.positive import fit_limit, is_valid
 from sniper.chips.seeding import draw, draw_unit
 from sniper.compiled import compiled
+from sniper.validity import fit_limit, is_valid
 
 
 @compiled

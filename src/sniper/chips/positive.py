@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from sniper.chips.config import SizeRule
 from sniper.chips.cover import FEW, cover_few, cover_many
-from sniper.chips.grid import ScaledImages, axis_count, axis_first, axis_last, axis_origin
+from sniper.chips.grid import axis_count, axis_first, axis_last, axis_origin
 from sniper.chips.seeding import draw
 from sniper.compiled import compiled, read_only, thread_count
 from sniper.data.table import AnnotationTable
+from sniper.validity import ScaledImages, fit_limit, is_valid
 
 BLOCK_IMAGES = 4096  # images that one task covers
 
@@ -30,19 +31,6 @@ class Cover(NamedTuple):
     origin_xy: NDArray[np.int32]  # (K, 2) network px
     objects: NDArray[np.int32]  # (K,) number of valid objects
     object_rows: NDArray[np.int64]  # (M,) rows of the annotation table, grouped by chip
-
-
-@compiled
-def is_valid(w: float, h: float, low: float, high: float, min_side: float, limit_w: float, limit_h: float) -> bool:
-    """Whether an object of ``w x h`` px has ``low <= sqrt(w h) < high``, no tiny side, and fits (limits in px)."""
-    area = w * h
-    return low * low <= area < high * high and min(w, h) >= min_side and w <= limit_w and h <= limit_h
-
-
-@compiled
-def fit_limit(extent: int, scale: float, chip_px: int, stride_max: int) -> float:
-    """The longest object, in original px, that always finds a chip along an axis of ``extent`` network px."""
-    return np.inf if extent <= chip_px else (chip_px - stride_max) / scale
 
 
 @compiled

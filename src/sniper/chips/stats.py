@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sniper.boxes import sqrt_area
 from sniper.chips.config import ChipConfig
 from sniper.chips.epoch import mine
-from sniper.chips.grid import ScaledImages, axis_counts, scaled_sizes
+from sniper.chips.grid import axis_counts
 from sniper.chips.negative import NegativeConfig, Proposals
 from sniper.chips.positive import valid_objects
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.pyramid import Level, Pyramid
+from sniper.validity import ScaledImages, scaled_sizes
 
 TILE_PX = 512
 TILE_OVERLAP = 0.2

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.boxes import sqrt_area
-from sniper.chips.grid import ScaledImages, axis_count, axis_counts, axis_origin
+from sniper.chips.grid import axis_count, axis_counts, axis_origin
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.compiled import compiled, read_only
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
 from sniper.pyramid import Pyramid
+from sniper.validity import ScaledImages, boxes_in_range
 
 
 @compiled
@@ -146,8 +146,11 @@ def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
 
 def _in_range(table: AnnotationTable, scaled_images: ScaledImages) -> NDArray[np.bool_]:
     """(N, L) whether an object is not ignored and in a level's training range."""
-    sizes = sqrt_area(table.boxes_xyxy.astype(np.float64))[:, None]
-    return (sizes >= scaled_images.ranges_px[:, 0]) & (sizes < scaled_images.ranges_px[:, 1]) & ~table.ignored[:, None]
+    ignored = table.ignored
+    usable = np.empty((len(ignored), len(scaled_images.ranges_px)), np.bool_)
+    for level, (low, high) in enumerate(scaled_images.ranges_px.tolist()):
+        usable[:, level] = boxes_in_range(table.boxes_xyxy, low, high) & ~ignored
+    return usable
 
 
 def _join(parts: list[_LevelTiles], scaled_images: ScaledImages) -> ChipTable:

@@ -27,7 +27,7 @@ def check_class_tree(parents: NDArray[np.int32], class_names: Sequence[str]) -> 
             f"class {class_names[row]!r} has parent {parents[row]}, which is no class; give 0..{classes - 1}, or -1"
         )
     above = parents.copy()
-    for _ in range(classes):
+    for _ in range(classes + 1):
         if (above < 0).all():
             return
         above = np.where(above >= 0, parents[above], above)

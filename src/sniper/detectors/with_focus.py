@@ -231,7 +231,7 @@ def _other_size(layer: str, features: Tensor, padded_hw: tuple[int, int], expect
     rows, columns = features.shape[2:]
     height, width = padded_hw
     return (
-        f"layer {layer!r} gives {rows} x {columns} cells of a canvas of {height} x {width} px, expected {expected}; "
-        "the detector must not resize canvases (torchvision's do: transform.resize = lambda image, target: (image, "
-        "target) stops them)"
+        f"layer {layer!r} gives {rows} x {columns} cells of a padded input of {height} x {width} px, expected "
+        f"{expected}; the detector must not resize its input (torchvision's do: transform.resize = lambda image, "
+        "target: (image, target) stops them)"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sniper.inference.config import MergeConfig
 from sniper.inference.ordering import counting_order
 from sniper.inference.suppress import HARD, SOFT_GAUSSIAN, SOFT_LINEAR, suppress_groups
+from sniper.validity import boxes_in_range
 
 logger = logging.getLogger("sniper")
 
@@ -41,15 +42,11 @@ class MergedImages:
 
 
 def range_keep(boxes_xyxy: FloatArray, low_px: float | FloatArray, high_px: float | FloatArray) -> NDArray[np.bool_]:
-    """(N,) bool: ``low_px^2 < area <= high_px^2``, original px; bounds are numbers or (N,) arrays.
+    """(N,) bool: ``low_px <= sqrt(area) < high_px``, original px, as in training; bounds are numbers or (N,) arrays.
 
     A lower bound of 0 keeps empty boxes too, an upper bound of infinity keeps everything above the lower one.
     """
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    low, high = np.asarray(low_px, dtype=np.float64), np.asarray(high_px, dtype=np.float64)
-    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    area = size[:, 0] * size[:, 1]
-    return ((low <= 0) | (area > low**2)) & (area <= high**2)
+    return boxes_in_range(boxes_xyxy, low_px, high_px)
 
 
 def drop_cut(

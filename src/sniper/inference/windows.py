@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.chips.grid import scaled_sizes
+from sniper.validity import scaled_sizes
 
 INPUT_STEP = 128  # padded inputs are rounded up to this, so that images of similar shape share a batch
 CHIP_STEP = 64  # focus chips grow to this instead of being padded: finer, for chips are smaller

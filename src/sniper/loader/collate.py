@@ -15,7 +15,7 @@ INPUT_MULTIPLE = 32  # padded inputs of unequal size are padded to a multiple of
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch of at least one sample, on the CPU, pixels uint8.
 
-    Objects are padded to the sample with the most (N may be 0). Canvases of one size stay as they are;
+    Objects are padded to the sample with the most (N may be 0). Padded inputs of one size stay as they are;
     otherwise all are padded, at the right and the bottom, to the largest sides rounded up to a multiple of 32.
     """
     count = max(len(sample.boxes) for sample in samples)

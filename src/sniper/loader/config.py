@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sniper.settings import Config
 
-_FORKS = sys.platform == "linux"  # forked workers see the tables of this process without copies
+FORKS = sys.platform == "linux"  # forked workers see the tables of this process without copies
 
 
 class LoaderConfig(Config):
@@ -23,6 +23,11 @@ class LoaderConfig(Config):
         gt=0,
         description="chips that the shuffle buffer holds on each device, 0.8 MB each; fewer if larger than 512 px",
     )
+    whole_megapixels: float = Field(
+        64,
+        ge=0,
+        description="image files that decode to more are read by windows; a worker holds one image of up to so many",
+    )
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="at an image that cannot be read: stop, or go on with other chips and list it"
     )
@@ -30,7 +35,7 @@ class LoaderConfig(Config):
     @property
     def shares_table(self) -> bool:
         """Whether workers would each get a copy of the annotation table, unless it is shared through a file."""
-        return not _FORKS and worker_count(self.workers) > 0
+        return not FORKS and worker_count(self.workers) > 0
 
 
 def worker_count(workers: int | Literal["auto"], world_size: int = 1) -> int:
@@ -47,7 +52,7 @@ class AugmentConfig(Config):
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="probability of mirroring top and bottom")
     rotate90: float = Field(
-        0.0, ge=0, le=1, description="probability of a quarter, half or three-quarter turn; for pictures without an up"
+        0.0, ge=0, le=1, description="probability of a quarter, half or three-quarter turn; for images without an up"
     )
     brightness: float = Field(0.0, ge=0, description="brightness is multiplied by 1 -/+ up to this")
     contrast: float = Field(0.0, ge=0, description="contrast is multiplied by 1 -/+ up to this")

@@ -1,14 +1,13 @@
 """From one image to all its chips: decoded once, at the smallest size that serves."""
 
-from collections.abc import Sequence
+from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from sniper.chips.table import ChipTable
 from sniper.data.flags import REGION_FLAGS, ObjectFlag, any_flag
@@ -19,70 +18,116 @@ from sniper.loader.outlines import outlines_in_chip
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import ImageTask, chip_generator
 from sniper.loader.transforms import View, recolour, turn
-from sniper.pixels.decode import Reduction, read_image
-from sniper.pixels.resample import cut_region, planes
+from sniper.pixels.decode import Pixels, Reduction
+from sniper.pixels.open import open_pixels
+from sniper.pixels.resample import planes
+from sniper.pixels.windowed import PixelSource, close, cut_region_from
 from sniper.structures import ObjectState
 
+PART_BYTES = 32_000_000  # pixels of the chips that leave a worker at once: 40 chips of 512 px
 REDUCTIONS: tuple[Reduction, ...] = (8, 4, 2, 1)  # what a JPEG decoder offers
 MIN_VISIBLE_PX = 1.0  # an object that shows less than this on either side is not in the chip
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An image that could not be decoded, and the chips that it would have given."""
+    """Chips that cannot be had, because their image cannot be read, or not where they lie."""
 
     file: str
     reason: str
     chips: NDArray[np.int64]
+    is_whole: bool  # nothing of the image can be read
 
 
-class ImageChips(Dataset[list[Sample] | Unreadable]):
-    """The chips of each visit. Item i decodes the image of ``tasks[i]`` once and cuts all its chips."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some chips of an image: one, or as many as ``PART_BYTES`` hold."""
+
+    image: int  # row of the annotation table
+    samples: list[Sample]
+    unreadable: Unreadable | None
+    is_last: bool  # of its task
+
+
+class ImageChips:
+    """Cuts the chips of image tasks; each task opens its image once and gives its chips in parts.
+
+    Memory holds one image of up to ``whole_pixels``, decoded, and one part. Larger images are read by windows.
+    """
 
     def __init__(
         self,
         table: AnnotationTable,
         chips: ChipTable,
         augment: AugmentConfig,
-        tasks: Sequence[ImageTask],
         *,
+        whole_pixels: float,
         seed: int,
         epoch: int,
         outlines: bool = False,
     ) -> None:
-        self.table, self.chips, self.augment, self.tasks = table, chips, augment, tasks
+        self.table, self.chips, self.augment, self.whole_pixels = table, chips, augment, whole_pixels
         self.seed, self.epoch = seed, epoch
         self.masks = table.masks if outlines else None
 
-    def __len__(self) -> int:
-        return len(self.tasks)
+    def read(self, task: ImageTask) -> Generator[Part]:
+        """The parts of ``task``, in its order; chips that cannot be read come back as a value.
 
-    def __getitem__(self, position: int) -> list[Sample] | Unreadable:
-        return self.read(self.tasks[position])
-
-    def read(self, task: ImageTask) -> list[Sample] | Unreadable:
-        """The samples of ``task``, in its order; an image that cannot be used comes back as a value."""
-        path = self.table.image_path(task.image)
+        Raises:
+            StorageError: there is no room to decode a huge image.
+        """
+        path, parts = self.table.image_path(task.image), parts_of(task.chips, self.chips)
         # By all chips of the epoch, also those that are another rank's or were before a resume: the same pixels.
         first, end = np.searchsorted(self.chips.image_index, [task.image, task.image + 1])
         reduction = reduction_for(self.chips.scale[first:end])
         width, height = self.table.sizes_wh[task.image].tolist()
-        try:
-            pixels = read_image(
-                path,
-                reduction=reduction,
-                size_wh=(width, height),
-                image_id=int(self.table.image_ids[task.image]),
-            )
-        except DataError as error:
-            return Unreadable(str(path), str(error), task.chips)
-        return [self._sample(pixels, chip, reduction) for chip in task.chips.tolist()]
+        with ExitStack() as opened:
+            try:
+                pixels = open_pixels(
+                    path,
+                    whole_pixels=self.whole_pixels,
+                    reduction=reduction,
+                    in_order=len(parts) == 1,
+                    size_wh=(width, height),
+                    image_id=int(self.table.image_ids[task.image]),
+                )
+                opened.callback(close, pixels)
+                if not isinstance(pixels, np.ndarray):
+                    pixels.read(0, 0, 1, 1)  # decodes what can only be decoded from the beginning
+            except DataError as error:
+                yield Part(task.image, [], Unreadable(str(path), str(error), task.chips, True), is_last=True)
+                return
+            for number, chips in enumerate(parts, start=1):
+                samples, unreadable = self._cut(pixels, chips, reduction, path)
+                if number == len(parts):  # before it waits for its turn
+                    opened.close()
+                    del pixels
+                yield Part(task.image, samples, unreadable, number == len(parts))
 
-    def _sample(self, pixels: NDArray[np.uint8], chip: int, reduction: int) -> Sample:
+    def is_huge(self, image: int) -> bool:
+        """Whether an image, decoded at full size, is more than memory should hold."""
+        width, height = self.table.sizes_wh[image].tolist()
+        return bool(width * height > self.whole_pixels)
+
+    def _cut(
+        self, pixels: Pixels | PixelSource, chips: NDArray[np.int64], reduction: int, path: Path
+    ) -> tuple[list[Sample], Unreadable | None]:
+        """The chips that can be read, and the others: a matter of the file and the chip alone, so that it is the
+        same ones for any number of workers and after a resume."""
+        samples, missing, reason = [], [], ""
+        for chip in chips.tolist():
+            try:
+                samples.append(self._sample(pixels, chip, reduction))
+            except DataError as error:
+                missing.append(chip)
+                reason = reason or str(error)
+        return samples, Unreadable(str(path), reason, np.asarray(missing, np.int64), False) if missing else None
+
+    def _sample(self, pixels: Pixels | PixelSource, chip: int, reduction: int) -> Sample:
         chips, rng = self.chips, chip_generator(self.seed, self.epoch, chip)
         scale = float(chips.scale[chip])
         valid_wh = tuple(chips.valid_wh[chip].tolist())
-        region = cut_region(pixels, tuple(chips.origin_xy[chip].tolist()), scale, valid_wh, reduction=reduction)
+        region = cut_region_from(pixels, tuple(chips.origin_xy[chip].tolist()), scale, valid_wh, reduction=reduction)
         objects = objects_in_chip(self.table, chips, chip)
         outlines = None
         if self.masks is not None:
@@ -108,8 +153,24 @@ class ImageChips(Dataset[list[Sample] | Unreadable]):
         )
 
 
+def parts_of(rows: NDArray[np.int64], chips: ChipTable) -> list[NDArray[np.int64]]:
+    """Chips of one image, split into runs of at most ``PART_BYTES`` of pixels, but one chip at least.
+
+    Inside each they are sorted by their place in the image, top first, so that strips of a file are decoded once.
+    """
+    ends = np.cumsum(3 * chips.size_wh[rows].astype(np.int64).prod(axis=1))
+    parts, start, before = [], 0, 0
+    while start < len(rows):
+        stop = max(start + 1, int(np.searchsorted(ends, before + PART_BYTES, side="right")))
+        part = rows[start:stop]
+        left, top = (chips.origin_xy[part] / chips.scale[part, None]).T
+        parts.append(part[np.lexsort((left, top))])
+        start, before = stop, int(ends[stop - 1])
+    return parts
+
+
 def reduction_for(scales: NDArray[np.floating]) -> Reduction:
-    """The largest reduction in decoding that loses nothing at these zooms."""
+    """The largest reduction in decoding that loses nothing at these scales."""
     return next((r for r in REDUCTIONS if r * float(scales.max()) <= 1), 1)
 
 
@@ -144,40 +205,3 @@ def objects_in_chip(table: AnnotationTable, chips: ChipTable, chip: int) -> Chip
     boxes = corners[kept].reshape(-1, 4).astype(np.float32)
     labels = np.where(any_flag(flags, ObjectFlag.DIFFICULT), -1, table.labels[rows])[kept].astype(np.int64)
     return ChipObjects(boxes, labels, state[kept], np.flatnonzero(kept) + rows.start)
-
-
-@dataclass(slots=True)
-class PackedSamples:
-    """The samples of an image on their way out of a worker, all pixels in one block of shared memory.
-
-    One block an image costs one file descriptor and stays in memory until its last chip is gone; so the
-    receiver copies the chips out at once.
-    """
-
-    pixels: Tensor  # flat uint8
-    shapes: list[tuple[int, ...]]
-    samples: list[Sample]  # without their pixels
-
-
-def pack(read: list[Sample] | Unreadable) -> PackedSamples | Unreadable:
-    """The samples made ready to leave a worker."""
-    if isinstance(read, Unreadable):
-        return read
-    nothing = np.zeros((3, 0, 0), np.uint8)
-    return PackedSamples(
-        torch.from_numpy(np.concatenate([sample.pixels.reshape(-1) for sample in read])),
-        [sample.pixels.shape for sample in read],
-        [replace(sample, pixels=nothing) for sample in read],
-    )
-
-
-def unpack(packed: PackedSamples | Unreadable) -> list[Sample] | Unreadable:
-    """The samples as they were before ``pack``, in memory of their own."""
-    if isinstance(packed, Unreadable):
-        return packed
-    ends = np.cumsum([int(np.prod(shape)) for shape in packed.shapes])
-    blocks = np.split(packed.pixels.numpy(), ends[:-1])
-    return [
-        replace(sample, pixels=block.reshape(shape).copy())
-        for sample, block, shape in zip(packed.samples, blocks, packed.shapes, strict=True)
-    ]

@@ -11,9 +11,9 @@ class Sample:
     """A chip with what it may teach; the fields of ``sniper.structures.Batch``, unpadded. N objects."""
 
     pixels: NDArray[np.uint8]  # (3, H, W) RGB
-    valid_wh: tuple[int, int]  # part of the padded input that shows the picture, network px
+    valid_wh: tuple[int, int]  # part of the padded input that shows the image, network px
     scale: float  # network px per original px
-    boxes: NDArray[np.float32]  # (N, 4) xyxy, network px, clipped to the content
+    boxes: NDArray[np.float32]  # (N, 4) xyxy, network px, clipped to the valid region
     labels: NDArray[np.int64]  # (N,) class index from 0
     state: NDArray[np.int64]  # (N,) an ObjectState each
     range_px: tuple[float, float]  # valid range as sqrt(area), network px; the upper end may be inf

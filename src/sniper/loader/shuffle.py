@@ -31,7 +31,7 @@ class ImageTask:
     """An image to decode and the chips to cut from it."""
 
     image: int  # row of the annotation table
-    chips: NDArray[np.int64]  # rows of the chip table, each once
+    chips: NDArray[np.int64]  # rows of the chip table, each once, in the order in which they enter the buffer
 
 
 def chip_order(
@@ -77,13 +77,13 @@ def chip_order(
 def remaining_tasks(order: ChipOrder, image_index: NDArray[np.integer], first: int) -> list[ImageTask]:
     """The images to decode for the emissions from number ``first`` on, in the order they are needed."""
     chips = order.read_order[np.isin(order.read_order, order.output_order[first:])]
+    chips = chips[np.sort(np.unique(chips, return_index=True)[1])]
     if len(chips) == 0:
         return []
     images = np.asarray(image_index)[chips]
     starts = np.flatnonzero(np.diff(images, prepend=-1))
     return [
-        ImageTask(int(images[start]), np.unique(group))
-        for start, group in zip(starts, np.split(chips, starts[1:]), strict=True)
+        ImageTask(int(images[start]), group) for start, group in zip(starts, np.split(chips, starts[1:]), strict=True)
     ]
 
 

@@ -4,25 +4,20 @@ See ``docs/method.md``, "The loader".
 """
 
 import logging
-import signal
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
 
 from sniper.chips.table import ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.loader.collate import collate
-from sniper.loader.config import _FORKS, AugmentConfig, LoaderConfig, worker_count
-from sniper.loader.image_chips import ImageChips, Unreadable, pack, unpack
+from sniper.loader.config import AugmentConfig, LoaderConfig, worker_count
+from sniper.loader.image_chips import ImageChips, Part, Unreadable
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import ImageTask, chip_order, remaining_tasks
-from sniper.pixels.resample import cut, planes
+from sniper.loader.workers import read_by_workers
 from sniper.structures import Batch
 
 log = logging.getLogger("sniper")
@@ -44,14 +39,16 @@ class ChipLoader:
 
     Batches are the same, bit for bit, for any number of workers, and those from ``first_batch`` on are the
     same as in an epoch read from its start. Each image is decoded at most once, and only if chips of it are
-    still to come. Iterating again starts over at ``first_batch``. With ``outlines``, batches carry those of a table
-    that has masks (``Batch.polygons``).
+    still to come; one of more than ``whole_megapixels`` is read by windows instead. Chips come in parts of 32 MB, so
+    that memory is bounded whatever the number of chips of an image. Iterating again starts over at ``first_batch``.
+    With ``outlines``, batches carry those of a table that has masks (``Batch.polygons``).
 
     Attributes:
         num_batches: batches of the whole epoch; ``len(loader)`` is what is left from ``first_batch``.
-        decodes: images decoded since iteration began.
+        decodes: images decoded since iteration began, or opened where they are read by windows.
         skipped: (file, reason) of the images that could not be read, with ``on_bad_image="skip"``; their
-            chips are replaced by the chip before.
+            chips are replaced by the chip before. Of an image that is read by windows, only those chips are that
+            show what cannot be read.
     """
 
     def __init__(
@@ -82,9 +79,10 @@ class ChipLoader:
         if not 0 <= first_batch <= self.num_batches:
             raise ValueError(f"first_batch must be in 0..{self.num_batches}, got {first_batch}")
         self._first = first_batch * config.batch_size
-        tasks = remaining_tasks(self._order, chips.image_index, self._first)
-        self._source = ImageChips(table, chips, augment, tasks, seed=seed, epoch=epoch, outlines=outlines)
-        self._workers = min(worker_count(config.workers, world_size), len(tasks))
+        self._tasks = remaining_tasks(self._order, chips.image_index, self._first)
+        pixels = config.whole_megapixels * 1e6
+        self._source = ImageChips(table, chips, augment, whole_pixels=pixels, seed=seed, epoch=epoch, outlines=outlines)
+        self._workers = worker_count(config.workers, world_size)
         self.decodes = 0
         self.skipped: list[tuple[str, str]] = []
 
@@ -114,15 +112,17 @@ class ChipLoader:
         held: dict[int, Sample] = {}
         failed: set[int] = set()
         latest: Sample | None = None
+        image = -1
         with closing(self._read()) as read:
             for position, chip in enumerate(order.tolist(), start=self._first):
                 while chip not in held and chip not in failed:
-                    received = next(read)
-                    if isinstance(received, Unreadable):
-                        self._skip(received)
-                        failed.update(received.chips.tolist())
-                    else:
-                        held.update((sample.chip, sample) for sample in received)
+                    part = next(read)
+                    self.decodes += part.image != image
+                    image = part.image
+                    held.update((sample.chip, sample) for sample in part.samples)
+                    if part.unreadable is not None:
+                        self._skip(part.unreadable)
+                        failed.update(part.unreadable.chips.tolist())
                 uses[chip] -= 1
                 sample = held.get(chip) if uses[chip] else held.pop(chip, None)
                 latest = sample or latest or self._stand_in(position)
@@ -131,8 +131,9 @@ class ChipLoader:
     def _skip(self, bad: Unreadable) -> None:
         if self.config.on_bad_image == "stop":
             raise DataError(bad.reason)
-        log.warning("skipped an image and its %d chips: %s", len(bad.chips), bad.reason)
-        self.skipped.append((bad.file, bad.reason))
+        if bad.file not in dict(self.skipped):
+            log.warning("skipped chips of an image: %s", bad.reason)
+            self.skipped.append((bad.file, bad.reason))
 
     def _stand_in(self, position: int) -> Sample:
         """What replaces an unreadable chip when no chip has been emitted yet.
@@ -141,59 +142,22 @@ class ChipLoader:
         had not stopped; at the epoch's very start, the nearest one after it.
         """
         order, image_index = self._order.output_order, self._source.chips.image_index
+        tried: set[int] = set()
         bad: set[int] = set()
         for chip in (*order[:position][::-1].tolist(), *order[position:].tolist()):
             image = int(image_index[chip])
             if image not in bad:
-                read = self._source.read(ImageTask(image, np.asarray([chip])))
+                (part,) = self._source.read(ImageTask(image, np.asarray([chip])))
                 self.decodes += 1
-                if not isinstance(read, Unreadable):
-                    return read[0]
-                bad.add(image)
-        raise DataError(f"none of the {len(bad)} images with chips can be read; the first: {self.skipped[0][1]}")
+                tried.add(image)
+                if part.unreadable is None:
+                    return part.samples[0]
+                if part.unreadable.is_whole:
+                    bad.add(image)
+        raise DataError(f"none of the {len(tried)} images with chips can be read; the first: {self.skipped[0][1]}")
 
-    def _read(self) -> Generator[list[Sample] | Unreadable]:
-        """The visits' samples in order, read here or by workers."""
+    def _read(self) -> Generator[Part]:
+        """The parts of all tasks in order, cut here or by workers."""
         if self._workers == 0:
-            for position in range(len(self._source)):
-                self.decodes += 1
-                yield self._source[position]
-            return
-        _compile()
-        # Its own generator: DataLoader would else draw from torch's global one, and resuming would differ.
-        loader: DataLoader[Any] = DataLoader(
-            self._source,
-            batch_size=None,
-            num_workers=self._workers,
-            collate_fn=pack,
-            worker_init_fn=_begin_worker,
-            multiprocessing_context="fork" if _FORKS else None,
-            generator=torch.Generator(),
-        )
-        packed_items = iter(loader)
-        try:
-            for packed in packed_items:
-                self.decodes += 1
-                yield unpack(packed)
-        finally:
-            _stop_workers(packed_items)
-
-
-def _begin_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of the terminal; the main one ends the workers, quietly.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _stop_workers(packed_items: Iterable[Any]) -> None:
-    # DataLoader stops its workers when its iterator is collected; a trace that is kept delays that for ever.
-    stop = getattr(packed_items, "_shutdown_workers", None)
-    if stop is not None:
-        stop()
-
-
-def _compile() -> None:
-    """Compile (or load) the kernels before workers fork, so that they inherit them."""
-    pixel = np.zeros((1, 1, 3), np.uint8)
-    cut(pixel, (0, 0), 1.5, (1, 1), (1, 1))
-    planes(cut(pixel, (0, 0), 0.4, (1, 1), (1, 1)), (1, 1))
+            return (part for task in self._tasks for part in self._source.read(task))
+        return read_by_workers(self._source, self._tasks, self._workers)

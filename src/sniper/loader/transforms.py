@@ -12,7 +12,7 @@ from sniper.loader.config import AugmentConfig
 
 
 class View(NamedTuple):
-    """A chip's picture and boxes, before it is laid on its padded input."""
+    """A chip's valid region and boxes, before it is laid on its padded input."""
 
     region: NDArray[np.uint8]  # (h, w, 3) RGB
     boxes: NDArray[np.float32]  # (N, 4) xyxy, network px
@@ -23,7 +23,7 @@ class View(NamedTuple):
 def turn(view: View, config: AugmentConfig, rng: np.random.Generator) -> View:
     """The chip mirrored and turned at random; boxes and points follow exactly (half-open: ``x' = W - x``).
 
-    Only the picture moves, so it stays in the top-left corner of its padded input. An odd number of quarter turns
+    Only the valid region moves, so it stays in the top-left corner of its padded input. An odd number of quarter turns
     swaps the sides of the padded input too.
     """
     # All is drawn whatever is switched on, so that a chip mirrored with one setting is so with another.
@@ -59,7 +59,7 @@ def turn(view: View, config: AugmentConfig, rng: np.random.Generator) -> View:
 def _turned(
     points: NDArray[np.float32], width: int, height: int, mirror_x: bool, mirror_y: bool, quarters: int
 ) -> NDArray[np.float32]:
-    """(P, 2) points of a picture that is mirrored, then turned by quarters counterclockwise."""
+    """(P, 2) points of a region that is mirrored, then turned by quarters counterclockwise."""
     x, y = points.T
     x, y = width - x if mirror_x else x, height - y if mirror_y else y
     for _ in range(quarters):
@@ -71,7 +71,7 @@ def _turned(
 def recolour(
     pixels: NDArray[np.uint8], valid_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """The picture of a (3, H, W) padded input with brightness, contrast, saturation and hue changed in random order.
+    """Change brightness, contrast, saturation and hue of a (3, H, W) padded input's valid region, in random order.
 
     The padding keeps its colour and does not count into the mean that contrast is relative to.
     """

@@ -46,7 +46,7 @@ class AnchorMatchConfig(Config):
         default=0.5, ge=0, le=1, description="visible share inside a crowd region above which it is neither"
     )
     border_px: float = Field(
-        default=32, ge=0, description="anchors that leave the canvas by more are not trained, network px"
+        default=32, ge=0, description="anchors that leave the padded input by more are not trained, network px"
     )
     samples: int = Field(default=256, ge=2, description="anchors that train per chip")
     positive_share: float = Field(default=0.5, gt=0, lt=1, description="at most this share of them is positive")
@@ -59,7 +59,7 @@ class ProposalConfig(Config):
         default=1000, ge=1, description="best anchors per chip that enter suppression in training"
     )
     test_before_nms: int = Field(default=1000, ge=1, description="the same when detecting")
-    keep: int = Field(default=300, ge=1, description="regions per canvas after suppression")
+    keep: int = Field(default=300, ge=1, description="regions per padded input after suppression")
     nms_iou: float = Field(default=0.7, gt=0, le=1, description="IoU above which the weaker region is suppressed")
     min_px: float = Field(default=2.0, ge=0, description="regions with a shorter side are dropped, network px")
 

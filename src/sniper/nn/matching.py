@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sniper.nn import box_deltas, overlaps
 from sniper.nn.config import AnchorMatchConfig
+from sniper.nn.ignore import ignored_anchors
 from sniper.structures import ObjectState
 
 # Overlaps that are held at once: on a GPU (64 MB an array), on a CPU (what stays in its caches: twice as fast).
@@ -59,15 +60,17 @@ def _match(
     anchors: Tensor, shown: Tensor, boxes: Tensor, state: Tensor, valid_hw: Tensor, config: AnchorMatchConfig
 ) -> AnchorMatch:
     """Rules 1 to 4 for (A, 4) anchors, ``shown`` (B, A) where over the picture; in parts, to bound the memory."""
-    valid, ignored, crowd = ((state == kind).unsqueeze(-1) for kind in ObjectState if kind != ObjectState.EMPTY)
-    visible = overlaps.area(box_deltas.clip(anchors.expand(len(boxes), -1, 4), valid_hw)).unsqueeze(1)  # (B, 1, A)
+    valid = (state == ObjectState.VALID).unsqueeze(-1)
+    visible = overlaps.area(box_deltas.clip(anchors.expand(len(boxes), -1, 4), valid_hw))  # (B, A)
     best, objects, left_out = [], [], []  # (B, A) each, part by part
     tops, reached = [], []  # best overlap of each object in each part (B, N), and the anchors that have it
     for part in _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"]):
         shared = overlaps.intersection(boxes, anchors[None, part])
-        in_crowd = (shared > visible[:, :, part] * config.crowd_share) & crowd
         iou = overlaps.iou(boxes, anchors[None, part], shared)
-        left_out.append((((iou > config.ignore_iou) & ignored) | in_crowd).any(dim=1))
+        neither = ignored_anchors(
+            iou, shared, visible[:, part], state, ignore_iou=config.ignore_iou, crowd_share=config.crowd_share
+        )
+        left_out.append(neither)
         iou.masked_fill_(~(valid & shown[:, None, part]), -1)
         highest = iou.max(dim=1)
         best.append(highest.values)

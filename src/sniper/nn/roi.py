@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sniper.nn import overlaps
 from sniper.nn.config import RoiConfig
+from sniper.nn.ignore import ignored_regions
 from sniper.nn.proposals import Proposals
 from sniper.nn.sampling import gather_boxes, sample
 from sniper.structures import Batch
@@ -73,12 +74,11 @@ def _label(regions: Tensor, learned: Tensor, batch: Batch, config: RoiConfig) ->
     labels = torch.where(positive, batch.labels.gather(1, objects) + 1, 0)
     if config.rule == "original":
         return _Labelled(labels, objects)
-    ignored = iou.masked_fill(~batch.ignored.unsqueeze(-1), 0).amax(dim=1)
-    inside_crowd = (
-        (shared > overlaps.area(regions).unsqueeze(1) * config.crowd_share) & batch.crowd.unsqueeze(-1)
-    ).any(dim=1)
-    left_out = ((ignored > config.ignore_iou) & (ignored > best)) | (inside_crowd & ~positive)
-    return _Labelled(labels.masked_fill(left_out, -1), objects)
+    neither = ignored_regions(
+        iou, shared, overlaps.area(regions), batch.state,
+        best_learned=best, positive=positive, ignore_iou=config.ignore_iou, crowd_share=config.crowd_share,
+    )  # fmt: skip
+    return _Labelled(labels.masked_fill(neither, -1), objects)
 
 
 def _in_range(batch: Batch) -> Tensor:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from sniper.boxes import sqrt_area
 from sniper.chips.stats import Coverage, coverage
@@ -11,7 +12,7 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
 from sniper.pipeline.chip_source import ChipSource
-from sniper.pipeline.detectors import resolve_pyramid
+from sniper.pipeline.detectors import resolve_pyramid, with_detector
 from sniper.pipeline.negatives import AUTO, SELF
 from sniper.pipeline.previews import draw_previews
 from sniper.pipeline.proposal_feed import ProposalFeed, feed_from_file
@@ -26,15 +27,17 @@ def chip_stats(
     split: str | None = None,
     proposals: Path | str | None = None,
     output: Path | str | None = None,
+    detector: nn.Module | None = None,
 ) -> Coverage:
     """The coverage report of a dataset under a recipe.
 
     With ``proposals`` (a file of ``sniper propose`` or COCO results), or where the recipe names such a file, negative
     chips are counted too.
+    ``detector`` is your own, if training gets one: automatic levels go by what it sees best.
     ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid
     ranges.
     """
-    recipe, table = _recipe(recipe), _table(data, split)
+    recipe, table = _recipe(recipe, detector), _table(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)
     feed = _feed(recipe, proposals, table)
     report = coverage(
@@ -65,12 +68,14 @@ def chip_preview(
     proposals: Path | str | None = None,
     count: int = 8,
     epoch: int = 0,
+    detector: nn.Module | None = None,
 ) -> list[Path]:
     """Draw the chips of ``count`` images, spread over the dataset; the written files.
 
     With ``proposals``, or where the recipe names a file of them, the negative chips too, around their proposals.
+    ``detector`` is your own, if training gets one: automatic levels go by what it sees best.
     """
-    recipe, table = _recipe(recipe), _table(data, split)
+    recipe, table = _recipe(recipe, detector), _table(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
     source = ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
@@ -83,8 +88,9 @@ def _feed(recipe: Recipe, proposals: Path | str | None, table: AnnotationTable) 
     return None if wanted in (None, AUTO, SELF) else feed_from_file(str(wanted), table, recipe.negatives)
 
 
-def _recipe(recipe: Recipe | str | Path) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+def _recipe(recipe: Recipe | str | Path, detector: nn.Module | None) -> Recipe:
+    given = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    return given if detector is None else with_detector(given, detector)
 
 
 def _table(data: Path | str | AnnotationTable, split: str | None) -> AnnotationTable:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sniper.auto_levels import derive_pyramid, with_scout
 from sniper.data.table import AnnotationTable
 from sniper.detectors.config import CustomConfig
 from sniper.detectors.original.config import OriginalConfig
@@ -12,7 +13,7 @@ from sniper.detectors.protocol import Detector
 from sniper.detectors.sniper.network import build_sniper
 from sniper.detectors.traits import DetectorTraits, promised_traits, settings_of
 from sniper.errors import RecipeError
-from sniper.pyramid import Pyramid, derive_pyramid, with_scout
+from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 
 ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
@@ -79,10 +80,10 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits
     """Levels from the sizes of a dataset's objects, valid by the rule that mining will apply."""
     wanted, rule = recipe.pyramid, recipe.chips.size_rule(chip_px or ANY_CHIP_PX)
     learned = ~table.ignored
-    boxes = table.boxes_xyxy[learned].astype(np.float64)
+    boxes = table.boxes_xyxy[learned]
     object_px = traits.comfortable_px if wanted.object_px == "auto" else wanted.object_px
     return derive_pyramid(
-        boxes[:, 2:] - boxes[:, :2],
+        np.subtract(boxes[:, 2:], boxes[:, :2], dtype=np.float64),
         table.image_rows_of_objects()[learned],
         table.sizes_wh,
         object_px=float(object_px),

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from sniper.errors import DataError
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
-from sniper.pixels.decode import read_image
+from sniper.pixels.open import open_pixels
+from sniper.pixels.windowed import close, small_copy
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.writers.images import save_picture
 
 PREVIEWS = 4  # images whose chips are drawn into a run folder
+PREVIEW_PX = 4096  # longest side of an image that is read by windows, before it is drawn on
 
 
 def draw_previews(
@@ -26,7 +28,16 @@ def draw_previews(
         width, height = table.sizes_wh[row].tolist()
         path = table.image_path(row)
         try:
-            pixels = read_image(path, size_wh=(width, height), image_id=int(table.image_ids[row]))
+            opened = open_pixels(
+                path,
+                whole_pixels=source.recipe.loader.whole_megapixels * 1e6,
+                size_wh=(width, height),
+                image_id=int(table.image_ids[row]),
+            )
+            try:
+                pixels, _ = small_copy(opened, PREVIEW_PX)
+            finally:
+                close(opened)
         except DataError as error:
             skipped.handle(str(path), error, on_bad_image)
             continue

@@ -99,7 +99,7 @@ def images_of(
     skipped: Skipped,
     on_bad_image: BadImage,
 ) -> Iterator[ImageInput]:
-    """Pictures 0..count-1 in order, decoded in a thread a few ahead."""
+    """Images 0..count-1 in order, decoded in a thread a few ahead."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[int, Future[Pixels]]] = deque()
         upcoming = iter(range(count))

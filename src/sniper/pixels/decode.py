@@ -57,7 +57,7 @@ def read_image(
     if size_wh is not None:
         orientation = _orientation_for(tuple(size_wh), raw_wh, orientation, place)
     if reduction > 1 and not _blocks_survive(orientation, raw_wh, reduction):
-        return _reduce(oriented(_decode(content, jpeg, 1, place), orientation), reduction)
+        return reduced(oriented(_decode(content, jpeg, 1, place), orientation), reduction)
     return oriented(_decode(content, jpeg, reduction, place), orientation)
 
 
@@ -67,15 +67,6 @@ class Header(NamedTuple):
     form: str  # Pillow's name of the format: JPEG, PNG, TIFF, ...
     size_wh: tuple[int, int]  # upright, px
     orientation: int  # EXIF 1..8 of the pixels as stored
-
-
-def image_size(path: Path | str, *, image_id: int | None = None) -> tuple[int, int]:
-    """Width and height of an image file after EXIF orientation, from its header alone.
-
-    Raises:
-        DataError: the file is missing, empty or no image.
-    """
-    return image_header(path, image_id=image_id).size_wh
 
 
 def image_header(path: Path | str, *, size_wh: tuple[int, int] | None = None, image_id: int | None = None) -> Header:
@@ -173,7 +164,7 @@ def _decode(content: bytes, jpeg: bool, reduction: int, place: str) -> Pixels:
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         _refuse(place, f"cannot be decoded ({str(error).rstrip('.') or type(error).__name__})")
-    return _reduce(_to_rgb(image, place), reduction)
+    return reduced(_to_rgb(image, place), reduction)
 
 
 def _decode_jpeg(content: bytes, reduction: int, place: str) -> Pixels | None:
@@ -216,6 +207,6 @@ def _blocks_survive(orientation: int, raw_wh: tuple[int, int], reduction: int) -
     return not (mirrors_x and width % reduction) and not (mirrors_y and height % reduction)
 
 
-def _reduce(pixels: Pixels, reduction: int) -> Pixels:
+def reduced(pixels: Pixels, reduction: int) -> Pixels:
     """Means over blocks; those at the right and lower edge are over the pixels there are."""
     return pixels if reduction == 1 else np.asarray(Image.fromarray(pixels).reduce(reduction))

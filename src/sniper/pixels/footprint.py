@@ -1,4 +1,4 @@
-"""Which pixels of a picture a chip is made of; ``cut`` makes it of them."""
+"""Which pixels of an image a chip is made of; ``cut`` makes it of them."""
 
 import math
 from typing import NamedTuple, Self
@@ -29,7 +29,7 @@ class Footprint(NamedTuple):
     step: float
 
     def of_blocks(self) -> Self:
-        """The same in a picture of these blocks alone."""
+        """The same in an image of these blocks alone."""
         return self._replace(x=self.x.shifted(), y=self.y.shifted())
 
 

@@ -1,4 +1,4 @@
-"""Image files of any size: decoded whole, or read by windows where they are huge.
+"""The one door to image files: decoded whole, or read by windows where they are huge.
 
 See ``docs/method.md``, "Huge images".
 """
@@ -6,13 +6,14 @@ See ``docs/method.md``, "Huge images".
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
 from sniper.errors import DataError
-from sniper.pixels.decode import image_header, read_image
+from sniper.pixels.decode import Reduction, image_header, read_image, reduced
 from sniper.pixels.georeference import GeoReference
 from sniper.pixels.rasters import Raster, geo_reference, has_rasterio
 from sniper.pixels.spilled import SpilledPixels
@@ -29,53 +30,101 @@ _GROUND_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".img"}
 _GEO_KEYS = 34735  # the TIFF tag that makes a GeoTIFF
 
 
+class _Asked(NamedTuple):
+    """A file, and how its pixels are wanted."""
+
+    path: Path | str
+    whole_pixels: float
+    reduction: Reduction
+    in_order: bool
+    size_wh: tuple[int, int] | None
+    image_id: int | None
+
+
 def open_pixels(
     path: Path | str,
     *,
     whole_pixels: float,
+    reduction: Reduction = 1,
+    in_order: bool = True,
     size_wh: tuple[int, int] | None = None,
     image_id: int | None = None,
 ) -> Pixels | Raster | SpilledPixels:
-    """The pixels of an image file, as ``read_image`` gives them; of more than ``whole_pixels``, by windows.
+    """The pixels of an image file, for training and inference: decoded whole, or by windows where it is huge.
+
+    Up to ``whole_pixels`` they are an array, what ``read_image`` makes of the file at 1/``reduction``; a JPEG is
+    counted at the size it is decoded at. More come from a source (``sniper.pixels.windowed``), always at full size.
 
     JPEGs of up to 500 megapixels are decoded once, into a temporary file; other huge files are read through rasterio
     (the extra ``geotiff``), and so are small ones that Pillow cannot read, such as TIFFs of five bands or compressed
     with Zstandard. Without it huge files are decoded whole, into a temporary file, if there is memory for it.
-    ``size_wh`` as for ``read_image``.
+
+    Args:
+        path: the file.
+        whole_pixels: most pixels that are held in memory.
+        reduction: as for ``read_image``.
+        in_order: windows will be read row by row; if not, compressed strips are decoded once, into a temporary file.
+        size_wh: the annotated width and height, as for ``read_image``.
+        image_id: named in errors.
 
     Raises:
         DataError: as ``read_image``; or the file is huge, and there is neither rasterio nor the memory to do without.
     """
-    place = str(path) if image_id is None else f"{path} (image id {image_id})"
+    asked = _Asked(path, whole_pixels, reduction, in_order, size_wh, image_id)
+    if size_wh is not None and size_wh[0] * size_wh[1] <= whole_pixels:
+        return _read_whole(asked)  # reads the header itself
     try:
         header = image_header(path, size_wh=size_wh, image_id=image_id)
     except DataError as error:
-        return _otherwise(path, size_wh, image_id, error)
+        return _by_gdal(asked, error)
     width, height = header.size_wh
-    pixels = width * height
-    if pixels <= whole_pixels:
-        try:
-            return read_image(path, size_wh=size_wh, image_id=image_id)
-        except DataError as error:
-            if header.form not in _GDAL_FORMS or not has_rasterio():
-                raise
-            return _whole_by_gdal(path, header.orientation, image_id, error)
-    jpeg = header.form == "JPEG"
+    pixels, jpeg = width * height, header.form == "JPEG"
+    if pixels <= whole_pixels * (reduction**2 if jpeg else 1):
+        return _read_whole(asked)
     if has_rasterio() and not (jpeg and pixels <= WHOLE_JPEG_PX):
         try:
-            raster = Raster(path, orientation=header.orientation, image_id=image_id)
+            raster = Raster(path, orientation=header.orientation, in_order=in_order, image_id=image_id)
             if not raster.is_cmyk:
                 return raster
             raster.close()
         except DataError:
             if header.form in _GDAL_FORMS:  # of the others, GDAL may be built without
                 raise
+    place = _name(path, image_id)
     _check_memory(place, pixels, 3 if jpeg else 8, jpeg)
 
     def decode() -> Iterator[Pixels]:
         yield read_image(path, size_wh=size_wh, image_id=image_id)
 
     return SpilledPixels(header.size_wh, decode, place)
+
+
+def has_random_access(path: Path | str) -> bool:
+    """Whether any window of a huge file can be read without decoding what lies before it. Decodes nothing itself."""
+    if not has_rasterio():
+        return False
+    try:
+        raster = Raster(path, in_order=False)
+    except DataError:
+        return False
+    try:
+        return not raster.is_spilled and not raster.is_cmyk
+    finally:
+        raster.close()
+
+
+def image_size(path: Path | str, *, image_id: int | None = None) -> tuple[int, int]:
+    """Width and height of an image file after EXIF orientation, from its header alone.
+
+    Raises:
+        DataError: the file is missing, empty or no image.
+    """
+    try:
+        return image_header(path, image_id=image_id).size_wh
+    except DataError as error:
+        raster = _raster(_Asked(path, 0, 1, True, None, image_id), error)
+        raster.close()
+        return raster.size_wh
 
 
 def where_on_ground(path: Path | str) -> GeoReference | None:
@@ -93,37 +142,57 @@ def where_on_ground(path: Path | str) -> GeoReference | None:
     return None
 
 
-def _otherwise(
-    path: Path | str, size_wh: tuple[int, int] | None, image_id: int | None, error: DataError
-) -> Pixels | Raster:
-    """What Pillow cannot read, by rasterio if that can."""
+def _name(path: Path | str, image_id: int | None) -> str:
+    return str(path) if image_id is None else f"{path} (image id {image_id})"
+
+
+def _read_whole(asked: _Asked) -> Pixels | Raster:
     try:
-        with Path(path).open("rb") as file:
-            tiff = file.read(4) in _TIFF
-    except OSError:
-        raise error from None
+        return read_image(asked.path, reduction=asked.reduction, size_wh=asked.size_wh, image_id=asked.image_id)
+    except DataError as error:
+        return _by_gdal(asked, error)
+
+
+def _by_gdal(asked: _Asked, error: DataError) -> Pixels | Raster:
+    """What Pillow cannot open or decode, such as five bands or Zstandard; ``error`` if GDAL cannot either."""
+    raster = _raster(asked, error)
+    width, height = raster.size_wh
+    if width * height > asked.whole_pixels:
+        return raster
+    try:
+        return reduced(raster.read(0, 0, width, height), asked.reduction)
+    finally:
+        raster.close()
+
+
+def _raster(asked: _Asked, error: DataError) -> Raster:
+    """The file through rasterio, after Pillow raised ``error``."""
+    try:
+        header = image_header(asked.path, size_wh=asked.size_wh, image_id=asked.image_id)
+    except DataError:
+        header = None  # of a kind that Pillow does not know
+    if header is not None and header.form not in _GDAL_FORMS:
+        raise error
     if not has_rasterio():
-        raise DataError(f"{error}; TIFFs of other than 1, 3 or 4 bands need {EXTRA}") if tiff else error
+        unknown_tiff = header is None and _starts_as_tiff(asked.path)
+        raise DataError(f"{error}; TIFFs of other than 1, 3 or 4 bands need {EXTRA}") if unknown_tiff else error
+    orientation = 1 if header is None else header.orientation
     try:
-        raster = Raster(path, image_id=image_id)
+        raster = Raster(asked.path, orientation=orientation, in_order=asked.in_order, image_id=asked.image_id)
     except DataError as other:
-        raise (other if "samples" in str(other) else error) from other
-    if size_wh is not None and tuple(size_wh) != raster.size_wh:
+        raise (other if header is None and "samples" in str(other) else error) from other
+    if asked.size_wh is not None and tuple(asked.size_wh) != raster.size_wh:
         raster.close()
         raise error
     return raster
 
 
-def _whole_by_gdal(path: Path | str, orientation: int, image_id: int | None, error: DataError) -> Pixels:
-    """What Pillow cannot decode, such as TIFFs compressed with Zstandard; ``error`` if GDAL cannot either."""
+def _starts_as_tiff(path: Path | str) -> bool:
     try:
-        raster = Raster(path, orientation=orientation, image_id=image_id)
-        try:
-            return raster.read(0, 0, *raster.size_wh)
-        finally:
-            raster.close()
-    except DataError:
-        raise error from None
+        with Path(path).open("rb") as file:
+            return file.read(4) in _TIFF
+    except OSError:
+        return False
 
 
 def _check_memory(place: str, pixels: int, bytes_each: int, jpeg: bool) -> None:

@@ -18,12 +18,12 @@ def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def oriented_size(stored_wh: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Size of the upright picture."""
+    """Size of the upright image."""
     return (stored_wh[1], stored_wh[0]) if orientation >= 5 else stored_wh
 
 
 def stored_window(window_xyxy: Box, size_wh: tuple[int, int], orientation: int) -> Box:
-    """Where a window of the upright picture of ``size_wh`` is stored."""
+    """Where a window of the upright image of ``size_wh`` is stored."""
     x1, y1, x2, y2 = window_xyxy
     width, height = size_wh
     if orientation in (2, 3, 6, 7):

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,8 +48,13 @@ class Raster:
     no part. Any thread may read, one at a time.
     """
 
-    def __init__(self, path: Path | str, *, orientation: int = 1, image_id: int | None = None) -> None:
+    def __init__(
+        self, path: Path | str, *, orientation: int = 1, in_order: bool = True, image_id: int | None = None
+    ) -> None:
         """Open ``path``, whose stored pixels are turned by the EXIF ``orientation``, 1..8.
+
+        Where windows will not come row by row (``in_order``), compressed strips are decoded once, as formats without
+        random access are: into a temporary file, when something is first read.
 
         Raises:
             DataError: missing, no raster, or samples that are not unsigned with 8 or 16 bit.
@@ -60,8 +66,13 @@ class Raster:
         self._stored_wh: tuple[int, int] = (self._file.width, self._file.height)
         self.size_wh = oriented_size(self._stored_wh, orientation)
         self._spilled: SpilledPixels | None = None
-        if _is_sequential(self._file):
+        if _is_sequential(self._file, in_order):
             self._spilled = SpilledPixels(self._stored_wh, self._from_the_start, self._place)
+
+    @property
+    def is_spilled(self) -> bool:
+        """Whether the file is decoded from its beginning, into a temporary file."""
+        return self._spilled is not None
 
     @property
     def is_cmyk(self) -> bool:
@@ -71,7 +82,7 @@ class Raster:
         )
 
     def read(self, x1: int, y1: int, x2: int, y2: int) -> Pixels:
-        """(y2 - y1, x2 - x1, 3) uint8 RGB, inside the picture, upright.
+        """(y2 - y1, x2 - x1, 3) uint8 RGB, inside the image, upright.
 
         Raises:
             DataError: the file is damaged there, or cut off.
@@ -179,17 +190,16 @@ def _to_rgb(samples: NDArray[Any], palette: NDArray[np.uint8] | None, bits: int)
         samples = (samples >> 8).astype(np.uint8)
     elif bits < 8:
         samples = (samples.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
-    pixels = np.empty((*samples.shape[1:], 3), np.uint8)
-    pixels[:] = samples.transpose(1, 2, 0)
-    return pixels
+    return np.asarray(cv2.merge([samples[band] for band in (0, 1, 2)] if len(samples) == 3 else [samples[0]] * 3))
 
 
-def _is_sequential(file: "DatasetReader") -> bool:
-    """Whether every window would be decoded from the beginning of the file, or of a block that is very large."""
+def _is_sequential(file: "DatasetReader", in_order: bool) -> bool:
+    """Whether windows would be decoded from the beginning of the file, or of a large block, or too often."""
     rows, columns = file.block_shapes[0]
     if file.driver in _FROM_THE_START:
         return True
     size = math.prod((rows, columns, file.count, np.dtype(file.dtypes[0]).itemsize))
+    strips = columns == file.width and rows < file.height and file.compression is not None
     # A strip of very many rows is passed on line by line, and decoded from its beginning to get at one.
-    line_by_line = rows == 1 and columns == file.width and file.compression is not None and file.driver == "GTiff"
-    return size > _BLOCK_BYTES or line_by_line
+    line_by_line = strips and rows == 1 and file.driver == "GTiff"
+    return size > _BLOCK_BYTES or line_by_line or (strips and not in_order)

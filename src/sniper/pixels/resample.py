@@ -28,9 +28,9 @@ def cut(
     """One chip, (H, W, 3) uint8.
 
     Each chip pixel is the mean of the original over its own footprint, or over one original pixel where that
-    is larger: zooming in this is bilinear interpolation, zooming out nothing is skipped. Far out, blocks of
-    k x k pixels are averaged first, k the largest whole number that leaves a zoom in (0.5, 1]. Beyond the edge
-    of the image its border pixels repeat (no dark fringe); beyond the content the padded input is ``border``.
+    is larger: enlarging is bilinear interpolation, reducing skips nothing. At small scales, blocks of
+    k x k pixels are averaged first, k the largest whole number that leaves a scale in (0.5, 1]. Beyond the edge
+    of the image its border pixels repeat (no dark fringe); beyond the valid region the padded input is ``border``.
     The cost is that of the chip, not of the image.
 
     Args:
@@ -39,15 +39,15 @@ def cut(
         origin_xy: top-left corner of the chip in the scaled image, network px.
         scale: network px per original px.
         size_wh: padded input, network px.
-        valid_wh: part of the padded input, from its top-left corner, that shows the picture.
+        valid_wh: part of the padded input, from its top-left corner, that shows the image.
         reduction: how much ``pixels`` are smaller than the original.
-        border: colour of the padded input outside the content, in the channel order of ``pixels``.
+        border: colour of the padded input outside the valid region, in the channel order of ``pixels``.
     """
     return pad_to(cut_region(pixels, origin_xy, scale, valid_wh, reduction=reduction), size_wh, border)
 
 
 def pad_to(region: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int] = BORDER_RGB) -> Pixels:
-    """(H, W, 3) padded input with the (h, w, 3) picture in its top-left corner, ``border`` around it."""
+    """(H, W, 3) padded input with the (h, w, 3) valid region in its top-left corner, ``border`` around it."""
     height, width = region.shape[:2]
     if size_wh == (width, height):
         return region
@@ -61,7 +61,7 @@ def pad_to(region: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int
 def cut_region(
     pixels: Pixels, origin_xy: tuple[int, int], scale: float, valid_wh: tuple[int, int], *, reduction: int = 1
 ) -> Pixels:
-    """The picture of a chip without the padding around it, (h, w, 3) uint8; arguments as for ``cut``."""
+    """The valid region of a chip without the padding around it, (h, w, 3) uint8; arguments as for ``cut``."""
     pixels = np.ascontiguousarray(pixels)
     shown = footprint((pixels.shape[1], pixels.shape[0]), origin_xy, scale * reduction, valid_wh)
     if shown.block == 1:
@@ -71,7 +71,7 @@ def cut_region(
 
 
 def planes(region: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int] = BORDER_RGB) -> Pixels:
-    """(3, H, W) padded input with the (h, w, 3) picture in its top-left corner, ``border`` around it."""
+    """(3, H, W) padded input with the (h, w, 3) valid region in its top-left corner, ``border`` around it."""
     padded = np.empty((3, size_wh[1], size_wh[0]), dtype=np.uint8)
     _separate(np.ascontiguousarray(region), padded)
     height, width = region.shape[:2]
@@ -84,9 +84,9 @@ def planes(region: Pixels, size_wh: tuple[int, int], border: tuple[int, int, int
 def resampled(
     pixels: Pixels, shown: Footprint, valid_wh: tuple[int, int], corner_xy: tuple[int, int] = (0, 0)
 ) -> Pixels:
-    """The picture of a chip from contiguous (h, w, 3) ``pixels``, blocks already averaged, that begin at ``corner_xy``.
+    """The valid region of a chip from contiguous (h, w, 3) ``pixels``, blocks averaged, that begin at ``corner_xy``.
 
-    What lies outside the footprint is not looked at, so a part of a picture gives, bit for bit, what all of it gives.
+    What lies outside the footprint is not looked at, so a part of an image gives, bit for bit, what all of it gives.
     """
     x, y, (left, top) = shown.x, shown.y, corner_xy
     if shown.step == 1 and x.shows_whole(valid_wh[0]) and y.shows_whole(valid_wh[1]):

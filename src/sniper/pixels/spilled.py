@@ -1,4 +1,4 @@
-"""Decoded pixels in a temporary file, for pictures whose format can only be decoded from its beginning.
+"""Decoded pixels in a temporary file, for images whose format can only be decoded from its beginning.
 
 The file has no name, or goes with the process. ``docs/method.md``, "Huge images".
 """
@@ -19,17 +19,17 @@ class SpilledPixels:
     """(H, W, 3) uint8 RGB on disk, decoded when something is first read."""
 
     def __init__(self, size_wh: tuple[int, int], decode: Callable[[], Iterator[Pixels]], place: str) -> None:
-        """``decode`` gives all rows, top first, in any number of (h, W, 3) pieces; ``place`` names the picture."""
+        """``decode`` gives all rows, top first, in any number of (h, W, 3) pieces; ``place`` names the image."""
         self.size_wh = size_wh
         self._decode, self._place, self._lock = decode, place, Lock()
         self._file = tempfile.TemporaryFile(prefix="sniper-")  # noqa: SIM115  closed by ``close``
         self._filled = False
 
     def read(self, x1: int, y1: int, x2: int, y2: int) -> Pixels:
-        """(y2 - y1, x2 - x1, 3), inside the picture.
+        """(y2 - y1, x2 - x1, 3), inside the image.
 
         Raises:
-            DataError: the picture cannot be decoded.
+            DataError: the image cannot be decoded.
             StorageError: there is no room for the decoded pixels.
         """
         width, height = self.size_wh

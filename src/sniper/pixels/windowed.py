@@ -1,6 +1,6 @@
-"""Cutting out of pictures that are not in memory: only what a window shows is read.
+"""Cutting out of images that are not in memory: only what a window shows is read.
 
-Bit for bit what ``cut`` makes of the whole picture. ``docs/method.md``, "Huge images".
+Bit for bit what ``cut`` makes of the whole image. ``docs/method.md``, "Huge images".
 """
 
 from typing import Protocol
@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.pixels.footprint import Footprint, footprint
-from sniper.pixels.resample import Pixels, averaged, cut, pad_to, resampled
+from sniper.pixels.resample import Pixels, averaged, cut_region, pad_to, resampled
 
 BAND_PX = 8 * 1024 * 1024  # source pixels in memory at once where a window shows more than that
 
 
 class PixelSource(Protocol):
-    """A picture whose pixels come when they are asked for."""
+    """An image whose pixels come when they are asked for."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height of the whole picture, px."""
+        """Width and height of the whole image, px."""
         ...
 
     def read(self, x1: int, y1: int, x2: int, y2: int) -> Pixels:
@@ -36,8 +36,14 @@ class PixelSource(Protocol):
 
 
 def size_of(pixels: Pixels | PixelSource) -> tuple[int, int]:
-    """Width and height of a picture, px."""
+    """Width and height of an image, px."""
     return (pixels.shape[1], pixels.shape[0]) if isinstance(pixels, np.ndarray) else pixels.size_wh
+
+
+def close(pixels: Pixels | PixelSource) -> None:
+    """Close the file that pixels come from, if they do."""
+    if not isinstance(pixels, np.ndarray):
+        pixels.close()
 
 
 def cut_from(
@@ -47,22 +53,41 @@ def cut_from(
     size_wh: tuple[int, int],
     valid_wh: tuple[int, int],
 ) -> NDArray[np.uint8]:
-    """One padded input, (H, W, 3) uint8, of a picture in memory or not; arguments as for ``cut``.
+    """One padded input, (H, W, 3) uint8, of an image in memory or not; arguments as for ``cut``.
 
-    Where many pixels make one of the padded input, they are read and averaged band by band.
+    Raises:
+        DataError: the source cannot be read there.
+    """
+    return pad_to(cut_region_from(pixels, origin_xy, scale, valid_wh), size_wh)
+
+
+def cut_region_from(
+    pixels: Pixels | PixelSource,
+    origin_xy: tuple[int, int],
+    scale: float,
+    valid_wh: tuple[int, int],
+    *,
+    reduction: int = 1,
+) -> NDArray[np.uint8]:
+    """The valid region of a chip, (h, w, 3) uint8, of an image in memory or not; arguments as for ``cut_region``.
+
+    ``reduction`` tells of pixels in memory; a source is of full size. Where many of its pixels make one of the chip,
+    they are read and averaged band by band.
+
+    Raises:
+        DataError: the source cannot be read there.
     """
     if isinstance(pixels, np.ndarray):
-        return cut(pixels, origin_xy, scale, size_wh, valid_wh)
+        return cut_region(pixels, origin_xy, scale, valid_wh, reduction=reduction)
     shown = footprint(pixels.size_wh, origin_xy, scale, valid_wh)
     x, y = shown.x, shown.y
     if shown.block == 1:
-        part = pixels.read(x.low, y.low, x.high, y.high)
-        return pad_to(resampled(part, shown, valid_wh, (x.low, y.low)), size_wh)
-    return pad_to(resampled(_means(pixels, shown), shown.of_blocks(), valid_wh), size_wh)
+        return resampled(pixels.read(x.low, y.low, x.high, y.high), shown, valid_wh, (x.low, y.low))
+    return resampled(_means(pixels, shown), shown.of_blocks(), valid_wh)
 
 
 def small_copy(pixels: Pixels | PixelSource, longest_px: int) -> tuple[Pixels, float]:
-    """A picture as it is, or, if it is not in memory, one of at most that long a side; and its px per original px."""
+    """An image as it is, or, if it is not in memory, one of at most that long a side; and its px per original px."""
     if isinstance(pixels, np.ndarray):
         return pixels, 1.0
     width, height = pixels.size_wh

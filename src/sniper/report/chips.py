@@ -1,6 +1,5 @@
 """The chips of an image, drawn on it, and the cut chips on one sheet."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +9,10 @@ from sniper.chips.negative import Proposals, proposals_shown
 from sniper.chips.table import ChipKind, ChipTable
 from sniper.data.flags import REGION_FLAGS, any_flag
 from sniper.data.table import AnnotationTable
-from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
+from sniper.report.layout import Key, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import Style, draw_boxes, text_px_for, thickness_for
 from sniper.report.palette import NEGATIVE, QUIET, WHITE, Color, Pixels, level_color
 from sniper.report.shade import covered, dim
-from sniper.structures import ObjectState
 
 _DARK: Color = (92, 99, 107)  # behind white marks in a legend
 _MAX_FALSE_POSITIVES = 40  # the best; more would hide the image
@@ -219,41 +217,3 @@ def _shown(pixels: Pixels, table: AnnotationTable, image_row: int, max_px: int) 
     """The image for showing and its px per original px."""
     shown, _ = fit(pixels, at_least=min(640, max_px), at_most=max_px)
     return shown, shown.shape[1] / float(table.sizes_wh[image_row, 0])
-
-
-def chip_sheet(
-    chips: Sequence[Pixels],
-    boxes_xyxy: Sequence[NDArray[np.floating]],
-    states: Sequence[NDArray[np.integer]],
-    levels: Sequence[int],
-    *,
-    captions: Sequence[str] | None = None,
-    columns: int = 4,
-    chip_px: int = 320,
-) -> Pixels:
-    """Cut chips on one sheet, as a detector sees them.
-
-    Each chip is (h, w, 3) uint8 RGB with (N, 4) half-open xyxy boxes in its own px and (N,) ``ObjectState``: valid
-    ones are drawn solid in the colour of the level, ignored ones dashed in white, crowd regions hatched.
-    ``captions`` are bold lines above the chips, by default the level; ``chip_px`` is the shown size of a chip.
-
-    Raises:
-        ValueError: lists of different length, or something that is no image.
-    """
-    cells = []
-    names = captions if captions is not None else [f"level {level}" for level in levels]
-    for pixels, boxes, state, level, name in zip(chips, boxes_xyxy, states, levels, names, strict=True):
-        check(pixels)
-        shown, scale = fit(pixels, at_least=chip_px, at_most=chip_px)
-        scaled, kinds = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale, np.asarray(state).reshape(-1)
-        line = thickness_for(*shown.shape[:2]) + 1
-        draw_boxes(shown, scaled[kinds == ObjectState.CROWD], WHITE, thickness=1, style="hatched")
-        draw_boxes(shown, scaled[kinds == ObjectState.IGNORED], WHITE, thickness=line - 1, style="dashed")
-        draw_boxes(shown, scaled[kinds == ObjectState.VALID], level_color(int(level)), thickness=line)
-        padded = np.full((chip_px, chip_px, 3), (235, 238, 241), dtype=np.uint8)
-        padded[: shown.shape[0], : shown.shape[1]] = shown
-        told = f"{(kinds == ObjectState.VALID).sum()} learned, {(kinds == ObjectState.IGNORED).sum()} ignored"
-        cells.append(stack([heading(chip_px, name, told, 13), padded]))
-    if not cells:
-        return framed(heading(chip_px, "No chips", "", 13), 13)
-    return framed(grid(cells, columns=min(columns, len(cells)), gap=13), 13)

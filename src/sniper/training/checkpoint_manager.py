@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from sniper.errors import CheckpointError, RecipeError
+from sniper.renamed import with_present_names
 from sniper.training.checkpoint import CheckpointMeta, load_state, save_state, save_weights
 from sniper.training.config import TrainConfig
 from sniper.training.meter import DivergedError, advice
@@ -110,7 +111,7 @@ class CheckpointManager:
                 f"{path} was written by {state['processes']} processes and cannot be continued exactly by {processes}; "
                 f"launch {state['processes']}, or start a new run from {self._run.last.name}"
             )
-        self._warn_of_changes(state["config"])
+        self._warn_of_changes(with_present_names({"train": state["config"]}).settings["train"])
         self._detector.load_state_dict(state["model"])
         try:
             self._optimizer.load_state_dict(state["optimizer"])

@@ -15,7 +15,7 @@ from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.pixels.decode import image_size
+from sniper.pixels.open import image_size
 
 logger = logging.getLogger("sniper")
 

@@ -53,12 +53,12 @@ class SniperConfig(Config):
     masks_per_chip: int = Field(default=8, ge=1, description="regions with an object that train the mask branch")
     focus: bool = Field(default=False, description="with AutoFocus's branch, which says where to look closer")
     focus_channels: int = Field(default=64, ge=1, description="features of the focus branch")
-    focus_labels: FocusConfig = Field(default=FocusConfig())
+    focus_labels: FocusConfig = Field(default=FocusConfig(), description="what the focus branch learns")
     rpn_box_weight: float = Field(default=3.0, gt=0, description="weight of the proposal network's box loss")
     score_threshold: float = Field(
         default=0.01, ge=0, lt=1, description="detections with a lower class probability are dropped"
     )
-    max_detections: int = Field(default=300, ge=1, description="at most so many detections per canvas and level")
+    max_detections: int = Field(default=300, ge=1, description="at most so many detections per padded input")
 
     @property
     def network(self) -> str:
