@@ -193,6 +193,20 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     assert "2 steps" in again.out
 
 
+def test_several_processes_say_what_one_says(sniper: Command, trained: Trained, tmp_path: Path) -> None:
+    images = trained.val.parent / "images"
+    for verb, source in (("evaluate", trained.val), ("predict", images)):
+        said = {}
+        for count in (1, 2):
+            said[count] = sniper(
+                verb, trained.folder, source, "--processes", count, "-o", tmp_path / verb / str(count),
+                "--device", DEVICE,
+            )  # fmt: skip
+            assert said[count].code == 0, said[count].err
+        results = [(tmp_path / verb / str(count) / "predictions.json").read_bytes() for count in said]
+        assert results[0] == results[1]
+
+
 def test_models_and_chips(sniper: Command, trained: Trained, tmp_path: Path) -> None:
     said = sniper("models")
     assert said.code == 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.incoming import from_callable, from_sahi
-    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, propose, train
+    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, predict_stream, propose, train
     from sniper.recipe import Recipe
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "predict",
+    "predict_stream",
     "propose",
     "train",
     "with_focus",

@@ -1,6 +1,10 @@
 """Detecting in files, folders, globs and videos; writing what was found."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -9,10 +13,12 @@ import pytest
 from PIL import Image
 from trained_run import Trained
 
-from devices import DEVICE
+from devices import DEVICE, bit_for_bit
 from sniper.errors import DataError, StorageError
-from sniper.pipeline import Model, load_model, predict
+from sniper.pipeline import Model, Prediction, load_model, predict, predict_stream
+from sniper.pipeline.model import checkpoint_file
 from sniper.pipeline.sources import distinct_stems
+from sniper.training.checkpoint import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def _image(path: Path, size_wh: tuple[int, int] = (90, 60)) -> Path:
 def _video(path: Path, frames: int = 3, size_wh: tuple[int, int] = (96, 64)) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, size_wh)
     for number in range(frames):
-        writer.write(np.full((size_wh[1], size_wh[0], 3), 40 * number, np.uint8))
+        writer.write(np.full((size_wh[1], size_wh[0], 3), 40 * number % 250, np.uint8))
     writer.release()
     return path
 
@@ -142,3 +148,114 @@ def test_drawings_never_replace_what_was_looked_at(model: Model, tmp_path: Path)
 def test_names_are_told_apart() -> None:
     paths = [Path(name) for name in ("a/x.jpg", "b/x.png", "c/x-2.jpg", "d/X.jpg", "e/y.jpg")]
     assert distinct_stems(paths) == ["x", "x-2", "x-2-2", "X-3", "y"]
+
+
+# --- in parts -------------------------------------------------------------------------------------------------------
+
+
+def _few_in_flight(trained: Trained, path: Path, **detector: object) -> Path:
+    """The trained weights, with a recipe that looks at two images at a time."""
+    weights, meta = load_weights(checkpoint_file(trained.run.folder))
+    recipe = dict(meta.recipe)
+    recipe["inference"] = recipe["inference"] | {"images_in_flight": 2}
+    recipe["model"] = recipe["model"] | detector
+    save_weights(path, weights, meta.model_copy(update={"recipe": recipe}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images, one of which cannot be read, and two videos."""
+    folder = tmp_path_factory.mktemp("sources")
+    for number in range(5):
+        _image(folder / f"{number}.png", (60 + 10 * number, 50))
+    (folder / "3.png").write_bytes(b"no image")
+    for number in range(2):
+        _video(folder / f"{number}.avi", frames=2 + number)
+    return folder
+
+
+def _assert_same(ours: list[Prediction], theirs: list[Prediction]) -> None:
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        for field in fields(Prediction):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+@bit_for_bit
+def test_any_number_of_processes_finds_and_writes_the_same(trained: Trained, sources: Path, tmp_path: Path) -> None:
+    checkpoint = _few_in_flight(trained, tmp_path / "few.safetensors")
+    given = {"min_score": 0, "draw_min_score": 0, "on_bad_image": "skip", "device": DEVICE}
+    done = {}
+    for count in (1, 2):
+        ticks: list[int] = []
+        output = tmp_path / str(count)
+        done[count] = predict(checkpoint, sources, output=output, processes=count, on_progress=ticks.append, **given)
+        assert sum(ticks) == done[count].images == 9
+    one = done[1]
+    assert [Path(name).name for name, _ in one.skipped] == ["3.png"]
+    written = {path.name: path.read_bytes() for path in (tmp_path / "1").iterdir()}
+    assert sorted(written) == ["0-2.jpg", "0.mp4", "1-2.jpg", "1.mp4", "2.jpg", "4.jpg", "predictions.json"]
+    _assert_same(done[2].items, one.items)
+    assert done[2].skipped == one.skipped
+    assert {path.name: path.read_bytes() for path in (tmp_path / "2").iterdir()} == written
+    _assert_same(list(predict_stream(checkpoint, sources, min_score=0, on_bad_image="skip", device=DEVICE)), one.items)
+    bare = predict(checkpoint, sources, keep=False, output=tmp_path / "bare", **given)
+    assert bare.items == []
+    assert (bare.images, bare.detections) == (9, sum(len(item.scores) for item in one.items))
+    assert (bare.pixels_processed, bare.pixel_share, bare.skipped) == (one.pixels_processed, 1, one.skipped)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "bare").iterdir()} == written
+
+
+def test_a_stopped_prediction_leaves_nothing_half_written_and_goes_on(
+    trained: Trained, sources: Path, tmp_path: Path
+) -> None:
+    checkpoint = _few_in_flight(trained, tmp_path / "few.safetensors")
+    given = {"min_score": 0, "on_bad_image": "skip", "device": DEVICE, "keep": False, "output": tmp_path / "out"}
+    seen: list[int] = []
+
+    def stop_at(images: int) -> None:
+        seen.append(images)
+        if sum(seen) == 6:  # in the middle of the first video
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(checkpoint, sources, on_progress=stop_at, **given)
+    left = sorted(path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert left == [".done"] * 3 + [".jpg"] * 4 + [".json"] * 3
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.jpg")}
+    done = predict(checkpoint, sources, **given)
+    assert (done.images, len(done.skipped)) == (9, 1)
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn, "images were not done again"
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    frames = [(Path(entry["file"]).name, entry["frame"]) for entry in entries if "frame" in entry]
+    assert frames == [("0.avi", 0), ("0.avi", 1), ("1.avi", 0), ("1.avi", 1), ("1.avi", 2)]
+    assert not (tmp_path / "out" / "predictions.json.parts").exists()
+
+
+MEASURED = """
+import sys
+import sniper
+model = sniper.load_model(sys.argv[1], device="cpu")
+for clip in sys.argv[3:]:
+    found = sniper.predict(model, clip, output=sys.argv[2], keep=False, min_score=0, draw_min_score=2)
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    print(found.detections, open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells its peak of memory on Linux only")
+def test_memory_does_not_grow_with_the_number_of_frames(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = _few_in_flight(trained, tmp_path / "few.safetensors", max_detections=300)
+    clips = [_video(tmp_path / f"{frames}.avi", frames, (32, 24)) for frames in (30, 400)]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, checkpoint, tmp_path / "out", *clips],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    (few, small), (many, large) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert many > 10 * few > 10_000
+    assert large - small < 20_000, f"{(large - small) / 1000:.0f} MB more for {many - few} more detections"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sniper.pixels.georeference import GeoReference, feature_collection
+from sniper.pixels.georeference import GeoReference
 from sniper.pixels.open import where_on_ground
+from sniper.writers.geojson import feature_collection
 
 rasterio = pytest.importorskip("rasterio")
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sniper.report.draw import draw_comparison, draw_detections, match
-from sniper.report.layout import fit, save_picture
+from sniper.report.layout import fit
 from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, class_color
+from sniper.writers.images import save_picture
 
 NONE = np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int)
 NAMES = ("cat", "dog")

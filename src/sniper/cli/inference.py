@@ -1,5 +1,6 @@
 """The verbs that run a trained detector: evaluate, predict, propose."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from sniper.cli.options import (
     DataArgument,
     DeviceOption,
     FocusOption,
+    ProcessesOption,
     SplitOption,
     bad_image,
 )
@@ -31,20 +33,31 @@ def evaluate(
     ] = None,
     focus_threshold: FocusOption = None,
     pixel_budget: BudgetOption = None,
+    processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
-    """Measure a checkpoint on a dataset by the COCO protocol."""
+    """Measure a checkpoint on a dataset by the COCO protocol; with --output, a stopped one goes on where it was."""
     from sniper.pipeline import evaluate as run
-    from sniper.pipeline import load_model
     from sniper.pipeline.evaluate import table_for
+    from sniper.pipeline.shards import opened
 
-    bad = bad_image(on_bad_image)
-    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
+    bad, by_ranks = bad_image(on_bad_image), _is_launched()
+    model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
     folder = output or _numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
-        done = run(model, table, output=folder, on_bad_image=bad, on_progress=on_progress)
+        done = run(
+            model,
+            table,
+            output=folder,
+            processes=processes,
+            by_ranks=by_ranks,
+            on_bad_image=bad,
+            on_progress=on_progress,
+        )
+    if not _is_main():
+        return
     show_evaluation(done)
     show_skipped(done.skipped)
     speed = f"{len(done.detections) / done.seconds:.2f} images/s, {done.pixels_per_image / 1e6:.2f} Mpx an image"
@@ -65,17 +78,18 @@ def predict(
     ] = False,
     focus_threshold: FocusOption = None,
     pixel_budget: BudgetOption = None,
+    processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
-    """Detect in images of any size, folders and videos."""
-    from sniper.pipeline import load_model
+    """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
     from sniper.pipeline import predict as run
+    from sniper.pipeline.shards import opened
     from sniper.pipeline.sources import expand, is_video, video_facts
 
-    bad = bad_image(on_bad_image)
+    bad, by_ranks = bad_image(on_bad_image), _is_launched()
     paths = expand(sources)
-    model = load_model(checkpoint, device=device).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
         try:
@@ -89,17 +103,21 @@ def predict(
             model,
             paths,
             output=folder,
+            keep=False,
             min_score=min_score,
             draw_min_score=draw_min_score,
             draw=draw,
             draw_focus=draw_focus,
+            processes=processes,
+            by_ranks=by_ranks,
             on_bad_image=bad,
             on_progress=on_progress,
             on_window_progress=on_window_progress,
         )
+    if not _is_main():
+        return
     show_skipped(done.skipped)
-    found = sum(len(item.scores) for item in done.items)
-    say(f"{found} detections in {len(done.items)} images{_pixels(done.pixel_share)}, results: {folder}")
+    say(f"{done.detections} detections in {done.images} images{_pixels(done.pixel_share)}, results: {folder}")
 
 
 def propose(
@@ -118,22 +136,22 @@ def propose(
     window_share: Annotated[
         float, typer.Option(help="Chance of each window to be run; below 1 for large data sets.", max=1)
     ] = 1.0,
-    processes: Annotated[int, typer.Option(help="Processes that work at the same time.", min=1)] = 1,
+    processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Write class-free proposals of a dataset, for negative chips; a stopped extraction goes on where it was."""
     from sniper.inference.config import ProposeConfig
-    from sniper.pipeline import load_model
     from sniper.pipeline import propose as run
     from sniper.pipeline.evaluate import table_for
+    from sniper.pipeline.shards import opened
 
-    bad = bad_image(on_bad_image)
+    bad, by_ranks = bad_image(on_bad_image), _is_launched()
     if nms <= 0:
         raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
     if window_share <= 0:
         raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
-    model = load_model(checkpoint, device=device)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
     config = ProposeConfig(
         nms_iou=nms,
@@ -144,15 +162,17 @@ def propose(
     )
     with progress("images", len(table)) as on_progress:
         done = run(
-            model if processes == 1 else checkpoint,
+            model,
             table,
             output,
             config=config,
             processes=processes,
-            device=device,
+            by_ranks=by_ranks,
             on_bad_image=bad,
             on_progress=on_progress,
         )
+    if not _is_main():
+        return
     show_skipped(done.skipped)
     state = "was done before: the same weights, data and settings" if done.reused else "written"
     say(f"{done.detections.num_objects} proposals of {len(done.detections)} images, {done.path} {state}")
@@ -170,8 +190,26 @@ def _pixels(share: float) -> str:
     return f", {share:.0%} of the full pyramid's pixels" if share < 1 else ""
 
 
+def _is_launched() -> bool:
+    """Whether torchrun or accelerate has started this command several times, to work together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _is_main() -> bool:
+    """Whether this process is the one of its launch that tells what came out."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def _numbered(parent: Path, stem: str) -> Path:
-    """The first of ``stem``, ``stem2``, ``stem3``, ... that does not exist."""
+    """The first of ``stem``, ``stem2``, ``stem3``, ... that does not exist; the same in all processes of a launch."""
+    if _is_launched():
+        from sniper.training.devices import on_main
+
+        return on_main(lambda: _first_free(parent, stem))
+    return _first_free(parent, stem)
+
+
+def _first_free(parent: Path, stem: str) -> Path:
     number = 1
     while (folder := parent / (stem if number == 1 else f"{stem}{number}")).exists():
         number += 1

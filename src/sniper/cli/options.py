@@ -31,6 +31,9 @@ BudgetOption = Annotated[
         help="AutoFocus: bound on the pixels, as a share of the full pyramid; best regions first.", min=0.001, max=1
     ),
 ]
+ProcessesOption = Annotated[
+    int, typer.Option(help="Processes that work at the same time, each with its own model; GPUs are dealt out.", min=1)
+]
 CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.")]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sniper.data.columns import ragged_rows
+from sniper.data.columns import PackedStrings, ragged_rows
 from sniper.data.detections import DetectionTable
+from sniper.data.run_lengths import RunLengths
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, StorageError
 from sniper.files import replacing
@@ -25,15 +26,22 @@ _COLUMNS: dict[str, type] = {
     "labels": np.int32,
     "levels": np.int16,
 }
+_MASKS: dict[str, type] = {"masks.blob": np.uint8, "masks.offsets": np.int64, "masks.sizes_hw": np.int32}
 
 
 def save_detections(path: Path | str, detections: DetectionTable, details: Mapping[str, Any] | None = None) -> None:
     """Write a detection table as safetensors, completely or not at all; ``details`` are plain values for its header.
 
+    Masks are written too, if there are any.
+
     Raises:
         StorageError: the file cannot be written.
     """
     columns = {name: np.ascontiguousarray(getattr(detections, name)) for name in _COLUMNS}
+    if detections.masks is not None:
+        runs = detections.masks.counts
+        masks = (runs.blob, runs.offsets, detections.masks.sizes_hw)
+        columns |= {name: np.ascontiguousarray(column) for name, column in zip(_MASKS, masks, strict=True)}
     with replacing(path) as partial:
         try:
             save_file(columns, partial, metadata={_HEADER: json.dumps(dict(details or {}))})
@@ -51,10 +59,14 @@ def load_detections(path: Path | str) -> DetectionTable:
     try:
         with safe_open(path, framework="np") as file:
             columns: dict[str, Any] = {name: file.get_tensor(name) for name in _COLUMNS}
+            masked = set(_MASKS) <= set(file.keys())
+            masks = [file.get_tensor(name) for name in _MASKS] if masked else None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); write it anew with sniper propose") from error
     if any(columns[name].dtype != kind for name, kind in _COLUMNS.items()):
         raise DataError(f"{path} has columns of other types than a detection table; write it anew with sniper propose")
+    if masks is not None:
+        columns["masks"] = RunLengths(PackedStrings(masks[0], masks[1]), masks[2])
     return DetectionTable(**columns)
 
 
@@ -87,6 +99,9 @@ def join_detections(parts: Sequence[DetectionTable]) -> DetectionTable:
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS if name != "offsets"
     }
+    masks = [part.masks for part in parts if part.masks is not None]
+    if masks and all(part.masks is not None for part in parts if len(part)):
+        columns["masks"] = RunLengths.join(masks)
     return DetectionTable(offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64), **columns)
 
 

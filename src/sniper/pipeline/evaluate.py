@@ -5,16 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from torch import nn
 
 from sniper.data.detections import DetectionTable
-from sniper.data.run_lengths import RunLengths
 from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.errors import DataError, RecipeError
+from sniper.errors import RecipeError
 from sniper.evaluation.coco import CocoScore
 from sniper.evaluation.coco_result import CocoResult
 from sniper.evaluation.config import CocoEvalConfig
@@ -24,12 +21,16 @@ from sniper.evaluation.protocols import protocols_of
 from sniper.files import write_bytes, write_text
 from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
-from sniper.inference.detect import detect_images
-from sniper.inference.images import ImageDetections
-from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pipeline.detect import DatasetDetections, DetectionJob, detect_dataset, shards_of
+from sniper.pipeline.keys import detections_key
+from sniper.pipeline.model import Model
+from sniper.pipeline.processes import Watch, source_of
+from sniper.pipeline.shards import Parts, is_main, opened
+from sniper.pipeline.sources import BadImage
 from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
+
+PREDICTIONS = "predictions.json"
 
 OnProgress = Callable[[int], None]
 
@@ -73,62 +74,6 @@ class Evaluation:
         return all_numbers(self.scores)
 
 
-class PixelCost(NamedTuple):
-    """Canvas pixels that the network saw."""
-
-    per_image: float  # mean
-    share: float  # of those of the full pyramids
-
-
-def detect_table(
-    backend: Backend,
-    table: AnnotationTable,
-    pyramid: Pyramid,
-    config: InferenceConfig,
-    *,
-    on_bad_image: BadImage = "stop",
-    on_progress: OnProgress | None = None,
-) -> tuple[DetectionTable, PixelCost, list[tuple[str, str]]]:
-    """Detections of a dataset's images, what they cost, and the files skipped, which are not in the result.
-
-    Raises:
-        DataError: an image cannot be read and ``on_bad_image`` is ``stop``, or none can.
-    """
-    skipped = Skipped()
-    found: list[ImageDetections] = []
-    pictures = table_images(table, skipped, on_bad_image, whole_megapixels=config.whole_megapixels)
-    for one in detect_images(
-        backend,
-        pictures,
-        pyramid,
-        config,
-        on_error=lambda row, error: skipped.handle(str(table.image_path(row)), error, on_bad_image),
-    ):
-        found.append(one)
-        if on_progress:
-            on_progress(1)
-    if not found:
-        raise DataError(f"none of {len(table)} images can be read; the first: {skipped.files[0][1]}")
-    counts = [len(one.scores) for one in found]
-    masks = [one.masks for one in found if one.masks is not None]
-    columns = DetectionTable.from_arrays(
-        image_row=np.repeat(np.arange(len(found)), counts),
-        boxes_xyxy=_joined([one.boxes_xyxy for one in found], (0, 4), np.float32),
-        scores=_joined([one.scores for one in found], (0,), np.float32),
-        labels=_joined([one.labels for one in found], (0,), np.int32),
-        levels=_joined([one.levels for one in found], (0,), np.int16),
-        image_ids=table.image_ids[[one.key for one in found]],
-        masks=RunLengths.join(masks) if len(masks) == len(found) else None,
-    )
-    pixels = sum(one.pixels_processed for one in found)
-    cost = PixelCost(pixels / len(found), pixels / sum(one.pixels_full for one in found))
-    return columns, cost, skipped.files
-
-
-def _joined(parts: list[np.ndarray], empty: tuple[int, ...], kind: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(empty, dtype=kind)
-
-
 def evaluate_table(
     backend: Backend,
     table: AnnotationTable,
@@ -138,17 +83,26 @@ def evaluate_table(
     *,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
+    by_ranks: bool = False,
 ) -> Evaluation:
-    """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``."""
+    """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``.
+
+    With ``by_ranks`` all processes of this launch (torchrun, accelerate) must call this: each looks at its share of the
+    images, and all get the result of all, as one process would.
+    """
+    job = DetectionJob(table, pyramid, inference, shards_of(table, inference), on_bad_image)
     start = time.perf_counter()
-    detections, pixels, skipped = detect_table(
-        backend, table, pyramid, inference, on_bad_image=on_bad_image, on_progress=on_progress
-    )
-    seconds = time.perf_counter() - start
-    scores = tuple(protocol(table, detections) for protocol in protocols_of(settings))
-    verdicts = judge(table, detections, class_agnostic=settings.class_agnostic)
+    found = detect_dataset(job, backend, Watch(on_progress), by_ranks=by_ranks)
+    return scored(table, found, settings, seconds=time.perf_counter() - start)
+
+
+def scored(table: AnnotationTable, found: DatasetDetections, settings: CocoEvalConfig, *, seconds: float) -> Evaluation:
+    """The numbers of what was found in a dataset; finding it took ``seconds``."""
+    scores = tuple(protocol(table, found.table) for protocol in protocols_of(settings))
+    verdicts = judge(table, found.table, class_agnostic=settings.class_agnostic)
     errors = verdicts.best(number=verdicts.objects)
-    return Evaluation(scores, detections, seconds, pixels.per_image, pixels.share, skipped, errors)
+    cost = found.pixels_per_image, found.pixel_share
+    return Evaluation(scores, found.table, seconds, *cost, found.skipped, errors)
 
 
 def evaluate(
@@ -157,6 +111,8 @@ def evaluate(
     *,
     split: str | None = None,
     output: Path | str | None = None,
+    processes: int = 1,
+    by_ranks: bool = False,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -164,29 +120,41 @@ def evaluate(
 ) -> Evaluation:
     """Measure a checkpoint on a dataset, by the protocols of its recipe (COCO's, if it says nothing).
 
+    With ``output``, an evaluation that was stopped or killed goes on where it was. The result does not depend on the
+    number of processes (``pipeline.shards``). A script that asks for several must guard its own start by
+    ``if __name__ == "__main__":``, as they import it.
+
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
         data: dataset by path (its form is found), or a table.
         split: split of the dataset, where it holds several.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
-        detector: your own detector, for a checkpoint of it.
+        processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out.
+        by_ranks: share the images with the other processes of this launch (torchrun, accelerate), all of which must
+            call this; the main one writes the files.
+        detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
-        tick: called with the number of images done, for progress.
+        on_progress: called with the number of images done.
+
+    Raises:
+        CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
+    source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
-    done = evaluate_table(
-        model.backend,
-        table,
-        model.pyramid,
-        model.recipe.inference,
-        model.recipe.evaluation,
-        on_bad_image=on_bad_image,
-        on_progress=on_progress,
-    )
+    inference = model.recipe.inference
+    parts = None
     if output is not None:
+        key = detections_key(model.recipe, table, model.detector or model.backend, {"on_bad_image": on_bad_image})
+        parts = Parts.beside(Path(output) / PREDICTIONS, key[:16])
+    job = DetectionJob(table, model.pyramid, inference, shards_of(table, inference), on_bad_image, parts)
+    watch, start = Watch(on_progress), time.perf_counter()
+    found = detect_dataset(job, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
+    done = scored(table, found, model.recipe.evaluation, seconds=time.perf_counter() - start)
+    if output is not None and parts is not None and (not by_ranks or is_main()):
         save_evaluation(done, table, output)
+        parts.remove()
     return done
 
 
@@ -216,7 +184,7 @@ def table_for(
 def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str) -> None:
     """``predictions.json`` as the COCO server takes it, ``metrics.json`` and the precision-recall curves."""
     folder = Path(folder)
-    done.detections.write_coco_results(folder / "predictions.json", table.class_ids)
+    done.detections.write_coco_results(folder / PREDICTIONS, table.class_ids)
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
     numbers = done.as_dict() | cost
     write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))

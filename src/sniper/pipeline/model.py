@@ -54,6 +54,7 @@ class Model:
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     detector: nn.Module | None = None  # what the backend runs a copy of, on the CPU; None: no detector of torch
+    checkpoint: Path | None = None  # the file that other processes can load it from; None: there is none
 
     @classmethod
     def of(
@@ -157,12 +158,14 @@ def load_model(
     settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
         raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
+    own = detector is not None
     if detector is None:
         detector = build_detector(settings, len(meta.class_names), pretrained=False)
     elif not isinstance(detector, Detector):
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     load_into(detector, weights, path)
-    return Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
+    model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
+    return model if own else replace(model, checkpoint=path)
 
 
 def checkpoint_file(checkpoint: Path | str) -> Path:

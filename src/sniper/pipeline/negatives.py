@@ -16,8 +16,9 @@ from sniper.data.detection_files import read_details, read_proposals, save_detec
 from sniper.data.table import AnnotationTable
 from sniper.errors import CheckpointError, RecipeError
 from sniper.files import replacing
+from sniper.pipeline.keys import first_stage_key
 from sniper.pipeline.proposal_feed import ProposalFeed
-from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done, weights_digest
+from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta, load_into, load_weights, save_weights
@@ -34,12 +35,6 @@ SELF = "self"  # the detector itself is asked while it trains
 LEARNED = 2 / 3  # of a training, after which it is asked: before, it lacks objects more than background
 PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
 Log = Callable[[str], None]
-
-# What changes neither the weights nor the boxes that come out.
-_WATCHING = {
-    "log_every", "tensorboard", "checkpoint_every_minutes", "checkpoint_every_steps", "evaluate_every", "best_metric",
-    "patience", "epochs", "steps", "minutes", "ema",
-}  # fmt: skip
 
 
 class SourceOf(Protocol):
@@ -110,11 +105,7 @@ def proposals_for(
         read_proposals(wanted, table)  # says now what is wrong with it
         return Path(wanted)
     brief = _brief(recipe)
-    settings = brief.model_dump(mode="json", include={"pyramid", "chips", "augment"})
-    settings |= {"batch_size": brief.loader.batch_size, "epochs": recipe.negatives.proposal_epochs}
-    settings |= {"train": brief.train.model_dump(mode="json", exclude=_WATCHING), "processes": this_process()[1]}
-    print_ = table.fingerprint(settings, str(table.root.resolve()), weights_digest(detector))
-    folder = Path(root) / "negatives" / print_[:16]
+    folder = Path(root) / "negatives" / first_stage_key(brief, table, detector, this_process()[1])[:16]
     proposer = copy.deepcopy(detector)
     _train_first_stage(brief, proposer, table, source_of(brief), folder, log)
     return _extract(recipe, proposer, table, pyramid, folder, log)

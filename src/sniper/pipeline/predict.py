@@ -1,117 +1,41 @@
-"""Detect in images, folders and videos; write results as JSON and as pictures."""
+"""Detect in images, folders and videos; write results as JSON, GeoJSON and pictures."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from sniper.data.run_lengths import RunLengths
-from sniper.errors import DataError, RecipeError, StorageError
-from sniper.files import replacing, write_text
-from sniper.inference.detect import OnWindowProgress
-from sniper.inference.images import ImageDetections, ImageInput
-from sniper.pipeline.focus_pictures import FocusPictures
-from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.sources import (
-    BadImage,
-    Skipped,
-    Video,
-    distinct_stems,
-    expand,
-    file_images,
-    is_video,
-    video_facts,
-    video_images,
-)
-from sniper.pixels.georeference import GeoReference, feature_collection
-from sniper.pixels.open import where_on_ground
-from sniper.pixels.windowed import small_copy
-from sniper.report.draw import draw_detections
-from sniper.report.layout import save_picture
-from sniper.report.masks import trace_masks
+from sniper.errors import RecipeError, StorageError
+from sniper.pipeline.focus_pictures import focus_files
+from sniper.pipeline.keys import predictions_key, weights_digest
+from sniper.pipeline.model import Model
+from sniper.pipeline.predict_shard import OutputFiles, PredictJob
+from sniper.pipeline.prediction import Prediction, Predictions
+from sniper.pipeline.processes import OnProgress, OnWindowProgress, Watch, source_of
+from sniper.pipeline.shards import Parts, is_main, make_shards, opened, split
+from sniper.pipeline.sources import BadImage, Skipped, distinct_stems, expand, is_video
+from sniper.writers.coco_json import join_predictions
 
-OnProgress = Callable[[int], None]
-DRAWN_PX = 4096  # longest side of the drawing of an image that is read by windows
+PREDICTIONS = "predictions.json"
+ALONE_BYTES = 32_000_000  # a larger file is a shard of its own: its windows are batches enough
 
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What was found in one image or video frame."""
-
-    path: Path
-    frame: int | None  # of a video, from 0
-    boxes_xyxy: NDArray[np.float32]  # (N, 4) original px
-    scores: NDArray[np.float32]  # (N,)
-    labels: NDArray[np.int32]  # (N,)
-    class_names: tuple[str, ...]
-    masks: RunLengths | None = None  # (N,) of the image's size, from a detector that predicts them
-    pixels_processed: int = 0  # padded input pixels that the network saw
-    pixels_full: int = 0  # padded input pixels of the full pyramid
-    geo: GeoReference | None = None  # of a geo-referenced image: the way from its pixels to the ground
-
-    def geojson(self) -> dict[str, Any]:
-        """Masks, or boxes where there are none, on the ground, as ``data.georeference.feature_collection`` gives them.
-
-        Raises:
-            DataError: the image does not say where it lies.
-        """
-        if self.geo is None:
-            raise DataError(
-                f"{self.path} does not say where it lies, so there is no GeoJSON of it; give a GeoTIFF, and install "
-                "the extra geotiff"
-            )
-        names = [self.class_names[label] for label in self.labels]
-        outlines = None if self.masks is None else trace_masks(self.masks, self.boxes_xyxy)
-        return feature_collection(self.geo, self.boxes_xyxy, self.scores, names, outlines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, boxes as ``x, y, width, height`` in original px, masks as COCO's compressed run lengths."""
-        return {
-            "file": str(self.path),
-            **({} if self.frame is None else {"frame": self.frame}),
-            "detections": [
-                {
-                    "class": self.class_names[label],
-                    "score": round(float(score), 5),
-                    "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-                    **({} if self.masks is None else {"segmentation": self.masks[row]}),
-                }
-                for row, ((x1, y1, x2, y2), score, label) in enumerate(
-                    zip(self.boxes_xyxy, self.scores, self.labels, strict=True)
-                )
-            ],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """Predictions in the order of their files, and the files left out."""
-
-    items: list[Prediction]
-    skipped: list[tuple[str, str]]
-
-    @property
-    def pixel_share(self) -> float:
-        """Canvas pixels that the network saw, of those of the full pyramids; below 1 where AutoFocus saved some."""
-        full = sum(item.pixels_full for item in self.items)
-        return sum(item.pixels_processed for item in self.items) / full if full else 1.0
+Sources = str | Path | Iterable[str | Path]
 
 
 def predict(
     checkpoint: Path | str | Model,
-    sources: str | Path | Iterable[str | Path],
+    sources: Sources,
     *,
     output: Path | str | None = None,
+    keep: bool = True,
     min_score: float = 0.05,
     draw_min_score: float = 0.3,
     draw: bool = True,
     draw_focus: bool = False,
+    processes: int = 1,
+    by_ranks: bool = False,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -121,20 +45,29 @@ def predict(
     """Detect in anything that can be looked at.
 
     Images of more than ``inference.whole_megapixels`` are read by windows and drawn smaller; geo-referenced ones have
-    their detections in ``<stem>.geojson`` too. ``docs/method.md``, "Huge images".
+    their detections in ``<stem>.geojson`` too. ``docs/method.md``, "Huge images". What is written is written while it
+    is found. With ``output`` and without ``keep`` memory does not grow with the number of images and frames, and a
+    prediction that was stopped or killed goes on where it was.
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
         sources: images, globs, folders and videos.
         output: folder for ``predictions.json``, GeoJSON and the drawn images or videos; none: no files.
+        keep: whether to return the items; without, there are their numbers alone. ``predict_stream`` gives one after
+            the other.
         min_score: detections below it are left out of the result.
         draw_min_score: detections below it are left out of the pictures.
         draw: whether to draw detections.
         draw_focus: whether to draw where AutoFocus looked, as ``<stem>-focus.jpg`` (images only, into ``output``).
-        detector: your own detector, for a checkpoint of it.
+        processes: work at the same time, each with its own copy of the model; several GPUs are dealt out. The result
+            is the same (``pipeline.shards``). A video is one process' work. A script that asks for several must guard
+            its own start by ``if __name__ == "__main__":``, as they import it.
+        by_ranks: share the files with the other processes of this launch (torchrun, accelerate), all of which must
+            call this; the main one joins what they have written.
+        detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
-        tick: called with the number of images or frames done.
+        on_progress: called with the number of images or frames done.
         on_window_progress: called with the windows done and planned so far, of the images that are looked at together.
 
     Raises:
@@ -142,84 +75,95 @@ def predict(
         StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
         RecipeError: ``draw_focus`` without ``output``, or without AutoFocus.
     """
-    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
-    paths = expand([sources] if isinstance(sources, str | Path) else sources)
-    folder = Path(output) if output is not None else None
-    stems = dict(zip(paths, distinct_stems(paths), strict=True))
-    drawn = _drawn_files(stems, folder) if folder and draw else {}
-    skipped = Skipped()
-    items: list[Prediction] = []
-
-    images = [path for path in paths if not is_video(path)]
-    focus = _focus_pictures(model, stems, images, folder, drawn) if draw_focus else None
-    held: dict[int, ImageInput] = {}  # found in, and not yet drawn
-
-    def kept() -> Iterator[ImageInput]:
-        whole = model.recipe.inference.whole_megapixels
-        for picture in file_images(images, skipped, on_bad_image, whole_megapixels=whole):
-            if drawn or focus:
-                held[picture.key] = picture
-            yield picture
-
-    def on_error(key: int, error: DataError) -> None:
-        held.pop(key, None)
-        skipped.handle(str(images[key]), error, on_bad_image)
-
-    on_trace = None if focus is None else focus.on_trace
-    for one in model.detect_inputs(kept(), on_trace=on_trace, on_progress=on_window_progress, on_error=on_error):
-        path = images[one.key]
-        items.append(replace(_prediction(model, path, None, one, min_score), geo=where_on_ground(path)))
-        if folder and items[-1].geo:
-            write_text(folder / f"{stems[path]}.geojson", json.dumps(items[-1].geojson()))
-        if one.key in held:
-            pixels, scale = small_copy(held.pop(one.key).pixels, DRAWN_PX)
-            if drawn:
-                save_picture(drawn[path], _drawn(pixels, items[-1], draw_min_score, scale))
-            if focus:
-                focus.draw(one.key, pixels)
-        if on_progress:
-            on_progress(1)
-    for path in filter(is_video, paths):
-        try:
-            facts = video_facts(path)
-        except DataError as error:
-            skipped.handle(str(path), error, on_bad_image)
-        else:
-            items.extend(_predict_video(model, facts, drawn.get(path), min_score, draw_min_score, on_progress))
-    if folder:
-        write_text(folder / "predictions.json", json.dumps([item.as_dict() for item in items], indent=1))
-    return Predictions(items, skipped.files)
-
-
-def _focus_pictures(
-    model: Model, stems: dict[Path, str], images: list[Path], folder: Path | None, drawn: dict[Path, Path]
-) -> FocusPictures:
-    if folder is None:
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
+    source = source_of(model) if processes > 1 else None
+    paths = _paths(sources)
+    job = _job(model, paths, min_score, on_bad_image)._replace(keep=keep)
+    if draw_focus and output is None:
         raise RecipeError("where AutoFocus looks is drawn into the output folder; give output")
-    return FocusPictures(model, [stems[path] for path in images], folder, [*stems, *drawn.values()])
+    if output is not None:
+        stems = dict(zip(paths, distinct_stems(paths), strict=True))
+        files = _output_files(model, job, stems, Path(output), draw, draw_focus, draw_min_score)
+        job = job._replace(files=files)
+    numbers = range(len(job.shards))
+    watch = Watch(on_progress, on_window_progress)
+    made = make_shards(job, numbers, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
+    with closing(made):
+        done = Predictions.join(list(made))
+    if output is not None and job.files is not None and (not by_ranks or is_main()):
+        parts = job.files.parts
+        join_predictions(Path(output) / PREDICTIONS, [parts.path(number, ".json") for number in numbers])
+        parts.remove()
+    return done
 
 
-def _prediction(model: Model, path: Path, frame: int | None, one: ImageDetections, min_score: float) -> Prediction:
-    kept = one.scores >= min_score
-    masks = None if one.masks is None else one.masks.take(np.flatnonzero(kept))
-    return Prediction(
-        path,
-        frame,
-        one.boxes_xyxy[kept],
-        one.scores[kept],
-        one.labels[kept],
-        model.class_names,
-        masks,
-        one.pixels_processed,
-        one.pixels_full,
-    )
+def predict_stream(
+    checkpoint: Path | str | Model,
+    sources: Sources,
+    *,
+    min_score: float = 0.05,
+    detector: nn.Module | None = None,
+    device: str = "auto",
+    on_bad_image: BadImage = "stop",
+    on_progress: OnProgress | None = None,
+    on_window_progress: OnWindowProgress | None = None,
+) -> Iterator[Prediction]:
+    """What ``predict`` finds, one image or frame after the other, none of which is kept: images, then videos.
+
+    Arguments and errors are those of ``predict``. A file that is skipped is told in the log.
+    """
+    model = opened(checkpoint, detector, device)
+    job = _job(model, _paths(sources), min_score, on_bad_image)
+    watch = Watch(on_progress, on_window_progress)
+    for number in range(len(job.shards)):
+        yield from job.predictions(number, model.backend, watch, Skipped())
 
 
-def _drawn(pixels: NDArray[np.uint8], item: Prediction, min_score: float, scale: float = 1.0) -> NDArray[np.uint8]:
-    return draw_detections(
-        pixels, item.boxes_xyxy, item.scores, item.labels, item.class_names,
-        min_score=min_score, masks=item.masks, scale=scale,
-    )  # fmt: skip
+def _paths(sources: Sources) -> list[Path]:
+    return expand([sources] if isinstance(sources, str | Path) else sources)
+
+
+def _job(model: Model, found: list[Path], min_score: float, on_bad_image: BadImage) -> PredictJob:
+    images = [path for path in found if not is_video(path)]
+    large = [path.stat().st_size > ALONE_BYTES for path in images]
+    shards = split(len(images), model.recipe.inference.images_in_flight, alone=large)
+    shards += [range(row, row + 1) for row in range(len(images), len(found))]
+    paths = images + [path for path in found if is_video(path)]
+    inference = model.recipe.inference
+    return PredictJob(paths, shards, model.class_names, model.pyramid, inference, min_score, on_bad_image)
+
+
+def _output_files(
+    model: Model,
+    job: PredictJob,
+    stems: dict[Path, str],
+    folder: Path,
+    draw: bool,
+    draw_focus: bool,
+    draw_min_score: float,
+) -> OutputFiles:
+    """What is written where; nothing replaces a source."""
+    images = {path: stem for path, stem in stems.items() if not is_video(path)}
+    drawn = _drawn_files(stems, folder) if draw else {}
+    focus = focus_files(model, images, folder, [*stems, *drawn.values()]) if draw_focus else {}
+    resume = len(job.shards) > 1  # else there is nothing to go on from
+    name = _key(model, job, draw, draw_focus, draw_min_score)[:16] if resume else "whole"
+    ground = {path: folder / f"{stem}.geojson" for path, stem in images.items()}
+    return OutputFiles(Parts.beside(folder / PREDICTIONS, name), ground, drawn, focus, draw_min_score, resume)
+
+
+def _key(model: Model, job: PredictJob, draw: bool, draw_focus: bool, draw_min_score: float) -> str:
+    """Of everything that can change what is written."""
+    facts = [(path, path.stat()) for path in job.paths]
+    settings: dict[str, Any] = {
+        "files": [(str(path.resolve()), fact.st_size, fact.st_mtime_ns) for path, fact in facts],
+        "names": [str(path) for path in job.paths],
+        "classes": model.class_names,
+        "min_score": job.min_score,
+        "on_bad_image": job.on_bad_image,
+        "drawing": [draw, draw_focus, draw_min_score],
+    }
+    return predictions_key(model.recipe, weights_digest(model.detector or model.backend), settings)
 
 
 def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:
@@ -232,48 +176,3 @@ def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:
                 f"the drawing of {path} would replace the source {file}; choose another folder, or do not draw"
             )
     return files
-
-
-def _predict_video(
-    model: Model,
-    video: Video,
-    output: Path | None,
-    min_score: float,
-    draw_min_score: float,
-    on_progress: OnProgress | None,
-) -> list[Prediction]:
-    """Every frame of a video; drawn into the file ``output``, if any."""
-    frames: dict[int, NDArray[np.uint8]] = {}  # read, and not yet drawn
-
-    def kept() -> Iterable[ImageInput]:
-        for picture in video_images(video):
-            if output and isinstance(picture.pixels, np.ndarray):
-                frames[picture.key] = picture.pixels
-            yield picture
-
-    def found() -> Iterator[Prediction]:
-        for one in model.detect_inputs(kept()):
-            yield _prediction(model, video.path, one.key, one, min_score)
-            if on_progress:
-                on_progress(1)
-
-    if output is None:
-        return list(found())
-    items = []
-    with replacing(output) as partial:
-        # OpenCV chooses the container by the suffix, which the temporary name does not have.
-        written = partial.with_suffix(output.suffix)
-        writer = cv2.VideoWriter(str(written), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size_wh)
-        try:
-            if not writer.isOpened():
-                raise StorageError(f"cannot write {output}: OpenCV has no MPEG-4 writer here, or the disk is full")
-            for number, item in enumerate(found()):
-                drawn = _drawn(frames.pop(number), item, draw_min_score)
-                writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
-                items.append(item)
-            writer.release()
-            written.replace(partial)
-        finally:
-            writer.release()
-            written.unlink(missing_ok=True)
-    return items

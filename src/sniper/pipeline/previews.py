@@ -11,7 +11,7 @@ from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
 from sniper.pixels.open import open_pixels
 from sniper.pixels.windowed import close, small_copy
 from sniper.report.chips import draw_chips, draw_levels
-from sniper.report.layout import save_picture
+from sniper.writers.images import save_picture
 
 PREVIEWS = 4  # images whose chips are drawn into a run folder
 PREVIEW_PX = 4096  # longest side of an image that is read by windows, before it is drawn on

@@ -1,36 +1,34 @@
 """Extract class-free proposals from a dataset: in shards, over several processes, resumable."""
 
-import hashlib
-import multiprocessing
-import os
-import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import nn
 
 from sniper.data.detection_files import join_detections, load_detections, read_details, save_detections
 from sniper.data.detections import DetectionTable
 from sniper.data.table import AnnotationTable
-from sniper.errors import DataError, RecipeError
+from sniper.errors import DataError
 from sniper.inference.backend import Backend
+from sniper.inference.batches import OnError
 from sniper.inference.config import ProposeConfig
+from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.proposing import propose_images
+from sniper.pipeline.detect import table_of
 from sniper.pipeline.evaluate import table_for
-from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.keys import proposals_key
+from sniper.pipeline.model import Model
+from sniper.pipeline.processes import Watch, source_of
+from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
+from sniper.training.devices import on_main
 
-SHARD_IMAGES = 200  # images of a part: what a killed extraction does again at most, in each process
+SHARD_IMAGES = MAX_SHARD_IMAGES  # of any dataset: the windows that are drawn depend on it
 
 OnProgress = Callable[[int], None]
 
@@ -46,7 +44,7 @@ class Proposed:
 
 
 class Extraction(NamedTuple):
-    """All that decides what proposals come out, and where they go."""
+    """All that decides what proposals come out, and where they go. Satisfies ``shards.ShardJob``."""
 
     table: AnnotationTable
     pyramid: Pyramid
@@ -58,6 +56,41 @@ class Extraction(NamedTuple):
     shard_images: int
     seed: int  # of the windows, where not all are looked at
 
+    @property
+    def shards(self) -> range:
+        """Numbers of the shards; of a dataset without images there is one."""
+        return range(max(1, -(-len(self.table) // self.shard_images)))
+
+    @property
+    def parts(self) -> Parts:
+        """What is made of each shard. Of how many images it is stands in their names too."""
+        return Parts.beside(self.output, f"{self.key[:16]}-{self.shard_images}")
+
+    def make(self, number: int, backend: Backend, watch: Watch) -> None:
+        """Write the part of one shard, unless it is there."""
+        rows = range(number * self.shard_images, min((number + 1) * self.shard_images, len(self.table)))
+        path = self.parts.path(number)
+        if (read_details(path) or {}).get("key") != self.key:
+            images, skipped = self.table.select(rows), Skipped()
+
+            def on_error(row: int, error: DataError) -> None:
+                skipped.handle(str(images.image_path(row)), error, self.on_bad_image)
+
+            whole = self.recipe.inference.whole_megapixels
+            pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=whole)
+            found = list(self._proposals(number, backend, pictures, on_error))
+            save_detections(path, table_of(found, images.image_ids), {"key": self.key, "skipped": skipped.files})
+        watch.images(len(rows))
+
+    def _proposals(
+        self, number: int, backend: Backend, images: Iterator[ImageInput], on_error: OnError
+    ) -> Iterator[ImageDetections]:
+        """Every window is looked at, or drawn: where small objects may be says nothing about false positives."""
+        everywhere = self.recipe.inference.model_copy(update={"focus": None})
+        return propose_images(
+            backend, images, self.pyramid, everywhere, self.config, seed=self.seed + number, on_error=on_error
+        )
+
 
 def propose(
     checkpoint: Path | str | Model,
@@ -67,6 +100,7 @@ def propose(
     split: str | None = None,
     config: ProposeConfig | None = None,
     processes: int = 1,
+    by_ranks: bool = False,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -83,18 +117,20 @@ def propose(
         output: file to write, ``.safetensors``.
         split: split of the dataset, where it holds several.
         config: NMS, number and score of proposals; none: the recipe's ``negatives.extraction``.
-        processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out.
+        processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out. A
+            script that asks for several must guard its own start by ``if __name__ == "__main__":``.
+        by_ranks: share the images with the other processes of this launch (torchrun, accelerate), all of which must
+            call this.
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
-        tick: called with the number of images done, for progress.
+        on_progress: called with the number of images done.
 
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    if processes > 1 and (detector is not None or isinstance(checkpoint, Model)):
-        raise RecipeError("several processes need a checkpoint that each can load; give its path, or one process")
-    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device=device)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
+    source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
     job = extraction(
@@ -104,12 +140,15 @@ def propose(
         if on_progress:
             on_progress(len(table))
         return finish(job, reused=True)
-    if processes == 1:
-        extract(job, model.backend, on_progress=on_progress)
-    else:
-        assert not isinstance(checkpoint, Model)
-        del model
-        _extract_together(job._replace(table=table.share()), Path(checkpoint), device, processes, on_progress)
+    watch = Watch(on_progress)
+    if processes > 1:
+        job = job._replace(table=table.share())
+    made = make_shards(job, job.shards, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
+    with closing(made):
+        for _ in made:
+            pass
+    if by_ranks:
+        on_main(lambda: finish(job) and None)
     return finish(job)
 
 
@@ -125,22 +164,10 @@ def extraction(
     seed: int = 0,
 ) -> Extraction:
     """An extraction with the key that says whether a file is its result."""
-    level_cost = recipe.inference.model_dump(mode="json", include={"window_px", "overlap", "precision"})
     drawn = {"seed": seed} if config.window_share < 1 else {}
-    key = table.fingerprint(pyramid, level_cost, config, str(table.root.resolve()), weights_digest(detector), drawn)
+    settings = {"extraction": config.model_dump(mode="json"), "on_bad_image": on_bad_image, **drawn}
+    key = proposals_key(recipe, table, detector, settings | {"pyramid": pyramid.model_dump(mode="json")})
     return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
-
-
-def weights_digest(detector: nn.Module | Backend) -> str:
-    """SHA-256 over the names and values of a detector's weights; over the name alone where there are none."""
-    digest = hashlib.sha256(type(detector).__qualname__.encode())
-    if not isinstance(detector, nn.Module):
-        return digest.hexdigest()
-    for name, value in sorted(detector.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def is_done(job: Extraction) -> bool:
@@ -156,10 +183,8 @@ def extract(
     on_progress: OnProgress | None = None,
 ) -> None:
     """Make the parts that are missing, of every ``share[1]``-th shard from ``share[0]`` on; ``finish`` joins them."""
-    for number in range(share[0], _shards(job), share[1]):
-        done = _make_part(job, backend, number)
-        if on_progress:
-            on_progress(done)
+    for number in job.shards[share[0] :: share[1]]:
+        job.make(number, backend, Watch(on_progress))
 
 
 def finish(job: Extraction, *, reused: bool = False) -> Proposed:
@@ -169,119 +194,12 @@ def finish(job: Extraction, *, reused: bool = False) -> Proposed:
         DataError: no image could be read.
     """
     if not is_done(job):
-        paths = [_part(job, number) for number in range(_shards(job))]
+        paths = [job.parts.path(number) for number in job.shards]
         found = join_detections([load_detections(path) for path in paths])
         skipped = [entry for path in paths for entry in (read_details(path) or {})["skipped"]]
         if len(job.table) and not len(found):
             raise DataError(f"none of {len(job.table)} images can be read; the first: {skipped[0][1]}")
         save_detections(job.output, found, {"key": job.key, "count": found.num_objects, "skipped": skipped})
-    shutil.rmtree(_parts(job), ignore_errors=True)
+    job.parts.remove()
     details = read_details(job.output) or {}
     return Proposed(job.output, load_detections(job.output), reused, [tuple(entry) for entry in details["skipped"]])
-
-
-def _shards(job: Extraction) -> int:
-    return max(1, -(-len(job.table) // job.shard_images))
-
-
-def _parts(job: Extraction) -> Path:
-    return job.output.with_name(job.output.name + ".parts")
-
-
-def _part(job: Extraction, number: int) -> Path:
-    return _parts(job) / f"{job.key[:16]}-{job.shard_images}-{number:06d}.safetensors"
-
-
-def _make_part(job: Extraction, backend: Backend, number: int) -> int:
-    """Make one part unless it is there; the number of its images."""
-    rows = np.arange(number * job.shard_images, min((number + 1) * job.shard_images, len(job.table)))
-    path = _part(job, number)
-    if (read_details(path) or {}).get("key") == job.key:
-        return len(rows)
-    images, skipped = job.table.select(rows), Skipped()
-    whole = job.recipe.inference.whole_megapixels
-    pictures = table_images(images, skipped, job.on_bad_image, whole_megapixels=whole)
-    found = list(
-        propose_images(
-            backend,
-            pictures,
-            job.pyramid,
-            job.recipe.inference,
-            job.config,
-            seed=job.seed + number,
-            on_error=lambda row, error: skipped.handle(str(images.image_path(row)), error, job.on_bad_image),
-        )
-    )
-    counts = [len(one.scores) for one in found]
-    columns = DetectionTable.from_arrays(
-        image_row=np.repeat(np.arange(len(found)), counts),
-        boxes_xyxy=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes_xyxy for one in found)]),
-        scores=np.concatenate([np.zeros(0, np.float32), *(one.scores for one in found)]),
-        labels=np.zeros(sum(counts), np.int32),
-        levels=np.concatenate([np.zeros(0, np.int16), *(one.levels for one in found)]),
-        image_ids=images.image_ids[[one.key for one in found]],
-    )
-    save_detections(path, columns, {"key": job.key, "skipped": skipped.files})
-    return len(rows)
-
-
-def _extract_together(
-    job: Extraction, checkpoint: Path, device: str, processes: int, on_progress: OnProgress | None
-) -> None:
-    missing = range(_shards(job))
-    context = multiprocessing.get_context("spawn")
-    with (
-        _threads_each(processes),
-        ProcessPoolExecutor(
-            min(processes, len(missing)), context, _begin, (job, checkpoint, device, context.Value("i", 0), processes)
-        ) as pool,
-    ):
-        running = [pool.submit(_work, number) for number in missing]
-        try:
-            for one in as_completed(running):
-                done = one.result()
-                if on_progress:
-                    on_progress(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _threads_each(processes: int) -> Iterator[None]:
-    """Processes that start inside share the cores among them; what is set already stays."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
-    try:
-        yield
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
-
-
-_worker: dict[str, object] = {}  # a worker process' job and detector
-
-
-def _begin(job: Extraction, checkpoint: Path, device: str, started: object, processes: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with started.get_lock():  # type: ignore[attr-defined]
-        number = started.value  # type: ignore[attr-defined]
-        started.value += 1  # type: ignore[attr-defined]
-    gpus = torch.cuda.device_count()
-    place = f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
-    model = load_model(checkpoint, device=place)
-    _worker.update(job=job, backend=model.backend)
-
-
-def _work(number: int) -> int:
-    return _make_part(_worker["job"], _worker["backend"], number)  # type: ignore[arg-type]
-
-
-def _end_with_parent() -> None:
-    """A killed main process must not leave workers behind that wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

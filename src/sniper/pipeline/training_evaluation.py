@@ -22,8 +22,8 @@ class TrainingEvaluation:
         self._pyramid, self._recipe = pyramid, recipe
 
     def evaluate(self, detector: nn.Module) -> dict[str, float]:
-        """The numbers of the whole dataset."""
-        self.latest = self._run(detector, self.table)
+        """The numbers of the whole dataset. Every process of the launch calls this, and looks at its share."""
+        self.latest = self._run(detector, self.table, by_ranks=True)
         return self.latest.as_dict()
 
     def rehearse(self, detector: nn.Module) -> dict[str, float]:
@@ -44,7 +44,7 @@ class TrainingEvaluation:
                     raise
         return self._run(detector, self.table).as_dict()  # without images
 
-    def _run(self, detector: nn.Module, table: AnnotationTable) -> Evaluation:
+    def _run(self, detector: nn.Module, table: AnnotationTable, *, by_ranks: bool = False) -> Evaluation:
         backend = TorchBackend(
             detector, device=next(detector.parameters()).device, precision=self._recipe.inference.precision
         )
@@ -55,4 +55,5 @@ class TrainingEvaluation:
             self._recipe.inference,
             self._recipe.evaluation,
             on_bad_image=self._recipe.loader.on_bad_image,
+            by_ranks=by_ranks,
         )

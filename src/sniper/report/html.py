@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from sniper.files import write_bytes, write_text
-from sniper.report.layout import encode
 from sniper.report.palette import Pixels
+from sniper.writers.images import encode
 
 
 class Number(NamedTuple):

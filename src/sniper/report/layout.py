@@ -1,20 +1,13 @@
 """Pictures of several parts: fitted to a size, with a heading, a legend, side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from sniper.errors import StorageError
-from sniper.files import write_bytes
 from sniper.report.marks import Style, Words, draw_boxes, text_width, write
 from sniper.report.palette import INK, PAPER, QUIET, Color, Pixels
-
-# Full colour resolution: halved, thin coloured lines would bleed.
-_FULL_COLOUR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *_FULL_COLOUR]
 
 
 class Fitted(NamedTuple):
@@ -129,27 +122,3 @@ def framed(picture: Pixels, margin: int) -> Pixels:
     sheet = np.full((height + 2 * margin, width + 2 * margin, 3), PAPER, dtype=np.uint8)
     sheet[margin : margin + height, margin : margin + width] = picture
     return sheet
-
-
-def encode(pixels: Pixels, suffix: str = ".jpg") -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        StorageError: OpenCV cannot write this kind of file.
-    """
-    try:
-        done, content = cv2.imencode(suffix, pixels[..., ::-1], _JPEG if suffix.lower() in (".jpg", ".jpeg") else [])
-    except cv2.error:
-        done, content = False, np.empty(0, np.uint8)
-    if not done:
-        raise StorageError(f"cannot write pictures as {suffix}; use .jpg or .png")
-    return bytes(content.tobytes())
-
-
-def save_picture(path: Path | str, pixels: Pixels) -> None:
-    """Write pixels as the kind of file the name says, completely or not at all.
-
-    Raises:
-        StorageError: the kind is unknown, the folder cannot be written or the disk is full.
-    """
-    write_bytes(path, encode(pixels, Path(path).suffix))

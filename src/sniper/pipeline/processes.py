@@ -1,0 +1,204 @@
+"""Shards made by several new processes of this machine, each with its own copy of the network."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+
+from sniper.backends.torch import TorchBackend
+from sniper.errors import RecipeError, SniperError
+from sniper.inference.backend import Backend
+from sniper.pipeline.model import Model, load_model
+from sniper.recipe import Recipe
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+OnProgress = Callable[[int], None]
+OnWindowProgress = Callable[[int, int], None]
+
+AHEAD = 2  # shards of each process that are made, or wait for the ones before them
+LOOK_AGAIN_S = 0.2  # how often progress of the processes is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Whom a shard's maker tells how far it is; it ends by an exception from here where it is to stop."""
+
+    on_progress: OnProgress | None = None  # images more that are done
+    on_window_progress: OnWindowProgress | None = None  # windows done and planned, of the images in hand
+
+    def images(self, more: int) -> None:
+        """So many more images are done."""
+        if self.on_progress:
+            self.on_progress(more)
+
+    def windows(self, done: int, planned: int) -> None:
+        """Of the images in hand, so many windows are done of so many."""
+        if self.on_window_progress:
+            self.on_window_progress(done, planned)
+
+
+class ShardJob(Protocol[Result_co]):
+    """What is made of each shard. Other processes get a pickled copy, and make shards of the same numbers."""
+
+    def make(self, number: int, backend: Backend, watch: Watch) -> Result_co:
+        """Make one shard, or read what was made of it before."""
+        ...
+
+
+class Source(NamedTuple):
+    """Where other processes load their own copy of the network from."""
+
+    checkpoint: Path
+    recipe: Recipe
+    device: str  # several GPUs are dealt out if it is ``cuda``
+
+
+def source_of(model: Model) -> Source:
+    """The source of a loaded model.
+
+    Raises:
+        RecipeError: it came from no file, or holds a detector of the caller's own, which others cannot build.
+    """
+    if model.checkpoint is None or not isinstance(model.backend, TorchBackend):
+        raise RecipeError(
+            "several processes need a checkpoint that each can load; give the path of one of sniper's own detectors, "
+            "or use one process"
+        )
+    return Source(model.checkpoint, model.recipe, str(model.backend.device))
+
+
+class _Shared(NamedTuple):
+    """What the processes have in common."""
+
+    started: Any  # how many have begun
+    counts: Any  # (3 * processes) images done, windows done and planned of each; written by its own process alone
+    stop: Event
+
+
+def in_processes(
+    job: ShardJob[Result], numbers: Sequence[int], source: Source, processes: int, watch: Watch
+) -> Iterator[Result]:
+    """The results of the shards of these numbers, in their order; ``watch`` is told by this process.
+
+    Raises:
+        SniperError: what a shard's maker raised, at once and not in its turn; or a process was ended from outside.
+    """
+    context = multiprocessing.get_context("spawn")
+    shared = _Shared(context.Value("i", 0), context.Array("q", 3 * processes, lock=False), context.Event())
+    progress = _Progress(shared.counts, watch)
+    with (
+        _threads_each(processes),
+        ProcessPoolExecutor(processes, context, _begin, (job, source, shared)) as pool,
+    ):
+        waiting: deque[Future[Result]] = deque()
+        upcoming = iter(numbers)
+        try:
+            while True:
+                while len(waiting) < AHEAD * processes and (number := next(upcoming, None)) is not None:
+                    waiting.append(pool.submit(_make, number))
+                if not waiting:
+                    break
+                while not waiting[0].done():
+                    done = wait(waiting, LOOK_AGAIN_S, FIRST_EXCEPTION).done
+                    progress.show()
+                    for failed in (one for one in waiting if one in done and one.exception() is not None):
+                        failed.result()
+                progress.show()
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise SniperError(
+                f"one of {processes} processes was ended from outside, most likely as memory ran out; use fewer"
+            ) from error
+        finally:
+            shared.stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+class _Progress:
+    """Sums what the processes tell."""
+
+    def __init__(self, counts: Any, watch: Watch) -> None:
+        self._counts, self._watch = counts, watch
+        self._images, self._windows = 0, (0, 0)
+
+    def show(self) -> None:
+        """Tell what is new since the last time."""
+        images, done, planned = (sum(self._counts[place::3]) for place in range(3))
+        if images > self._images:
+            self._watch.images(images - self._images)
+        if (done, planned) != self._windows:
+            self._watch.windows(done, planned)
+        self._images, self._windows = images, (done, planned)
+
+
+@contextmanager
+def _threads_each(processes: int) -> Iterator[None]:
+    """Processes that start inside share the cores among them; what is set already stays."""
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+_worker: dict[str, Any] = {}  # a worker process' job, backend and watch
+
+
+def _begin(job: ShardJob[Any], source: Source, shared: _Shared) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with shared.started.get_lock():
+        place = shared.started.value
+        shared.started.value += 1
+    gpus = torch.cuda.device_count()
+    device = f"cuda:{place % gpus}" if source.device == "cuda" and gpus > 1 else source.device
+
+    def images(more: int) -> None:
+        shared.counts[3 * place] += more
+        _end_if(shared.stop)
+
+    def windows(done: int, planned: int) -> None:
+        shared.counts[3 * place + 1 : 3 * place + 3] = [done, planned]
+        _end_if(shared.stop)
+
+    _worker.update(job=job, watch=Watch(images, windows))
+    try:
+        model = load_model(source.checkpoint, device=device, recipe=source.recipe)
+    except SniperError as error:  # raised here, it would be lost
+        _worker.update(error=error)
+    else:
+        _worker.update(backend=model.backend)
+
+
+def _make(number: int) -> Any:
+    if "error" in _worker:
+        raise _worker["error"]
+    return _worker["job"].make(number, _worker["backend"], _worker["watch"])
+
+
+def _end_if(stop: Event) -> None:
+    if stop.is_set():  # nobody waits for the result; half of a file goes with the exception
+        raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """A killed main process must not leave workers behind that wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

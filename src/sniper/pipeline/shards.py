@@ -1,0 +1,127 @@
+"""Work split by image: made in this process, in several of this machine, or in all processes of a launch.
+
+A shard is made from beginning to end by one process, and inference batches images of one shard alone. So it does not
+matter who makes which: the results of any number of processes are equal, bit for bit where each has as many threads
+(``OMP_NUM_THREADS``; kernels of other thread counts may round otherwise).
+"""
+
+import shutil
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from accelerate.utils import gather_object
+from torch import nn
+
+from sniper.errors import SniperError
+from sniper.inference.backend import Backend
+from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.processes import Result, ShardJob, Source, Watch, in_processes
+from sniper.training.devices import process_device, this_process
+
+MAX_SHARD_IMAGES = 200  # what a killed process does again at most
+MANY_SHARDS = 64  # enough for the processes of one machine to end at about the same time
+
+
+def opened(checkpoint: Path | str | Model, detector: nn.Module | None, device: str, *, by_ranks: bool = False) -> Model:
+    """The model of a checkpoint, unless it is one; each process of a launch takes its own GPU for ``auto``."""
+    if isinstance(checkpoint, Model):
+        return checkpoint
+    place = str(process_device()) if by_ranks and device == "auto" and this_process()[1] > 1 else device
+    return load_model(checkpoint, detector=detector, device=place)
+
+
+def is_main() -> bool:
+    """Whether this is the first process of its launch, which writes what all have made."""
+    return this_process()[0] == 0
+
+
+def split(
+    images: int, in_flight: int, *, alone: Sequence[bool] | None = None, max_images: int = MAX_SHARD_IMAGES
+) -> list[range]:
+    """Shards of consecutive images; they depend on the data alone, not on the number of processes.
+
+    Each holds a multiple of ``in_flight`` images, those that inference batches together, so that cutting changes no
+    group. ``alone`` marks images that are shards of their own, being large.
+    """
+    groups = min(-(-images // (in_flight * MANY_SHARDS)), max_images // in_flight)
+    size = in_flight * max(groups, 1)
+    shards: list[range] = []
+    start = 0
+    for end in range(1, images + 1):
+        cut = end == images or end - start == size
+        if alone is not None:
+            cut = cut or alone[end - 1] or alone[end]
+        if cut:
+            shards.append(range(start, end))
+            start = end
+    return shards
+
+
+def make_shards(
+    job: ShardJob[Result],
+    numbers: Sequence[int],
+    backend: Backend,
+    watch: Watch,
+    *,
+    processes: int = 1,
+    source: Source | None = None,
+    by_ranks: bool = False,
+) -> Generator[Result, None, None]:
+    """The results of the shards of these numbers, in their order.
+
+    Made by this process with ``backend``; by ``processes`` new ones, each with its own network from ``source``; or, if
+    ``by_ranks``, by all processes of this launch (torchrun, accelerate), each of which must call this and gets the
+    results of all.
+
+    Raises:
+        SniperError: what a shard's maker raised, in whichever process, or a process was ended from outside.
+    """
+    if by_ranks and this_process()[1] > 1:
+        yield from _by_ranks(job, numbers, backend, watch)
+    elif processes == 1 or len(numbers) < 2:
+        for number in numbers:
+            yield job.make(number, backend, watch)
+    else:
+        assert source is not None
+        yield from in_processes(job, numbers, source, min(processes, len(numbers)), watch)
+
+
+def _by_ranks(job: ShardJob[Result], numbers: Sequence[int], backend: Backend, watch: Watch) -> list[Result]:
+    """Every rank makes its share and tells the others, an error too: none may wait for one that has ended."""
+    rank, ranks = this_process()
+    made: list[tuple[int, Result | SniperError]] = []
+    for number in numbers[rank::ranks]:
+        try:
+            made.append((number, job.make(number, backend, watch)))
+        except SniperError as error:
+            made.append((number, error))
+            break
+    everyone: dict[int, Result | SniperError] = dict(gather_object(made))
+    results = []
+    for number in sorted(everyone, key=list(numbers).index):
+        one = everyone[number]
+        if isinstance(one, SniperError):
+            raise one
+        results.append(one)
+    return results
+
+
+class Parts(NamedTuple):
+    """Files of finished shards beside an output, so that work that was stopped goes on where it was."""
+
+    folder: Path
+    name: str  # of all of them, made of a key of everything that can change what is in them
+
+    @classmethod
+    def beside(cls, output: Path, name: str) -> "Parts":
+        """``<output>.parts``."""
+        return cls(output.with_name(output.name + ".parts"), name)
+
+    def path(self, number: int, suffix: str = ".safetensors") -> Path:
+        """The file of a shard."""
+        return self.folder / f"{self.name}-{number:06d}{suffix}"
+
+    def remove(self) -> None:
+        """Remove them all, those of other keys too."""
+        shutil.rmtree(self.folder, ignore_errors=True)
