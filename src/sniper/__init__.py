@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from sniper.data.source import load_dataset
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
-    from sniper.integrations.incoming import from_callable, from_sahi
+    from sniper.integrations.from_sahi import from_sahi
     from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, predict_stream, propose, train
+    from sniper.pipeline.from_callable import from_callable
     from sniper.recipe import Recipe
 
 __all__ = [
@@ -39,8 +40,8 @@ _HOMES = {
     "Recipe": "sniper.recipe",
     "load_dataset": "sniper.data.source",
     "download": "sniper.fetch",
-    "from_callable": "sniper.integrations.incoming",
-    "from_sahi": "sniper.integrations.incoming",
+    "from_callable": "sniper.pipeline.from_callable",
+    "from_sahi": "sniper.integrations.from_sahi",
     "with_focus": "sniper.detectors.with_focus",
 }
 
