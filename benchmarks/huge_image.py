@@ -81,8 +81,8 @@ def demo_model(factors: list[float], budget: float | None):
 
     from sniper.data.source import load_dataset
     from sniper.demo.assets import demo_data, trained_crowns
-    from sniper.pipeline import Model
     from sniper.pipeline.detectors import build_detector, resolve_pyramid
+    from sniper.pipeline.model import Model
     from sniper.recipe import Recipe
     from sniper.training.checkpoint import load_into
 
@@ -113,7 +113,7 @@ def with_levels(model, factors: list[float]):
 
 def load(settings: dict):
     """The model that the settings ask for."""
-    from sniper.pipeline import load_model
+    from sniper.pipeline.model import load_model
 
     if settings["checkpoint"] is None:
         return demo_model(settings["factors"], settings["budget"])

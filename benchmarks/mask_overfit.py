@@ -24,7 +24,7 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import imagenet_mobilenet_v2
 from sniper.files import write_text
-from sniper.pipeline import train
+from sniper.pipeline.train import train
 from sniper.recipe import Recipe
 
 FINISHED = "finished"
@@ -79,7 +79,7 @@ def _losses(row: dict[str, str]) -> dict[str, float]:
 
 def measure(root: Path, images: int, folder: Path, out: Path) -> None:
     """Detect in the photos that were learned, and write the scores."""
-    from sniper.pipeline import evaluate
+    from sniper.pipeline.evaluate import evaluate
 
     torch.set_num_threads(1)
     done = evaluate(folder, photos(root, images), output=folder / "evaluation", device="cpu")

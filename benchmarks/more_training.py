@@ -26,9 +26,10 @@ import torch
 from same_budget import base, in_own_process, layered, step_seconds, tables, tested
 from sniper.detectors.sniper.network import build_sniper
 from sniper.inference.config import ProposeConfig
-from sniper.pipeline import propose, train
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.model import load_model
+from sniper.pipeline.propose import propose
+from sniper.pipeline.train import train
 from sniper.recipe import Recipe
 from sniper.report.chart import STYLE, new_figure, png
 from sniper.report.palette import NEGATIVE, ORANGE, YELLOW, hexadecimal

@@ -41,12 +41,12 @@ from sniper.evaluation.error_types import judge
 from sniper.inference.autofocus import CoarseToFine
 from sniper.inference.config import AutoFocusConfig, InferenceConfig
 from sniper.inference.proposing import propose_images
-from sniper.pipeline import train
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pipeline.evaluate import evaluate_table
 from sniper.pipeline.model import load_model
 from sniper.pipeline.sources import Skipped, table_images
+from sniper.pipeline.train import train
 from sniper.pixels.decode import read_image
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe

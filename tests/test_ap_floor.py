@@ -16,7 +16,7 @@ from PIL import Image
 import sniper
 from devices import DEVICE, TRAIN_DEVICE
 from sniper.boxes import iou, sqrt_area
-from sniper.pipeline import Evaluation
+from sniper.pipeline.evaluate import Evaluation
 
 SIZE_WH = 320, 240
 COLOURS = {"red": (230, 40, 30), "blue": (40, 70, 235)}

@@ -18,8 +18,8 @@ from sniper.detectors.config import CustomConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
-from sniper.pipeline import train
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
+from sniper.pipeline.train import train
 from sniper.pyramid import PyramidConfig
 from sniper.recipe import Recipe, shipped_recipes
 from sniper.training.optim import learning_rate, parameter_groups

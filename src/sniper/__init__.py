@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
-    from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, predict_stream, propose, train
+    from sniper.pipeline.chips import chip_preview, chip_stats
+    from sniper.pipeline.evaluate import evaluate
     from sniper.pipeline.from_callable import from_callable
+    from sniper.pipeline.model import load_model
+    from sniper.pipeline.predict import predict, predict_stream
+    from sniper.pipeline.propose import propose
+    from sniper.pipeline.train import train
     from sniper.recipe import Recipe
 
 __all__ = [
@@ -38,16 +43,24 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "sniper.recipe",
-    "load_dataset": "sniper.data.source",
+    "chip_preview": "sniper.pipeline.chips",
+    "chip_stats": "sniper.pipeline.chips",
     "download": "sniper.fetch",
+    "evaluate": "sniper.pipeline.evaluate",
     "from_callable": "sniper.pipeline.from_callable",
     "from_sahi": "sniper.integrations.from_sahi",
+    "load_dataset": "sniper.data.source",
+    "load_model": "sniper.pipeline.model",
+    "predict": "sniper.pipeline.predict",
+    "predict_stream": "sniper.pipeline.predict",
+    "propose": "sniper.pipeline.propose",
+    "train": "sniper.pipeline.train",
     "with_focus": "sniper.detectors.with_focus",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: ``import sniper`` alone stays fast."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'sniper' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "sniper.pipeline")), name)
+    return getattr(import_module(_HOMES[name]), name)

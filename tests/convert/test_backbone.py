@@ -14,7 +14,7 @@ from sniper.convert.mxnet import Params, read_params
 from sniper.convert.names import entries
 from sniper.detectors.original.network import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError
-from sniper.pipeline import import_mxnet
+from sniper.pipeline.convert import import_mxnet
 from sniper.training.checkpoint import load_weights
 from sniper.training.finetune import start_from
 

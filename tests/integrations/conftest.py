@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rectangle_set import TINY, make_set
-from sniper.pipeline import train
+from sniper.pipeline.train import train
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from devices import DEVICE
 from rectangle_set import TINY, make_set
 from sniper.boxes import iou
 from sniper.errors import CheckpointError, RecipeError
-from sniper.pipeline import load_model
+from sniper.pipeline.model import load_model
 
 pytest.importorskip("sahi", reason="SAHI is not installed: pip install 'sniper-detection[sahi]'")
 

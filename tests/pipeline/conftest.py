@@ -4,7 +4,7 @@ import pytest
 from trained_run import Trained
 
 from rectangle_set import TINY, make_set
-from sniper.pipeline import train
+from sniper.pipeline.train import train
 
 
 @pytest.fixture(scope="session")

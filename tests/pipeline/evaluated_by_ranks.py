@@ -11,7 +11,7 @@ import torch
 
 from sniper.data.detection_files import save_detections
 from sniper.errors import DataError
-from sniper.pipeline import evaluate
+from sniper.pipeline.evaluate import evaluate
 from sniper.training.devices import this_process
 
 

@@ -7,7 +7,7 @@ import pytest
 from trained_run import Trained
 
 from rectangle_set import TINY
-from sniper.pipeline import chip_preview, chip_stats
+from sniper.pipeline.chips import chip_preview, chip_stats
 from sniper.recipe import Recipe
 
 

@@ -12,8 +12,10 @@ from devices import DEVICE
 from rectangle_set import TINY
 from sniper.errors import RecipeError, StorageError
 from sniper.inference.config import AutoFocusConfig
-from sniper.pipeline import Model, evaluate, load_model, predict, train
-from sniper.pipeline.evaluate import save_evaluation, table_for
+from sniper.pipeline.evaluate import evaluate, save_evaluation, table_for
+from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.predict import predict
+from sniper.pipeline.train import train
 from sniper.pixels.decode import read_image
 
 

@@ -11,7 +11,8 @@ import yaml
 from trained_run import Trained
 
 from devices import DEVICE
-from sniper.pipeline import load_model, train
+from sniper.pipeline.model import load_model
+from sniper.pipeline.train import train
 from sniper.training.checkpoint import load_weights, save_weights
 
 

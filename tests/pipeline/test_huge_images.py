@@ -17,8 +17,9 @@ from trained_run import Trained
 from devices import DEVICE
 from sniper import cli
 from sniper.errors import DataError
-from sniper.pipeline import Model, evaluate, load_model, predict
-from sniper.pipeline.model import checkpoint_file
+from sniper.pipeline.evaluate import evaluate
+from sniper.pipeline.model import Model, checkpoint_file, load_model
+from sniper.pipeline.predict import predict
 from sniper.training.checkpoint import load_weights, save_weights
 
 rasterio = pytest.importorskip("rasterio")

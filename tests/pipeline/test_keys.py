@@ -14,7 +14,6 @@ from sniper.data.detection_files import load_detections
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.inference.config import ProposeConfig
-from sniper.pipeline import train
 from sniper.pipeline.keys import (
     UNUSED_BY_DETECTIONS,
     UNUSED_BY_FIRST_STAGE,
@@ -26,6 +25,7 @@ from sniper.pipeline.keys import (
     used_settings,
 )
 from sniper.pipeline.propose import extraction
+from sniper.pipeline.train import train
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 

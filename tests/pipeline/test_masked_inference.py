@@ -12,7 +12,9 @@ from pycocotools.coco import COCO
 from devices import DEVICE
 from rectangle_set import TINY, make_set
 from sniper.errors import RecipeError
-from sniper.pipeline import evaluate, predict, train
+from sniper.pipeline.evaluate import evaluate
+from sniper.pipeline.predict import predict
+from sniper.pipeline.train import train
 
 MASKS = [*TINY, "model.masks=true", "model.mask_channels=8", "model.mask_convs=1", "train.steps=2"]
 

@@ -23,12 +23,14 @@ from sniper.detectors.original.network import OriginalConfig, build_original
 from sniper.detectors.protocol import ProposalTrainer, Proposer
 from sniper.errors import DataError, RecipeError
 from sniper.inference.config import ProposeConfig
-from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, train
 from sniper.pipeline.chip_source import ChipSource
+from sniper.pipeline.chips import chip_preview, chip_stats
 from sniper.pipeline.detectors import resolve_pyramid
+from sniper.pipeline.evaluate import evaluate
+from sniper.pipeline.model import load_model
 from sniper.pipeline.negatives import feed_of_run, resolve_refresh
 from sniper.pipeline.proposal_feed import feed_from_file
-from sniper.pipeline.train import TrainedRun
+from sniper.pipeline.train import TrainedRun, train
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights

@@ -15,8 +15,9 @@ from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
 from sniper.errors import DataError, StorageError
-from sniper.pipeline import Model, Prediction, load_model, predict, predict_stream
-from sniper.pipeline.model import checkpoint_file
+from sniper.pipeline.model import Model, checkpoint_file, load_model
+from sniper.pipeline.predict import predict, predict_stream
+from sniper.pipeline.prediction import Prediction
 from sniper.pipeline.sources import distinct_stems
 from sniper.training.checkpoint import load_weights, save_weights
 

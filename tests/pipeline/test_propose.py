@@ -14,8 +14,10 @@ from sniper.data.source import load_dataset
 from sniper.errors import DataError
 from sniper.inference.config import ProposeConfig
 from sniper.inference.proposing import propose_images
-from sniper.pipeline import load_model, propose, train
+from sniper.pipeline.model import load_model
+from sniper.pipeline.propose import propose
 from sniper.pipeline.sources import Skipped, table_images
+from sniper.pipeline.train import train
 
 
 def test_a_share_of_the_windows_is_drawn_by_the_seed_alone(trained: Trained) -> None:

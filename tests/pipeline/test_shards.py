@@ -20,8 +20,11 @@ from rectangle_set import TINY, make_set
 from sniper.data.detection_files import load_detections, save_detections
 from sniper.data.detections import DetectionTable
 from sniper.errors import DataError, RecipeError
-from sniper.pipeline import evaluate, load_model, propose, train
+from sniper.pipeline.evaluate import evaluate
+from sniper.pipeline.model import load_model
+from sniper.pipeline.propose import propose
 from sniper.pipeline.shards import MAX_SHARD_IMAGES, split
+from sniper.pipeline.train import train
 
 
 @given(

@@ -19,7 +19,11 @@ from facts import facts
 from rectangle_set import CLASSES, TINY, make_set
 from sniper.data.source import load_dataset
 from sniper.errors import CheckpointError, DataError, RecipeError
-from sniper.pipeline import chip_preview, chip_stats, evaluate, load_model, predict, train
+from sniper.pipeline.chips import chip_preview, chip_stats
+from sniper.pipeline.evaluate import evaluate
+from sniper.pipeline.model import load_model
+from sniper.pipeline.predict import predict
+from sniper.pipeline.train import train
 from sniper.recipe import Recipe
 from sniper.structures import Batch, Detections, Images
 from sniper.training.checkpoint import load_weights

@@ -11,7 +11,7 @@ import pytest
 from devices import bit_for_bit
 from rectangle_set import TINY, make_set
 from sniper.data.source import load_dataset
-from sniper.pipeline import train
+from sniper.pipeline.train import train
 from sniper.pixels.decode import read_image
 
 rasterio = pytest.importorskip("rasterio")

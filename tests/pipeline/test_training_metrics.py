@@ -12,7 +12,7 @@ from sniper.detectors.original.network import OriginalConfig, build_original
 from sniper.detectors.protocol import ReportsMetrics
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import build_sniper
-from sniper.pipeline import train
+from sniper.pipeline.train import train
 
 NAME = "metric/focus_recall_at_10"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from sniper.pipeline import TrainedRun
+from sniper.pipeline.train import TrainedRun
 
 
 class Trained(NamedTuple):

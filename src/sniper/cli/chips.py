@@ -23,7 +23,7 @@ def stats(
     ] = None,
 ) -> None:
     """Which objects are valid where, and what an epoch costs against the alternatives."""
-    from sniper.pipeline import chip_stats
+    from sniper.pipeline.chips import chip_stats
     from sniper.recipe import Recipe
 
     report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, proposals=proposals, output=output)
@@ -45,7 +45,7 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the drawings.")] = Path("runs/chips"),
 ) -> None:
     """Draw the chips of some images: one colour per level, valid and ignored objects told apart."""
-    from sniper.pipeline import chip_preview
+    from sniper.pipeline.chips import chip_preview
     from sniper.recipe import Recipe
 
     written = chip_preview(

@@ -21,7 +21,7 @@ from sniper.cli.options import (
 from sniper.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from sniper.pipeline import Evaluation
+    from sniper.pipeline.evaluate import Evaluation
 
 
 def evaluate(
@@ -38,7 +38,7 @@ def evaluate(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Measure a checkpoint on a dataset by the COCO protocol; with --output, a stopped one goes on where it was."""
-    from sniper.pipeline import evaluate as run
+    from sniper.pipeline.evaluate import evaluate as run
     from sniper.pipeline.evaluate import table_for
     from sniper.pipeline.shards import opened
 
@@ -83,7 +83,7 @@ def predict(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
-    from sniper.pipeline import predict as run
+    from sniper.pipeline.predict import predict as run
     from sniper.pipeline.shards import opened
     from sniper.pipeline.sources import expand, is_video, video_facts
 
@@ -142,8 +142,8 @@ def propose(
 ) -> None:
     """Write class-free proposals of a dataset, for negative chips; a stopped extraction goes on where it was."""
     from sniper.inference.config import ProposeConfig
-    from sniper.pipeline import propose as run
     from sniper.pipeline.evaluate import table_for
+    from sniper.pipeline.propose import propose as run
     from sniper.pipeline.shards import opened
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()

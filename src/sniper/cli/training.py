@@ -34,7 +34,7 @@ def train(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Train a detector on chips."""
-    from sniper.pipeline import train as run
+    from sniper.pipeline.train import train as run
 
     if (recipe is None) == (resume is None):
         raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")

@@ -19,7 +19,7 @@ def import_mxnet(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the original SNIPER into one that predict and evaluate take."""
-    from sniper.pipeline import import_mxnet as run
+    from sniper.pipeline.convert import import_mxnet as run
     from sniper.pipeline.convert import network_named, read_class_names
 
     names = read_class_names(classes) if classes is not None else None
