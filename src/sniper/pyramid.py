@@ -1,8 +1,8 @@
 """Levels of the pyramid: how an image is scaled, and which objects count at that scale; settings, without numba.
 
 Valid ranges are the square root of box area in *original* pixels, as in SNIP (arXiv 1711.08189, section 5).
-Levels are derived from a dataset in ``auto_levels``; ``validity`` has the rule. ``docs/method.md``, "Levels and valid
-ranges".
+Levels are derived from a dataset in ``auto_levels``; ``validity`` has the rule.
+``docs/method.md``, "Levels and valid ranges".
 """
 
 import math
