@@ -64,7 +64,7 @@ def row(table: AnnotationTable) -> dict[str, Any]:
         "valid_in_none_one_several": [round(share, 4) for share in report.valid_in],
         "chips_per_image": round(sum(report.chips.values()) / report.images, 2),
         "megapixels_per_image": {way: round(count / report.images / 1e6, 3) for way, count in report.pixels.items()},
-        "chips_share_of_tiles_at_finest_zoom": round(chips / report.pixels["uniform tiles, finest zoom"], 4),
+        "chips_share_of_tiles_at_finest_zoom": round(chips / report.pixels["uniform tiles, finest scale"], 4),
         "chips_share_of_full_pyramid": round(chips / report.pixels["full pyramid"], 4),
     }
 

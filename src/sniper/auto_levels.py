@@ -34,7 +34,7 @@ def derive_pyramid(
     """Levels, ranges and chip size from the sizes of a dataset's objects.
 
     The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``SPREAD``;
-    each part becomes a level that zooms the part's geometric centre to ``object_px``. Where that shrinks the images
+    each part becomes a level that scales the part's geometric centre to ``object_px``. Where that shrinks the images
     of most of its objects below one chip, the level shows whole images in one chip: going lower saves no pixel.
     The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
     (long thin ones, or ones larger than a chip). No image is scaled further than by ``max_scale``, nor further at a
@@ -47,7 +47,7 @@ def derive_pyramid(
         image_wh: (I, 2) sizes of the images, original px.
         object_px: size the detector sees best, network px.
         chip_px: side of a chip, network px; None chooses it.
-        max_scale: the finest zoom allowed.
+        max_scale: the largest scale allowed.
         margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
         min_side_px: objects with a shorter side, original px, are never valid.
     """

@@ -25,7 +25,7 @@ class Level(Config):
     short_px: int | None = Field(None, gt=0, description="resize so that the short side has this many px ...")
     long_px: int | None = Field(None, gt=0, description="... unless the long side would exceed this many px")
     max_scale: float | None = Field(
-        None, gt=0, description="with sides: small images are zoomed no further than this, network px per original px"
+        None, gt=0, description="with sides: small images are enlarged no further than this, network px per original px"
     )
     train_range_px: Range = Field(
         (0.0, None), description="valid objects in training, sqrt(area) in original px, low <= size < high; null = open"
@@ -48,7 +48,7 @@ class Level(Config):
         return self
 
     def scales(self, sizes_wh: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
-        """(I,) zoom of images of (I, 2) size, network px per original px.
+        """(I,) scale of images of (I, 2) size, network px per original px.
 
         With both sides given, the short side rules unless the rounded long side would exceed ``long_px``.
         """
@@ -77,11 +77,11 @@ def bounds(range_px: Range) -> tuple[float, float]:
 class Pyramid(Config):
     """The levels of a run, finest first, and the size of its chips."""
 
-    levels: tuple[Level, ...] = Field(min_length=1, description="zoom levels, finest first")
+    levels: tuple[Level, ...] = Field(min_length=1, description="levels, finest first")
     chip_px: int = Field(512, ge=64, description="side of a chip, network px")
 
     def scales(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(I, L) zoom of every image at every level."""
+        """(I, L) scale of every image at every level."""
         return np.stack([level.scales(sizes_wh) for level in self.levels], axis=1)
 
     def train_ranges_px(self) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ class PyramidConfig(Config):
         "auto", description="'auto', or the levels, finest first"
     )
     chip_px: Annotated[int, Field(ge=64)] | Literal["auto"] = Field(
-        "auto", description="side of a chip, network px; auto: 512, less where all zoomed images are smaller"
+        "auto", description="side of a chip, network px; auto: 512, less where all scaled images are smaller"
     )
     object_px: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto", description="size the detector sees best, sqrt(area) in network px; auto: 4 feature cells"

@@ -49,7 +49,7 @@ class DataConfig(Config):
 
 
 class SamplerConfig(Config):
-    """What training looks at. ``tiles`` and ``whole`` are the usual alternatives, for honest comparisons."""
+    """What training is fed. ``tiles`` and ``whole`` are the usual alternatives, for honest comparisons."""
 
     method: Literal["chips", "tiles", "whole"] = Field(
         "chips", description="object-driven chips; uniform tiles of every level; whole images at every level"

@@ -75,7 +75,7 @@ def test_a_table_counted_by_hand() -> None:
         "one 800 x 1333 image": 3 * 1333 * 667,
         # 409 px from tile to tile: 1000 px take 3, 500 px one; scaled twice 2000 px take 5 and 1000 px 3.
         "uniform tiles": (3 + 3 + 1) * 512 * 512,
-        "uniform tiles, finest zoom": (15 + 15 + 1) * 512 * 512,
+        "uniform tiles, finest scale": (15 + 15 + 1) * 512 * 512,
     }
 
 

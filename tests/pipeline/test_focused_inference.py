@@ -72,7 +72,7 @@ def test_where_it_looked_is_drawn_beside_the_detections(focusing: Model, trained
 def test_nothing_is_drawn_where_there_is_nothing_to_see(focusing: Model, trained: Trained, tmp_path: Path) -> None:
     image = next(trained.val_json.parent.rglob("0.png"))
     for model in (focusing, focusing.focused(0.0)):
-        with pytest.raises(RecipeError, match="the model looks at everything; give a focus threshold"):
+        with pytest.raises(RecipeError, match="the model runs on every window; give a focus threshold"):
             predict(model, image, output=tmp_path / "new", draw_focus=True)
     with pytest.raises(RecipeError, match="give output"):
         predict(focusing.focused(0.5), image, draw_focus=True)

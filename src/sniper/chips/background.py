@@ -69,7 +69,7 @@ def of_empty_images(
 def anywhere(count: int, scaled_images: ScaledImages, stride: int, *, seed: int, epoch: int) -> Windows:
     """``count`` random windows: each a random candidate of a random image and level.
 
-    A level is drawn as often as detection looks at windows of it: by its area, at least that of a chip.
+    A level is drawn as often as detection runs on windows of it: by its area, at least that of a chip.
     """
     keys = stream_keys(seed, epoch, Purpose.EXTRA_BACKGROUND, np.arange(count))
     ends = np.maximum(scaled_images.sizes_wh.astype(np.float64), scaled_images.chip_px).prod(axis=-1).ravel().cumsum()

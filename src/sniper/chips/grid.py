@@ -1,6 +1,6 @@
 """Where chips may lie: the candidate origins along an axis, and which of them hold a box.
 
-Geometry is exact and half-open. An image of ``W x H`` px at zoom ``s`` becomes ``ceil(W s) x ceil(H s)``
+Geometry is exact and half-open. An image of ``W x H`` px at scale ``s`` becomes ``ceil(W s) x ceil(H s)``
 network px, a box becomes ``box * s`` without rounding, and a chip is a ``C x C`` window with an integer
 origin in the scaled image. See ``docs/method.md``, "Chips".
 

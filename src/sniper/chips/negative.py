@@ -53,7 +53,7 @@ def negative_chips(
     Blocks of images run on as many threads as numba may use; the result does not depend on how many.
 
     Args:
-        zooms: of the images of ``table``.
+        scaled_images: those of ``table``.
         rule: which sizes are valid, for objects and proposals alike.
         positive: the positive chips of the epoch.
         proposals: of the images of ``table``, usually what ``false_positives`` leaves.

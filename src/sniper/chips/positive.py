@@ -181,7 +181,7 @@ def cover_images(
     not depend on how many.
 
     Args:
-        zooms: of the images of ``table``.
+        scaled_images: those of ``table``.
         rule: which objects are valid.
         stride: spacing of the candidates in network px, at most ``rule.stride_max``.
         keys: (I,) stream of random draws of each image.

@@ -51,7 +51,7 @@ class Coverage:
     valid_in: tuple[float, float, float]  # share of the objects valid at no level, at one, at several
     missed: NDArray[np.float64]  # sqrt(area) of objects of 2 px and more that are valid nowhere, thin ones first
     chips: dict[str, int]  # by kind, first epoch
-    pixels: dict[str, float]  # per epoch, by way of looking at the dataset
+    pixels: dict[str, float]  # per epoch, by way of training on the dataset
     thin: int  # of the missed, those with a shorter side below ``min_side_px``
     min_side_px: float  # original px
     proposals: int | None = None  # false positives that negative chips were made from; none: no proposals given
@@ -79,7 +79,7 @@ class Coverage:
             "chip_px": self.chip_px,
             "levels": [
                 {
-                    "zoom": s.scale,
+                    "scale": s.scale,
                     "range_px": list(s.range_px),
                     "valid_share": s.valid_share,
                     "chips": s.chips,
@@ -101,7 +101,7 @@ class Coverage:
             [s.scale, _range(s.range_px), f"{s.valid_share:.1%}", str(s.chips), f"{s.chips / max(self.images, 1):.2f}"]
             for s in self.levels
         ]
-        columns = ["zoom", "valid range, px", "objects valid", "chips", "chips / image"]
+        columns = ["scale", "valid range, px", "objects valid", "chips", "chips / image"]
         if self.proposals is not None:
             columns.append("negative chips")
             levels = [[*row, str(s.negatives)] for row, s in zip(levels, self.levels, strict=True)]
@@ -118,7 +118,7 @@ class Coverage:
                 ["valid at", "share of the objects"],
                 [["no level", none], ["one level", one], ["several levels", several]],
             ),
-            ("Pixels per epoch", ["way of looking", "megapixels", "against chips"], pixels),
+            ("Pixels per epoch", ["way of training", "megapixels", "against chips"], pixels),
         ]
 
     def warnings(self) -> list[str]:
@@ -130,7 +130,7 @@ class Coverage:
             low, high = np.quantile(self.missed[self.thin :], [0.05, 0.95])
             found.append(
                 f"{unfit:.1%} of the objects (sizes {low:.0f} to {high:.0f} px) are valid at no level and never "
-                "learned: set pyramid.levels to auto, or widen train_range_px of the level that zooms them to 30-250 px"
+                "learned: set pyramid.levels to auto, or widen train_range_px of the level that makes them 30-250 px"
             )
         if thin > TOO_MANY_MISSED:
             found.append(
@@ -195,7 +195,7 @@ def coverage(
 def _pixels(
     table: AnnotationTable, pyramid: Pyramid, scaled_images: ScaledImages, chips: ChipTable
 ) -> dict[str, float]:
-    """Canvas pixels of an epoch, for each way of looking at the dataset."""
+    """Padded input pixels of an epoch, for each way of training on the dataset."""
     sizes = table.sizes_wh
     finest = scaled_images.scales.max(axis=1)
     whole = scaled_sizes(sizes, Level.model_validate({"short_px": 800, "long_px": 1333}).scales(sizes))
@@ -204,7 +204,7 @@ def _pixels(
         "full pyramid": float(scaled_images.sizes_wh.astype(np.float64).prod(axis=2).sum()),
         "one 800 x 1333 image": float(whole.astype(np.float64).prod(axis=1).sum()),
         "uniform tiles": _tile_pixels(sizes),
-        "uniform tiles, finest zoom": _tile_pixels(scaled_sizes(sizes, finest)),
+        "uniform tiles, finest scale": _tile_pixels(scaled_sizes(sizes, finest)),
     }
 
 

@@ -106,7 +106,7 @@ def join_detections(parts: Sequence[DetectionTable]) -> DetectionTable:
 
 
 def for_images(detections: DetectionTable, table: AnnotationTable, place: Path | str) -> DetectionTable:
-    """The detections of the images of ``table``, in its order; an image that was not looked at has none.
+    """The detections of the images of ``table``, in its order; an image that they do not list has none.
 
     Raises:
         DataError: not a single image is the same; ``place`` names the file.

@@ -30,7 +30,7 @@ def traits_of(detector: object) -> DetectorTraits:
     Ours tell all. Another may have these attributes, or properties, and need not:
 
     - ``comfortable_px``: object size that it sees best, sqrt(area) in network px; else four cells of ``stride``, else
-      64 px. ``pyramid.levels: auto`` zooms objects to this size.
+      64 px. ``pyramid.levels: auto`` scales objects to this size.
     - ``stride``: network px per cell of its feature map.
     - ``predicts_masks``, ``focus_stride``: see ``detectors.protocol``.
 

@@ -209,7 +209,7 @@ def _layer(detector: nn.Module, layer: str) -> nn.Module:
 
 
 def _one_map(heard: list[object], layer: str, images: int) -> Tensor:
-    """(B, F, H, W) of the ``images`` padded inputs; a detector may have looked at them one by one."""
+    """(B, F, H, W) of the ``images`` padded inputs; a detector may have run on them one by one."""
     maps = [one for one in heard if isinstance(one, Tensor) and one.ndim == 4]
     shapes = {one.shape[1:] for one in maps}
     if len(maps) == len(heard) and len(shapes) == 1 and sum(map(len, maps)) == images:

@@ -69,8 +69,8 @@ def evaluate_coco(
 
     ``segm`` compares masks, which both sides must have; an object without one is neither to be found nor wrong to find.
 
-    Images of the table that were not looked at do not count, so a subset is measured by listing it. Ignored objects
-    (``table.ignored``) are neither to be found nor wrong to find.
+    Images of the table that ``detections`` does not list do not count, so a subset is measured by listing it. Ignored
+    objects (``table.ignored``) are neither to be found nor wrong to find.
 
     Raises:
         DataError: an image id that the table does not have or that comes twice, a label without a class, a number

@@ -1,9 +1,9 @@
-"""Why detections are wrong: background, wrong class, bad box or duplicate, and how two detectors compare.
+"""Why detections are wrong: background, wrong class, localisation or duplicate, and how two detectors compare.
 
 Every detection gets one verdict from COCO's greedy matching at one IoU: best score first, each takes the free object of
 its class that it overlaps most. A verdict depends on better detections only, so the first detections at any score,
 number or recall are judged as if there were no others. The kinds of errors follow TIDE (arXiv 2008.08115), which has
-one more (wrong class and bad box at once; a bad box here). ``docs/method.md``, "Evaluation".
+one more (wrong class and localisation at once; localisation here). ``docs/method.md``, "Evaluation".
 """
 
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ def _judge(
 
 
 def judge(table: AnnotationTable, detections: DetectionTable, *, class_agnostic: bool = False) -> Verdicts:
-    """The verdict of every detection, in the order of the table's images; images not looked at do not count."""
+    """The verdict of every detection, in the order of the table's images; images that it does not list do not count."""
     looked = np.isin(table.image_ids, detections.image_ids)
     images = table if looked.all() else table.select(np.flatnonzero(looked))
     found = for_images(detections, images, "the detection table")

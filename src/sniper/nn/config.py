@@ -94,7 +94,7 @@ class FocusConfig(Config):
     min_px: float = Field(
         default=5.0, ge=0, description="objects up to this size are neither, sqrt(area) in network px"
     )
-    small_px: float = Field(default=64.0, gt=0, description="objects below this size are looked at closer, network px")
+    small_px: float = Field(default=64.0, gt=0, description="objects below this size deserve a finer level, network px")
     large_px: float = Field(
         default=90.0, gt=0, description="objects from small_px to below this are neither, larger ones not, network px"
     )

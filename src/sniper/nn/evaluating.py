@@ -1,4 +1,4 @@
-"""Looking without learning."""
+"""Evaluation mode for the length of a call."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How good a focus branch is while it trains: of the cells to look at closer, how many are among its best ones."""
+"""How good a focus branch is while it trains: of the cells with small objects, how many are among its best ones."""
 
 from typing import ClassVar
 

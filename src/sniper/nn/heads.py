@@ -41,7 +41,7 @@ class RegionHead(nn.Module):
         initialise(self.deltas, std=0.001)
 
     def forward(self, features: Tensor, image: Tensor, boxes: Tensor) -> RegionOutput:
-        """Look at (K, 4) ``boxes`` (network px) of the images ``image`` (K,) on (B, F, H, W) ``features``."""
+        """Classes and deltas of (K, 4) ``boxes``, network px of the images ``image`` (K,) of ``features``."""
         reduced = functional.relu(self.reduce(features), inplace=True).float()
         pooled = roi_align(reduced, image, boxes.to(reduced.dtype), stride=self.stride, cells=self.pooled)
         hidden = functional.relu(self.first(pooled.flatten(1)), inplace=True)

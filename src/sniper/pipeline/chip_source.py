@@ -43,7 +43,7 @@ class ChipSource:
         return None if self.feed is None else self.feed.at(epoch)
 
     def chips(self, epoch: int) -> ChipTable:
-        """What training looks at in an epoch."""
+        """The chips of an epoch."""
         proposals = self.proposals(epoch)
         for mined in self._mined:
             if mined.epoch == epoch and mined.proposals is proposals:

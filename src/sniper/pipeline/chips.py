@@ -1,4 +1,4 @@
-"""Look at what training would look at: the coverage report, and chips drawn on their images."""
+"""What training would be fed: the coverage report, and chips drawn on their images."""
 
 import json
 from pathlib import Path

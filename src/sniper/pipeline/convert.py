@@ -19,7 +19,7 @@ _LEVELS = (
     Level(short_px=800, long_px=1280, train_range_px=(32, 150), infer_range_px=(32, 180)),
     Level(short_px=480, long_px=512, train_range_px=(120, None), infer_range_px=(75, None)),
 )
-_LONGEST_PX = 2000  # images are looked at whole
+_LONGEST_PX = 2000  # images are run whole
 
 
 def import_mxnet(

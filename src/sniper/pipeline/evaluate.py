@@ -87,7 +87,7 @@ def evaluate_table(
 ) -> Evaluation:
     """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``.
 
-    With ``by_ranks`` all processes of this launch (torchrun, accelerate) must call this: each looks at its share of the
+    With ``by_ranks`` all processes of this launch (torchrun, accelerate) must call this: each runs on its share of the
     images, and all get the result of all, as one process would.
     """
     job = DetectionJob(table, pyramid, inference, shards_of(table, inference), on_bad_image)

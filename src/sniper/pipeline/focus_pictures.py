@@ -19,12 +19,12 @@ def focus_files(model: Model, stems: Mapping[Path, str], folder: Path, taken: Co
     ``taken`` are the sources and what else is written.
 
     Raises:
-        RecipeError: the model looks at everything anyway.
+        RecipeError: the model runs on every window anyway.
         StorageError: a picture would replace one of ``taken``.
     """
     focus = model.recipe.inference.focus
     if focus is None or focus.looks_everywhere or len(model.pyramid.levels) < 2:
-        why = "has one level" if len(model.pyramid.levels) < 2 else "looks at everything"
+        why = "has one level" if len(model.pyramid.levels) < 2 else "runs on every window"
         raise RecipeError(
             f"where AutoFocus looks cannot be drawn, as the model {why}; give a focus threshold or a pixel budget, "
             "and a checkpoint of several levels"
@@ -41,7 +41,7 @@ def focus_files(model: Model, stems: Mapping[Path, str], folder: Path, taken: Co
 
 
 class FocusPictures:
-    """Remembers what was looked at until the image is drawn; keys are positions in ``files``."""
+    """Remembers the trace of an image until the image is drawn; keys are positions in ``files``."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files

@@ -39,7 +39,7 @@ _OF_FINISHED_WEIGHTS = frozenset(
 )
 UNUSED_BY_DETECTIONS = _OF_EVERY_KEY | _OF_FINISHED_WEIGHTS
 UNUSED_BY_PROPOSALS = UNUSED_BY_DETECTIONS | {
-    "inference.focus",  # extraction looks at every window
+    "inference.focus",  # extraction runs on every window
     "inference.focus.",
     "inference.merge.",  # ``negatives.extraction``, given by hand, says how proposals are merged
 }

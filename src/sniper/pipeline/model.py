@@ -121,7 +121,7 @@ class Model:
         )  # fmt: skip
 
     def focused(self, threshold: float | None = None, pixel_budget: float | None = None) -> "Model":
-        """The same model, looking closer only where small objects may be; None leaves a setting as it is.
+        """The same model, with finer levels only where small objects may be; None leaves a setting as it is.
 
         Args:
             threshold: focus probability from which on to look closer; 0 looks everywhere.

@@ -42,7 +42,7 @@ def predict(
     on_progress: OnProgress | None = None,
     on_window_progress: OnWindowProgress | None = None,
 ) -> Predictions:
-    """Detect in anything that can be looked at.
+    """Detect in images of any size, folders and videos.
 
     Images of more than ``inference.whole_megapixels`` are read by windows and drawn smaller; geo-referenced ones have
     their detections in ``<stem>.geojson`` too. ``docs/method.md``, "Huge images". What is written is written while it
@@ -68,7 +68,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         on_progress: called with the number of images or frames done.
-        on_window_progress: called with the windows done and planned so far, of the images that are looked at together.
+        on_window_progress: called with the windows done and planned so far, of the images that are batched together.
 
     Raises:
         DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.

@@ -36,7 +36,7 @@ class OutputFiles(NamedTuple):
     parts: Parts  # the entries of ``predictions.json``, shard by shard
     ground: dict[Path, Path]  # GeoJSON of each image, if it is geo-referenced
     drawn: dict[Path, Path]  # drawing of each image and video; empty: none
-    focus: dict[Path, Path]  # picture of where AutoFocus looked at each image; empty: none
+    focus: dict[Path, Path]  # picture of the windows that AutoFocus chose in each image; empty: none
     draw_min_score: float
     resume: bool  # shards that are complete are left as they are
 

@@ -55,5 +55,5 @@ class ProposalFeed:
 
 
 def feed_from_file(path: Path | str, table: AnnotationTable, config: NegativeConfig) -> ProposalFeed:
-    """The proposals of a file, for looking at the negative chips that they make."""
+    """The proposals of a file, for reports on the negative chips that they make."""
     return ProposalFeed(table, config, Path(path))

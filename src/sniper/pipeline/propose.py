@@ -48,13 +48,13 @@ class Extraction(NamedTuple):
 
     table: AnnotationTable
     pyramid: Pyramid
-    recipe: Recipe  # how images are looked at
+    recipe: Recipe  # how images are cut into windows
     config: ProposeConfig
     output: Path
     key: str  # of data, weights and settings
     on_bad_image: BadImage
     shard_images: int
-    seed: int  # of the windows, where not all are looked at
+    seed: int  # of the windows, where not all are run
 
     @property
     def shards(self) -> range:
@@ -85,7 +85,7 @@ class Extraction(NamedTuple):
     def _proposals(
         self, number: int, backend: Backend, images: Iterator[ImageInput], on_error: OnError
     ) -> Iterator[ImageDetections]:
-        """Every window is looked at, or drawn: where small objects may be says nothing about false positives."""
+        """Every window is run, or drawn at random: where small objects may be says nothing about false positives."""
         everywhere = self.recipe.inference.model_copy(update={"focus": None})
         return propose_images(
             backend, images, self.pyramid, everywhere, self.config, seed=self.seed + number, on_error=on_error

@@ -22,7 +22,7 @@ class TrainingEvaluation:
         self._pyramid, self._recipe = pyramid, recipe
 
     def evaluate(self, detector: nn.Module) -> dict[str, float]:
-        """The numbers of the whole dataset. Every process of the launch calls this, and looks at its share."""
+        """The numbers of the whole dataset. Every process of the launch calls this, and runs on its share."""
         self.latest = self._run(detector, self.table, by_ranks=True)
         return self.latest.as_dict()
 

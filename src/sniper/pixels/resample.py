@@ -86,7 +86,7 @@ def resampled(
 ) -> Pixels:
     """The valid region of a chip from contiguous (h, w, 3) ``pixels``, blocks averaged, that begin at ``corner_xy``.
 
-    What lies outside the footprint is not looked at, so a part of an image gives, bit for bit, what all of it gives.
+    What lies outside the footprint is not read, so a part of an image gives, bit for bit, what all of it gives.
     """
     x, y, (left, top) = shown.x, shown.y, corner_xy
     if shown.step == 1 and x.shows_whole(valid_wh[0]) and y.shows_whole(valid_wh[1]):

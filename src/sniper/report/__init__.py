@@ -1,1 +1,1 @@
-"""Pictures, curves and pages that a person looks at. Everything takes plain arrays and tables."""
+"""Pictures, curves and pages for a person. Everything takes plain arrays and tables."""

@@ -108,7 +108,7 @@ class _QuietFile(logging.FileHandler):
 class MetricsLog:
     """Rows and log lines of a run while it trains. With ``enabled=False`` (other processes) it does nothing.
 
-    ``resumed_step`` continues an earlier journal: rows after that step are dropped first, so that none comes twice.
+    ``resumed_step`` continues an earlier log: rows after that step are dropped first, so that none comes twice.
     """
 
     def __init__(self, run: RunFolder, *, enabled: bool, resumed_step: int | None, tensorboard: bool) -> None:

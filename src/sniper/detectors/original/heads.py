@@ -1,6 +1,6 @@
 """What the 2018 detectors put on their features: proposals, regions, focus and masks.
 
-Every activation is a module of its own, so that numbers can be looked at anywhere inside.
+Every activation is a module of its own, so that hooks can read numbers anywhere inside.
 """
 
 from typing import NamedTuple
@@ -91,7 +91,7 @@ class PooledRegions(nn.Module):
 
 
 class DeformablePool(nn.Module):
-    """Cut regions out, let a fully connected layer look at them, and cut again with each cell moved as it says."""
+    """Cut regions out, let a fully connected layer judge them, and cut again with each cell moved as it says."""
 
     def __init__(self, stride: int, cells: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class OriginalRegionHead(nn.Module):
             initialise(layer, std=0.01)
 
     def forward(self, reduced: Tensor, image: Tensor, boxes: Tensor) -> RegionOutput:
-        """Look at (K, 4) inclusive ``boxes`` (network px) of the images ``image`` (K,) on ``reduced`` features."""
+        """Classes and deltas of (K, 4) inclusive ``boxes``, network px of the images ``image`` (K,)."""
         hidden = self.relu1(self.first(self.pool(reduced, image, boxes).flatten(1)))
         hidden = self.relu2(self.second(hidden))
         return RegionOutput(self.classes(hidden), self.deltas(hidden))
