@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sniper.errors import StorageError
@@ -14,12 +14,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.
 
     A reader sees the old file or the new one, never a part, whatever kills the process. On an error the
-    temporary file is removed and the old file stays.
+    temporary file is removed, with the folders that were made for it, and the old file stays.
 
     Raises:
         StorageError: the folder cannot be written or the disk is full.
     """
     final = Path(path)
+    made = [folder for folder in final.parents if not folder.exists()]
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
@@ -41,6 +42,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the first one that holds something stays, and those above it
+            for folder in made:
+                folder.rmdir()
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -86,7 +86,7 @@ def labels_by_hand(anchors, boxes, state, valid_hw, config):
     usable = (anchors[:, :2] >= -config.border_px).all(1) & (anchors[:, 2:] <= CHIP + config.border_px).all(1)
     usable &= (anchors[:, 0] < valid_hw[1]) & (anchors[:, 1] < valid_hw[0]) & (anchors[:, 2:] > 0).all(1)
     iou = reference.iou(anchors, boxes)
-    visible = reference.area(reference.clip(anchors, valid_hw[1], valid_hw[0]))
+    visible = reference.area(np.clip(anchors, 0, (valid_hw[1], valid_hw[0]) * 2))
     inside = reference.intersection(anchors, boxes) / np.maximum(visible, 1e-9)[:, None]
     valid = iou[:, state == ObjectState.VALID] * usable[:, None]
     labels = np.where((valid < config.negative_iou).all(1), 0, -1)

@@ -148,7 +148,7 @@ def test_small_images_lie_on_the_ground_too(model: Model, tmp_path: Path):
 def test_drawings_of_what_is_read_by_windows_are_small(
     model: Model, files: dict[str, Path], tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["sniper.pipeline.predict"], "DRAWN_PX", 420)
+    monkeypatch.setattr(sys.modules["sniper.pipeline.predict_shard"], "DRAWN_PX", 420)
     predict(_levels(model, 0.1), files["tiled.tif"], output=tmp_path, min_score=0, draw_min_score=0)
     assert cv2.imread(str(tmp_path / "tiled.jpg")).shape == (340, 420, 3)
 

@@ -37,6 +37,7 @@ def detect_images(
     config: InferenceConfig,
     *,
     regions: Literal["detections", "proposals"] = "detections",
+    class_free: bool = False,
     min_score: float = 0.0,
     choose: Choose | None = None,
     on_trace: OnTrace | None = None,
@@ -53,7 +54,8 @@ def detect_images(
         images: what to detect in, read as they are needed.
         pyramid: levels, and the sizes kept at each.
         config: windows, batches, AutoFocus and merging; its ``precision`` is the backend's affair.
-        regions: finished detections, or class-free proposals (labels 0; detections where a backend cannot propose).
+        regions: finished detections, or proposals (detections where a backend cannot propose).
+        class_free: boxes of all classes compete together and have label 0, as proposals should.
         min_score: boxes that the network scores lower are dropped before they are merged.
         choose: picks the windows to run where there is no AutoFocus to do so; none: all.
         on_trace: told of each image what was run at which level, before its detections come.
@@ -72,6 +74,7 @@ def detect_images(
         Want(regions=regions, focus=focused and backend.focus_stride is not None, features=backend.predicts_masks),
         focused,
         focus_stride_of(backend) if focused else FALLBACK_STRIDE,
+        class_free,
         min_score,
         choose,
         on_trace,
@@ -95,6 +98,7 @@ class _Run:
     want: Want
     focused: bool
     stride: int  # of focus maps
+    class_free: bool
     min_score: float
     choose: Choose | None
     on_trace: OnTrace | None
@@ -165,7 +169,7 @@ def _run_batch(
         too_low = scores < run.min_score  # not so where a score is not a number: merging tells of it
         kept = _whole(boxes, task, sizes_wh[task.window.image]) & ~too_low
         features = looked.features[row] if looked.features is not None and kept.any() else None
-        if run.want.regions == "proposals":
+        if run.class_free:
             labels = np.zeros_like(labels)
         found.add(task.window, boxes[kept], scores[kept], labels[kept], features)
 

@@ -57,6 +57,7 @@ def propose_images(
         pyramid.model_copy(update={"levels": levels}),
         inference.model_copy(update={"merge": merge, "focus": None}),
         regions="proposals" if config.boxes == "proposals" and backend.proposes else "detections",
+        class_free=True,
         min_score=config.min_score,
         choose=drawn if config.window_share < 1 else None,
         on_error=on_error,
