@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_incoming import HARD, LEVELS, NAMES, find_colours
+from test_from_sahi import HARD, LEVELS, NAMES, find_colours
 
 import sniper
 from devices import DEVICE
