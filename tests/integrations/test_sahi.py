@@ -116,7 +116,7 @@ def test_a_loaded_model_names_and_wrong_settings(checkpoint: Path) -> None:
     assert {one.category.name for one in get_prediction(_scene(), named).object_prediction_list} <= {"a", "b", "c"}
     with pytest.raises(RecipeError, match="mask_threshold"):
         SniperDetectionModel(model=loaded, device=DEVICE, mask_threshold=0.7)
-    with pytest.raises(RecipeError, match="image_size.*one level"):
+    with pytest.raises(RecipeError, match=r"image_size.*one level"):
         SniperDetectionModel(model=loaded, device=DEVICE, levels="all", image_size=512)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         SniperDetectionModel("not/there.safetensors", device=DEVICE)
