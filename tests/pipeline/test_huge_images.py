@@ -15,7 +15,6 @@ from PIL import Image
 from trained_run import Trained
 
 from devices import DEVICE
-from sniper import cli
 from sniper.errors import DataError
 from sniper.pipeline.evaluate import evaluate
 from sniper.pipeline.model import Model, checkpoint_file, load_model
@@ -209,19 +208,6 @@ def test_memory_does_not_grow_with_the_image(checkpoint: Path, files: dict[str, 
     small, large = (int(line) / 1000 for line in done.stdout.split())  # MB
     assert small > 100
     assert large - small < 300, (small, large)
-
-
-@pytest.fixture
-def sniper(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """``sniper ...`` through the real entry point: exit code and lines on standard error."""
-
-    def run(*arguments: object) -> tuple[int, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["sniper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), capsys.readouterr().err.strip().splitlines()
-
-    return run
 
 
 def test_the_command_says_what_is_wrong_in_one_sentence(sniper, checkpoint, files, tmp_path):
