@@ -19,8 +19,8 @@ def import_mxnet(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the original SNIPER into one that predict and evaluate take."""
-    from sniper.pipeline.convert import import_mxnet as run
-    from sniper.pipeline.convert import network_named, read_class_names
+    from sniper.pipeline.import_mxnet import import_mxnet as run
+    from sniper.pipeline.import_mxnet import network_named, read_class_names
 
     names = read_class_names(classes) if classes is not None else None
     meta = run(file, network_named(arch), output, class_names=names)

@@ -16,12 +16,12 @@ from torch.utils.hooks import RemovableHandle
 
 from devices import DEVICE
 from recorded import Golden
-from sniper.convert.mxnet import read_params
-from sniper.convert.names import state_dict_of
 from sniper.detectors.original.boxes import decode, inclusive
 from sniper.detectors.original.heads import OriginalMaps
 from sniper.detectors.original.network import OriginalConfig, OriginalSniper, build_original
 from sniper.detectors.original.proposals import INCLUSIVE
+from sniper.mxnet.names import state_dict_of
+from sniper.mxnet.params import read_params
 from sniper.nn import box_deltas
 
 CLASSES = 80

@@ -1,6 +1,6 @@
 """The detectors of the 2018 code, number for number: SNIPER (arXiv 1805.09300) with branches for focus and masks.
 
-``sniper_resnet101`` and its like build them; ``sniper.convert`` reads the published checkpoints into them. Boxes are
+``sniper_resnet101`` and its like build them; ``sniper.mxnet`` reads the published checkpoints into them. Boxes are
 half-open here as everywhere. The 2018 code's inclusive boxes are the same ones with 1 px less at the right and the
 bottom: what it computed from ``x2 - x1 + 1`` needs no other change.
 """

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from sniper.convert.mxnet import Params
-from sniper.convert.names import entries, state_dict_of
 from sniper.detectors.original.network import OriginalConfig, OriginalSniper, build_original, sniper_mobilenetv2
 from sniper.detectors.original.preact_resnet import PreactResNet
 from sniper.errors import CheckpointError
+from sniper.mxnet.names import entries, state_dict_of
+from sniper.mxnet.params import Params
 
 STDS = np.asarray([0.1, 0.1, 0.2, 0.2], dtype=np.float32)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sniper.convert.mxnet import read_params
 from sniper.errors import CheckpointError
+from sniper.mxnet.params import read_params
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 MEAN = np.asarray([0.5], dtype=np.float16)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sniper.convert.mxnet import Params
 from sniper.errors import CheckpointError
+from sniper.mxnet.params import Params
 from sniper.nn import box_deltas
 
 # Our module, theirs. Units and blocks are numbered from 0 here; theirs from 1 in a ResNet.

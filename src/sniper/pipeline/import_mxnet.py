@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import get_args
 
-from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
-from sniper.convert.mxnet import Params, read_params
-from sniper.convert.names import backbone_state_of, state_dict_of
 from sniper.detectors.original.network import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError, DataError, RecipeError
 from sniper.inference.config import InferenceConfig, MergeConfig
+from sniper.mxnet.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
+from sniper.mxnet.names import backbone_state_of, state_dict_of
+from sniper.mxnet.params import Params, read_params
 from sniper.pyramid import Level, PyramidConfig
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta, save_weights

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from recorded import Golden
-from sniper.convert.mxnet import Params, read_params
-from sniper.convert.names import entries
 from sniper.detectors.original.network import Network, OriginalConfig, build_original
 from sniper.errors import CheckpointError
-from sniper.pipeline.convert import import_mxnet
+from sniper.mxnet.names import entries
+from sniper.mxnet.params import Params, read_params
+from sniper.pipeline.import_mxnet import import_mxnet
 from sniper.training.checkpoint import load_weights
 from sniper.training.finetune import start_from
 

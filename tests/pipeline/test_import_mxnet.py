@@ -12,8 +12,8 @@ from PIL import Image
 from devices import TRAIN_DEVICE
 from recorded import Golden
 from rectangle_set import make_set
-from sniper.convert.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
-from sniper.pipeline.convert import import_mxnet
+from sniper.mxnet.classes import COCO_IDS, COCO_NAMES, VOC_NAMES
+from sniper.pipeline.import_mxnet import import_mxnet
 from sniper.pipeline.model import load_model
 from sniper.training.checkpoint import load_weights
 
