@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -121,6 +121,7 @@ def train(
         run,
         enabled=accelerator.is_main_process,
         resumed_step=at.step if resumed else None,
+        evaluation_owed=at.evaluation_owed,
         tensorboard=config.tensorboard,
     )
     clock = TrainingClock(at.minutes)
@@ -134,6 +135,14 @@ def train(
             with clock.stopped():
                 checkpoints.score(_evaluate(rehearsal, evaluated, accelerator))
 
+        def measured(at: Position, evaluate: Evaluate) -> Position:
+            with clock.stopped():
+                after = checkpoints.evaluated(at, _evaluate(evaluate, evaluated, accelerator))
+                metrics_log.write(_evaluation_row(after))
+            return after
+
+        if evaluate is not None and at.evaluation_owed:
+            at = checkpoints.save(measured(at, evaluate))
         epoch, stop = at.epoch, at.finished(config)
         while not stop:
             if before_epoch is not None:
@@ -175,10 +184,9 @@ def train(
                         display.show(at.share(config), row)
                     if evaluate is not None and at.evaluation_due(before, config):
                         meter.check()
-                        with clock.stopped():
-                            metrics = _evaluate(evaluate, evaluated, accelerator)
-                            at = checkpoints.evaluated(at, metrics)
-                            metrics_log.write(_evaluation_row(at))
+                        # Saved first: an evaluation may fail, or take longer than the machine is had for.
+                        at = checkpoints.save(replace(at, evaluation_owed=True))
+                        at = measured(at, evaluate)
                         stop = stop or at.finished(config)
                     if stop or at.checkpoint_due(config):
                         meter.check()

@@ -22,6 +22,7 @@ class Position:
     chips: int = 0  # seen by all processes
     minutes: float = 0.0  # of training; see ``TrainingClock``
     saved_minutes: float = 0.0
+    evaluation_owed: bool = False  # saved before the evaluation that is due here
     evaluated_step: int = -1
     metrics: dict[str, float] = field(default_factory=dict)  # of the latest evaluation
     best: float | None = None
@@ -62,6 +63,7 @@ class Position:
         better = score == score and (self.best is None or score > self.best)
         return replace(
             self,
+            evaluation_owed=False,
             evaluated_step=self.step,
             metrics=metrics,
             best=score if better else self.best,

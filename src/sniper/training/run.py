@@ -108,13 +108,23 @@ class _QuietFile(logging.FileHandler):
 class MetricsLog:
     """Rows and log lines of a run while it trains. With ``enabled=False`` (other processes) it does nothing.
 
-    ``resumed_step`` continues an earlier log: rows after that step are dropped first, so that none comes twice.
+    ``resumed_step`` continues an earlier log: rows after that step are dropped first, so that none comes twice;
+    with ``evaluation_owed`` also the evaluation of that step, which will be made again.
     """
 
-    def __init__(self, run: RunFolder, *, enabled: bool, resumed_step: int | None, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        *,
+        enabled: bool,
+        resumed_step: int | None,
+        tensorboard: bool,
+        evaluation_owed: bool = False,
+    ) -> None:
         self._run = run
         self._enabled = enabled
         self._resumed_step = resumed_step
+        self._evaluation_owed = evaluation_owed
         self._wants_events = tensorboard
         self._columns: list[str] = []
         self._file: IO[str] | None = None
@@ -179,8 +189,13 @@ class MetricsLog:
         return self._run.read_metrics()
 
     def _start_metrics(self) -> None:
-        kept = [] if self._resumed_step is None else [row for row in self._read() if row["step"] <= self._resumed_step]
-        self._rewrite(kept)
+        self._rewrite([] if self._resumed_step is None else [row for row in self._read() if self._stays(row)])
+
+    def _stays(self, row: Mapping[str, float]) -> bool:
+        """Whether a row of the log is of what the resumed state has behind it."""
+        assert self._resumed_step is not None
+        again = self._evaluation_owed and any(name.startswith("eval/") for name in row)
+        return row["step"] < self._resumed_step + (not again)
 
     def _rewrite(self, rows: list[dict[str, float]]) -> None:
         columns = dict.fromkeys(name for row in rows for name in row)
