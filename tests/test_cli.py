@@ -24,6 +24,7 @@ from devices import DEVICE
 from rectangle_set import SIZE, TINY, coco_document, make_set
 from sniper import cli
 from sniper.data.detection_files import load_detections
+from sniper.training.checkpoint import load_weights, save_weights
 
 
 class Said(NamedTuple):
@@ -337,11 +338,17 @@ def test_checkpoints_that_are_refused(sniper: Command, trained: Trained, tmp_pat
     torch.save({"a": torch.zeros(3)}, tmp_path / "torch.pt")
     (tmp_path / "cut.safetensors").write_bytes(good[:-1000])
     (tmp_path / "header.safetensors").write_bytes(good[:300])
+    (tmp_path / "flipped.safetensors").write_bytes(good[:-1000] + bytes([good[-1000] ^ 64]) + good[-999:])
+    weights, meta = load_weights(trained.folder / "best.safetensors")
+    nan = {name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()}
+    save_weights(tmp_path / "nan.safetensors", nan, meta)
     save_file({"a": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     (tmp_path / "empty.safetensors").touch()
     (tmp_path / "folder").mkdir()
     for name, message in (
         ("text.safetensors", "damaged or not a checkpoint"),
+        ("flipped.safetensors", "is damaged .its checksum is another"),
+        ("nan.safetensors", "has a value that is not a finite number"),
         ("pickle.pt", "is a PyTorch pickle, which can run code"),
         ("torch.pt", "is a PyTorch pickle, which can run code"),
         ("cut.safetensors", "damaged or not a checkpoint"),

@@ -136,6 +136,8 @@ def test_wrong_weights_are_named(tmp_path):
     assert "conv1.weight" in refused({key: value for key, value in good.items() if key != "conv1.weight"})
     assert "(64, 3, 7, 5)" in refused({**good, "conv1.weight": torch.zeros(64, 3, 7, 5)})
     assert "features.0.0.weight" in refused(good, "torchvision/mobilenet_v2")
+    broken = {**good, "layer1.0.bn1.running_var": torch.full((64,), torch.nan)}
+    assert "layer1.0.bn1.running_var has a value that is not a finite number" in refused(broken)
     refused([1, 2])
     refused({"epoch": 3})
     refused({"model": torchvision.models.resnet18})  # code, not tensors

@@ -1,10 +1,12 @@
 """Files of weights and states: what goes in comes out, and everything else is refused in one sentence."""
 
+import math
 import os
 import pickle
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch import nn
 
 from sniper.errors import CheckpointError, StorageError
 from sniper.training.checkpoint import (
+    Checkpoint,
     CheckpointMeta,
     load_detector_weights,
     load_state,
@@ -22,6 +25,7 @@ from sniper.training.checkpoint import (
     save_state,
     save_weights,
 )
+from sniper.training.finetune import start_from
 
 META = CheckpointMeta(
     recipe={"train": {"steps": 9, "step_at": [0.7]}, "open": [0.0, None]},
@@ -120,6 +124,65 @@ def test_bad_weights_are_one_sentence(tmp_path: Path, name: str) -> None:
         load_weights(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _same(one: Checkpoint, other: Checkpoint) -> bool:
+    return (
+        one.meta == other.meta
+        and one.weights.keys() == other.weights.keys()
+        and all(torch.equal(one.weights[name], tensor) for name, tensor in other.weights.items())
+    )
+
+
+def test_no_flipped_byte_passes_unseen(tmp_path: Path) -> None:
+    """Whatever byte is another one: the file is refused, or the byte means nothing (blanks behind the header)."""
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.arange(6.0), "n": torch.tensor(3)}, META)
+    sound, whole = path.read_bytes(), load_weights(path)
+    unseen = []
+    for place in range(len(sound)):
+        for flip in (0x01, 0x20):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ flip]) + sound[place + 1 :])
+            with suppress(CheckpointError):
+                unseen += [] if _same(load_weights(path), whole) else [place]
+    assert unseen == []
+
+
+def test_checkpoints_from_before_checksums_load(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(3)}, path, metadata={"sniper": META.model_dump_json()})
+    assert load_weights(path).meta == META
+
+
+def test_a_state_with_one_flipped_byte_is_refused(tmp_path: Path) -> None:
+    detector, path = TinyDetector(), tmp_path / "state.pt"
+    save_state(path, {"model": detector.state_dict(), "position": {"step": 7}})
+    sound = path.read_bytes()
+    for place in (sound.index(detector.head.weight.detach().numpy().tobytes()) + 2, sound.index(b"position") + 3):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"damaged .*; start a new run"):
+            load_state(path, detector)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    detector = TinyDetector()
+    detector.register_buffer("limits", torch.tensor([0.0, math.inf]))  # a buffer may mean infinity
+    before = detector.head.bias.clone()
+    path = tmp_path / "w.safetensors"
+    save_weights(path, detector.state_dict(), META)
+    load_detector_weights(detector, path)
+    weights = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    weights["head.bias"][2] = value
+    save_weights(path, weights, META)
+    with pytest.raises(CheckpointError, match=r"head\.bias .* is not a finite number.*another checkpoint"):
+        load_detector_weights(detector, path)
+    with pytest.raises(CheckpointError, match=r"head\.bias .* is not a finite number"):
+        start_from(detector, path, META.class_names)
+    save_state(tmp_path / "state.pt", {"model": weights})
+    with pytest.raises(CheckpointError, match=r"head\.bias .* is not a finite number"):
+        load_state(tmp_path / "state.pt", detector)
+    assert torch.equal(before, detector.head.bias)
 
 
 def test_first_mismatch_is_named_and_nothing_is_loaded(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading weight files into a network: tensors only, never pickled code."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -9,6 +10,20 @@ from torch import Tensor, nn
 
 from sniper.errors import CheckpointError
 from sniper.fetch import cached
+
+
+def first_not_finite(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """The name of an entry of a ``state_dict`` of ``module`` that holds NaN, or a parameter that holds infinity.
+
+    None where all are sound. A buffer may mean infinity: an open range, a mask. On a GPU it waits for the device once.
+    """
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    names = [name for name, value in state.items() if value.is_floating_point()]
+    sound = [
+        (state[name].isfinite() if name in parameters else ~state[name].isnan()).all().reshape(1) for name in names
+    ]
+    told = torch.cat(sound).tolist() if sound else []
+    return next((name for name, fine in zip(names, told, strict=True) if not fine), None)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -56,7 +71,8 @@ def load_weights(network: nn.Module, path: Path | str, *, what: str, prefix: str
     layers when it cuts a network open.
 
     Raises:
-        CheckpointError: the file cannot be read, lacks an entry or has one of another shape; the first is named.
+        CheckpointError: the file cannot be read, lacks an entry, or has one of another shape or one that is not finite;
+            the first is named.
     """
     found = {name.replace(".", "_"): value for name, value in read_weights(path).items()}
     matched = {}
@@ -75,4 +91,7 @@ def load_weights(network: nn.Module, path: Path | str, *, what: str, prefix: str
                 "use weights of the same network"
             )
         matched[name] = value
+    broken = first_not_finite(network, matched)
+    if broken is not None:
+        raise CheckpointError(f"{path}: {prefix}{broken} has a value that is not a finite number; use another copy")
     network.load_state_dict(matched)

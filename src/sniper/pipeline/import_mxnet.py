@@ -11,7 +11,7 @@ from sniper.mxnet.names import backbone_state_of, state_dict_of
 from sniper.mxnet.params import Params, read_params
 from sniper.pyramid import Level, PyramidConfig
 from sniper.recipe import Recipe
-from sniper.training.checkpoint import CheckpointMeta, save_weights
+from sniper.training.checkpoint import CheckpointMeta, refuse_unsound, save_weights
 
 # How the 2018 code tested, finest level first; the ranges are those it trained and tested with on COCO.
 _LEVELS = (
@@ -37,7 +37,8 @@ def import_mxnet(
         class_names: in the order of the checkpoint, without background; none: COCO for 80 classes, VOC for 20.
 
     Raises:
-        CheckpointError: the file is damaged, of another network or of other classes; the first difference is named.
+        CheckpointError: the file is damaged, of another network or of other classes, or holds a value that is not
+            finite; the first difference is named.
         StorageError: ``output`` cannot be written.
     """
     params = read_params(file)
@@ -47,7 +48,9 @@ def import_mxnet(
     config = OriginalConfig(
         network=network, focus="conv_new_2_weight" in params.arg, masks="mask_out_weight" in params.arg
     )
-    state = state_dict_of(params, build_original(config, len(names)), file=str(file), network=network)
+    detector = build_original(config, len(names))
+    state = state_dict_of(params, detector, file=str(file), network=network)
+    refuse_unsound(file, state, detector)
     recipe = Recipe(
         description=f"{network} from {Path(file).name}",
         pyramid=PyramidConfig(levels=_LEVELS, chip_px=512),

@@ -1,9 +1,13 @@
 """Weights in safetensors with what they are, and the resumable state of a run.
 
 Both are written completely or not at all, and neither is ever unpickled: weights are safetensors, and the state is
-read by ``torch.load(weights_only=True)``, which builds tensors and plain values only.
+read by ``torch.load(weights_only=True)``, which builds tensors and plain values only. Both carry checksums, which are
+verified when they are read: a damaged file is refused, and so are weights that are not finite.
 """
 
+import hashlib
+import zipfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,9 +20,11 @@ from torch import Tensor, nn
 
 from sniper.errors import CheckpointError, StorageError
 from sniper.files import replacing
+from sniper.nn.weights import first_not_finite
 from sniper.settings import Config
 
 _HEADER = "sniper"
+_CHECKSUM = "sha256"  # of the header and all weights; files of former versions have none
 _STATE = "sniper training state"
 _STATE_FORMAT = 1
 
@@ -63,9 +69,10 @@ def save_weights(path: Path | str, state_dict: dict[str, Tensor], metadata: Chec
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
     }
+    header = metadata.model_dump_json()
     with replacing(path) as partial:
         try:
-            save_file(copies, partial, metadata={_HEADER: metadata.model_dump_json()})
+            save_file(copies, partial, metadata={_HEADER: header, _CHECKSUM: _checksum(header, copies)})
         except SafetensorError as error:
             raise StorageError(_no_room(path, error)) from error
 
@@ -73,21 +80,26 @@ def save_weights(path: Path | str, state_dict: dict[str, Tensor], metadata: Chec
 def load_weights(path: Path | str) -> Checkpoint:
     """Read weights that ``save_weights`` wrote.
 
+    Whether they are finite is checked where they are loaded into a detector, which tells parameters from buffers.
+
     Raises:
-        CheckpointError: the file is missing, empty, cut short, a pickle, or not written by sniper.
+        CheckpointError: the file is missing, empty, cut short, damaged, a pickle, or not written by sniper.
     """
     path = Path(path)
     _require_content(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = (file.metadata() or {}).get(_HEADER)
+            entries = file.metadata() or {}
+            header = entries.get(_HEADER)
             if header is None:
                 raise CheckpointError(
                     f"{path} holds safetensors but not a sniper checkpoint (no sniper header); "
                     "pass last.safetensors or best.safetensors of a run"
                 )
-            meta = CheckpointMeta.model_validate_json(header)
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if entries.keys() != {_HEADER} and entries.get(_CHECKSUM) != _checksum(header, weights):
+            raise CheckpointError(f"{path} is damaged (its checksum is another); use another copy")
+        return Checkpoint(weights, CheckpointMeta.model_validate_json(header))
     except SafetensorError as error:
         if _is_pickle(path):
             raise CheckpointError(
@@ -119,9 +131,9 @@ def load_into(detector: nn.Module, weights: dict[str, Tensor], path: Path | str)
     """Load ``weights`` that came from ``path`` into ``detector`` in place, every one or none.
 
     Raises:
-        CheckpointError: names or shapes are another detector's; the first that differs is named.
+        CheckpointError: names or shapes are another detector's, or a weight is not finite; the first is named.
     """
-    _refuse_mismatch(Path(path), weights, detector.state_dict())
+    refuse_unsound(path, weights, detector)
     detector.load_state_dict(weights)
 
 
@@ -149,6 +161,10 @@ def load_state(path: Path | str, detector: nn.Module) -> dict[str, Any]:
     path = Path(path)
     _require_content(path)
     try:
+        with zipfile.ZipFile(path) as entries:  # torch writes a checksum of each entry and never looks at it
+            damaged = entries.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is another")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds here; all mean the same to the user
         raise CheckpointError(f"{path} is damaged or not a training state ({_line(error)}); start a new run") from error
@@ -159,8 +175,32 @@ def load_state(path: Path | str, detector: nn.Module) -> dict[str, Any]:
             f"{path} has format {state['format']}, this sniper ({_package_version()}) reads {_STATE_FORMAT}; "
             "resume with the version that wrote it"
         )
-    _refuse_mismatch(path, state["model"], detector.state_dict())
+    refuse_unsound(path, state["model"], detector)
     return state
+
+
+def refuse_unsound(path: Path | str, weights: dict[str, Tensor], detector: nn.Module) -> None:
+    """Let only weights pass that came from ``path`` and that ``detector`` can have.
+
+    Raises:
+        CheckpointError: names or shapes are another detector's, or a weight is not finite; the first is named.
+    """
+    _refuse_mismatch(Path(path), weights, detector.state_dict())
+    broken = first_not_finite(detector, weights)
+    if broken is not None:
+        raise CheckpointError(
+            f"{path}: {broken} has a value that is not a finite number; its training diverged: use another checkpoint"
+        )
+
+
+def _checksum(header: str, weights: Mapping[str, Tensor]) -> str:
+    """Of all that a file of weights says."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _require_content(path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from sniper.errors import CheckpointError, RecipeError
+from sniper.nn.weights import first_not_finite
 from sniper.renamed import with_present_names
 from sniper.training.checkpoint import CheckpointMeta, load_state, save_state, save_weights
 from sniper.training.config import TrainConfig
@@ -47,9 +48,9 @@ class CheckpointManager:
             StorageError: the disk is full; the former files stay.
             DivergedError: a weight is not finite, so that the former checkpoint is the better one.
         """
-        weights = [p for p in self._detector.parameters() if p.requires_grad]
-        if weights and not bool(torch.stack([torch.isfinite(p).all() for p in weights]).all()):
-            raise DivergedError(f"a weight is not a number after step {at.step}; {advice(self._config)}")
+        broken = first_not_finite(self._detector, self._detector.state_dict())
+        if broken is not None:
+            raise DivergedError(f"{broken} is not a finite number after step {at.step}; {advice(self._config)}")
         at = replace(at, saved_minutes=at.minutes)
         if not self._accelerator.is_main_process:
             return at

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sniper.errors import CheckpointError
 from sniper.nn.class_rows import ClassRows, row_of_each, rows_of, with_rows
+from sniper.nn.weights import first_not_finite
 from sniper.training.checkpoint import load_weights
 
 
@@ -73,6 +74,9 @@ def start_from(detector: nn.Module, path: Path | str, class_names: tuple[str, ..
     extra = next((name for name in found if name not in own and name.partition(".")[0] in common), None)
     if extra is not None:
         raise CheckpointError(f"{path} has {extra}, which this detector does not; use one of the same network")
+    broken = first_not_finite(detector, state)
+    if broken is not None:
+        raise CheckpointError(f"{path}: {broken} has a value that is not a finite number; use another checkpoint")
     detector.load_state_dict(state)
     known = set(meta.class_names)
     return Start(
