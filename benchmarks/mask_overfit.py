@@ -68,7 +68,7 @@ def learn(root: Path, images: int, weights: Path, steps: int, runs: Path) -> Non
     name = f"{images}x{steps}"
     folder = runs / "train" / name
     former = {"resume": folder} if (folder / "state.pt").is_file() else {"name": name, "root": runs}
-    done = train(recipe_for(weights, steps), table=photos(root, images), **former)  # type: ignore[arg-type]
+    done = train(recipe_for(weights, steps), data=photos(root, images), **former)  # type: ignore[arg-type]
     if done.result.finished:
         write_text(folder / FINISHED, f"{done.result.minutes:.1f} minutes\n")
 

@@ -76,7 +76,7 @@ def run_way(way: str, seed: int, args: argparse.Namespace, path: Path) -> None:
     settings["train"]["steps"] = max(20, round((60 * args.minutes - asked) / per_step))
     shutil.rmtree(args.runs / "train" / path.stem, ignore_errors=True)  # of one that was cut off
     began = time.process_time()
-    run = train(Recipe.parse(settings, way), table=train_table, name=path.stem, root=args.runs)
+    run = train(Recipe.parse(settings, way), data=train_table, name=path.stem, root=args.runs)
     cell = {
         "data": args.data,
         "way": way,

@@ -262,7 +262,7 @@ def run_cell(data: str, method: str, seed: int, args: argparse.Namespace, path: 
     name = path.stem
     shutil.rmtree(args.runs / "train" / name, ignore_errors=True)  # of a cell that was cut off
     wall, cpu = time.perf_counter(), time.process_time()
-    run = train(how.recipe, table=train_table, name=name, root=args.runs)
+    run = train(how.recipe, data=train_table, name=name, root=args.runs)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     cell = {
         "data": data,

@@ -121,12 +121,46 @@ def test_help_needs_no_torch() -> None:
 VERBS = "train", "evaluate", "predict", "propose", "chips stats", "chips preview", "import-mxnet", "download", "demo"
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "models"])
+@pytest.mark.parametrize("verb", [*VERBS, "models", "settings"])
 def test_every_verb_tells_what_it_takes(sniper: Command, verb: str) -> None:
-    said = sniper(*verb.split(), "--help")
+    said = sniper(*verb.split(), "-h")
     assert said.code == 0
     assert "Usage:" in said.out
     assert f"sniper {verb}" in said.out
+
+
+def test_the_version_is_that_of_the_package(sniper: Command) -> None:
+    import sniper as package
+
+    assert sniper("--version").out == f"sniper {package.__version__}\n"
+    assert sniper("evaluate", "--help").out.startswith(sniper("evaluate", "-h").out[:200])
+    shown = sniper("--help").out
+    assert "--install-completion" in shown
+    assert "--show-completion" in shown
+
+
+def test_settings_are_listed_and_searched(sniper: Command) -> None:
+    said = sniper("settings")
+    assert said.code == 0
+    assert "train.learning_rate = 0.015\n    peak learning rate" in said.out
+    assert "model.kind = original" in said.out
+    found = sniper("settings", "megapixels").out
+    assert "loader.whole_megapixels = 64" in found
+    assert "train.learning_rate" not in found
+    assert "train.learning_rate = 0.015" not in sniper("settings", "train", "--recipe", "demo").out
+    _assert_one_sentence(sniper("settings", "zoom_px"), "no setting has 'zoom_px' in its name", "loader, augment")
+
+
+def test_train_takes_short_forms(sniper: Command, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "set", images=3)
+    settings = [part for one in TINY if not one.startswith("train.steps") for part in ("--set", one)]
+    short = ["--epochs", "0.5", "--batch", "1", "--seed", "3", "--device", "cpu"]
+    said = sniper("train", "mobilenetv2", *settings, "--data", data, *short, "--name", "short")
+    assert said.code == 0, said.err
+    recipe = Path("runs/train/short/recipe.yaml").read_text()
+    assert all(line in recipe for line in ("  epochs: 0.5\n", "  batch_size: 1\n", "  seed: 3\n", "  device: cpu\n"))
+    said = sniper("train", "mobilenetv2", "--data", data, "--minutes", "0")
+    _assert_one_sentence(said, r"train\.minutes: expected a number greater than 0, got 0")
 
 
 def test_ctrl_c_is_130() -> None:

@@ -70,7 +70,7 @@ def _one_step(name: str, *smaller: str) -> list[str]:
     ],
 )
 def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: list[str]) -> None:
-    done = train(name, overrides=_one_step(name, *smaller), table=_two_images(tmp_path), root=tmp_path / "runs")
+    done = train(name, overrides=_one_step(name, *smaller), data=_two_images(tmp_path), root=tmp_path / "runs")
     assert done.result.finished
     assert done.result.step == 1
     assert done.checkpoint.is_file()
@@ -122,7 +122,7 @@ def test_recipes_of_2018_make_a_step(tmp_path: Path, name: str, rule: str) -> No
     done = train(
         f"original/{name}",
         overrides=[*overrides, "model.focus=true", "model.rois.per_chip=16"],
-        table=_two_images(tmp_path),
+        data=_two_images(tmp_path),
         root=tmp_path / "runs",
     )
     assert done.result.finished

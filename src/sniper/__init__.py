@@ -2,7 +2,7 @@
 
 import sniper
 
-run = sniper.train("mobilenetv2", overrides=["data.train=train.json", "data.evaluate=val.json"])
+run = sniper.train("mobilenetv2", data="train.json", val="val.json", epochs=20)
 print(sniper.evaluate(run.checkpoint, "val.json").result.ap)
 found = sniper.predict(run.checkpoint, "images/*.jpg", output="found")
 """
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from sniper.pipeline.train import train
     from sniper.recipe import Recipe
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Recipe",
+    "__version__",
     "chip_preview",
     "chip_stats",
     "download",

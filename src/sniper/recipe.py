@@ -141,6 +141,20 @@ class Recipe(Config):
         _warn([*given.changes, *filter(None, renames), *whole.changes], place)
         return cls._validated(whole.settings, place)
 
+    def changed(self, overrides: Iterable[str]) -> Self:
+        """This recipe with ``a.b=c`` settings on top, as ``load`` applies them; itself where there are none.
+
+        Raises:
+            RecipeError: an unknown key or a wrong value.
+        """
+        settings, place, overrides = self.model_dump(mode="json"), "recipe", list(overrides)
+        if not overrides:
+            return self
+        renames = [set_by_any_name(settings, override) for override in overrides]
+        _one_length(settings, [override.partition("=")[0].strip() for override in overrides])
+        _warn([*filter(None, renames)], place)
+        return self._validated(settings, place)
+
     @classmethod
     def parse(cls, settings: Mapping[str, Any], place: str = "recipe") -> Self:
         """A recipe from plain values, also of the version before; ``place`` names their origin in errors."""

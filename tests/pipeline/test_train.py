@@ -250,7 +250,7 @@ def test_tables_in_memory_with_classes_in_another_order(trained: Trained, tmp_pa
     shuffled = val.with_classes(["red", "blue", "green"])
     overrides = [*TINY, "train.steps=1"]
     results = [
-        train("mobilenetv2", overrides=overrides, table=table, evaluation_table=one, root=tmp_path / name).evaluation
+        train("mobilenetv2", overrides=overrides, data=table, val=one, root=tmp_path / name).evaluation
         for name, one in (("as trained", val), ("shuffled", shuffled))
     ]
     assert results[0] is not None
@@ -272,7 +272,7 @@ def test_a_test_set_may_lack_a_class(
     assert sum(by_name.values()) == 8
     other = make_set(tmp_path / "more", form, images=3, classes=("red", "blue"), seed=2)  # type: ignore[arg-type]
     only_red = load_dataset(other).with_classes(["red"])
-    run = train("mobilenetv2", overrides=[*TINY, "train.steps=1"], table=only_red, root=tmp_path)
+    run = train("mobilenetv2", overrides=[*TINY, "train.steps=1"], data=only_red, root=tmp_path)
     assert evaluate(run.folder, data, device=DEVICE).result.objects == by_name["red"]
     assert "objects are of classes that the detector was not trained on (blue)" in caplog.text
 
@@ -305,3 +305,21 @@ def test_looking_at_chips(trained: Trained, tmp_path: Path) -> None:
     first = chip_preview(recipe, trained.train_json, output=tmp_path / "chips", count=2)
     assert [path.name for path in first] == ["0-chips.jpg", "0-levels.jpg", "5-chips.jpg", "5-levels.jpg"]
     assert all(cv2.imread(str(path)) is not None for path in first)
+
+
+def test_words_are_short_for_settings(tmp_path: Path) -> None:
+    """The words of the verb, on a recipe by name and on one in memory; a length takes the place of the recipe's own."""
+    data, val = make_set(tmp_path / "train: #1"), make_set(tmp_path / "val", images=3, seed=1)
+    settings = [setting for setting in TINY if not setting.startswith(("train.steps", "loader.batch"))]
+    words = {"epochs": 0.5, "batch": 3, "seed": 7, "device": "cpu", "on_bad_image": "skip"}
+    by_name = train("mobilenetv2", overrides=settings, data=data, val=val, **words, root=tmp_path / "a").recipe
+    assert (by_name.data.train, by_name.data.evaluate) == (str(data), str(val))
+    assert (by_name.train.epochs, by_name.train.steps, by_name.train.minutes) == (0.5, None, None)
+    assert (by_name.loader.batch_size, by_name.train.seed, by_name.train.device) == (3, 7, "cpu")
+    assert by_name.loader.on_bad_image == "skip"
+    in_memory = Recipe.load("mobilenetv2", [*settings, "train.steps=900"])
+    again = train(in_memory, data=load_dataset(data), val=load_dataset(val), **words, root=tmp_path / "b").recipe
+    nothing = {"data": Recipe.parse({}).data}
+    assert again.model_copy(update=nothing) == by_name.model_copy(update=nothing)
+    with pytest.raises(RecipeError, match=r"train\.epochs: expected a number greater than 0, got -1"):
+        train(in_memory, epochs=-1, data=load_dataset(data))

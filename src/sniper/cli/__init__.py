@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
+from sniper import __version__
 from sniper.cli.chips import chips_app
-from sniper.cli.display import LogLines, complain, err
+from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.inference import evaluate, predict, propose
-from sniper.cli.start import demo, models
+from sniper.cli.start import demo, models, settings
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
 from sniper.errors import SniperError
@@ -28,14 +29,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 app = typer.Typer(
     help="Train and run object detectors on images whose objects differ hugely in size.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"sniper {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[LogLines()], force=True)
     logging.getLogger("sniper").setLevel(logging.INFO if verbose else logging.WARNING)
 
@@ -49,6 +61,7 @@ app.command()(import_mxnet)
 app.command()(download)
 app.command()(demo)
 app.command()(models)
+app.command()(settings)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The verbs to begin with: demo and models."""
+"""The verbs to begin with: demo, models and settings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sniper.cli.display import say, show_table
+from sniper.errors import RecipeError
 
 
 def demo(
@@ -29,3 +30,24 @@ def models() -> None:
         rows.append([name, recipe.model.network, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
     show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")
+
+
+def settings(
+    section: Annotated[
+        str | None, typer.Argument(help="Section (train, model.anchors), or a word to look for; none: all.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Show the values of this recipe (YAML or shipped name), not the defaults.")
+    ] = None,
+) -> None:
+    """Every setting that a recipe or --set takes: its value, what it may be, and what it means."""
+    from sniper.described import settings_of
+    from sniper.recipe import Recipe
+
+    known = list(settings_of(Recipe, default=None if recipe is None else Recipe.load(recipe)))
+    found = [setting for setting in known if section is None or setting.matches(section)]
+    if not found:
+        sections = ", ".join(dict.fromkeys(setting.name.partition(".")[0] for setting in known))
+        raise RecipeError(f"no setting has {section!r} in its name or meaning; sections are {sections}")
+    for setting in found:
+        say(f"{setting.name} = {setting.default}\n    {setting.meaning}\n    {setting.values}")

@@ -1,6 +1,5 @@
 """The verb that trains."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,13 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint or run folder to start from; short for --set weights=...")
     ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length; short for --set train.epochs=...")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length; short for --set train.minutes=...")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Chips of a batch on each device; short for --set loader.batch_size=...")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto or cpu; short for --set train.device=...")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; short for --set train.seed=...")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
     root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
@@ -38,12 +44,24 @@ def train(
 
     if (recipe is None) == (resume is None):
         raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
-    short = {"data.train": data, "data.evaluate": val, "weights": weights, "negatives.proposals": negatives}
-    overrides = [*(set_ or [])]
-    # Quoted as JSON, which is YAML: a path is a path, whatever characters it has.
-    overrides += [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in short.items() if value]
-    overrides += [f"loader.on_bad_image={bad_image(on_bad_image)}"] if on_bad_image != "stop" else []
-    done = run(recipe, overrides=overrides, name=name, root=root, resume=resume, log=lambda text: say(text, err))
+    done = run(
+        recipe,
+        overrides=set_ or [],
+        data=data or None,
+        val=val or None,
+        negatives=negatives or None,
+        weights=weights or None,
+        epochs=epochs,
+        minutes=minutes,
+        batch=batch,
+        device=device,
+        seed=seed,
+        on_bad_image=None if on_bad_image == "stop" else bad_image(on_bad_image),
+        name=name,
+        root=root,
+        resume=resume,
+        log=lambda text: say(text, err),
+    )
     if done.evaluation is not None:
         show_evaluation(done.evaluation)
     show_skipped(done.skipped)

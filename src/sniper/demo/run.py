@@ -68,7 +68,7 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, log: Log = print) -> P
     log(f"mined {chips} chips from {len(table)} photos with {stats.objects} tree crowns")
 
     log(f"training for {minutes:g} more minutes, from weights that saw these photos for ten")
-    run = train(recipe, detector=_detector(recipe, len(table.class_names)), table=table, name="trees", root=folder)
+    run = train(recipe, detector=_detector(recipe, len(table.class_names)), data=table, name="trees", root=folder)
     log("evaluating on the held-out photo, 13 km away")
     done = evaluate(
         run.checkpoint, heldout, output=folder / "evaluate", device="cpu" if recipe.train.device == "cpu" else "auto"

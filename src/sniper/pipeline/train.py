@@ -18,6 +18,8 @@ from sniper.pipeline.evaluate import Evaluation, save_evaluation, table_for
 from sniper.pipeline.model import checkpoint_file
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
+from sniper.pipeline.short_forms import short_overrides
+from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.recipe import Recipe
@@ -52,29 +54,43 @@ def train(
     recipe: Recipe | str | Path | None = None,
     *,
     overrides: Iterable[str] = (),
+    data: Path | str | AnnotationTable | None = None,
+    val: Path | str | AnnotationTable | None = None,
+    negatives: str | None = None,
+    weights: Path | str | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    on_bad_image: BadImage | None = None,
     detector: nn.Module | None = None,
-    table: AnnotationTable | None = None,
-    evaluation_table: AnnotationTable | None = None,
     name: str | None = None,
     root: Path | str = "runs",
     resume: Path | str | None = None,
-    weights: Path | str | None = None,
     log: Log = logger.info,
 ) -> TrainedRun:
     """Train a detector on chips.
 
     Args:
         recipe: a recipe, or a YAML file or shipped name of one; none: with ``resume``, the one of that run.
-        overrides: ``a.b=c`` settings on top of a file, a name or a run's recipe.
+        overrides: ``a.b=c`` settings on top of it.
+        data: the training data, by path or loaded; none: ``recipe.data.train``.
+        val: the evaluation data, by path or loaded; none: ``recipe.data.evaluate``, if any. Classes that only one of
+            the two has do not matter: those of the training data count.
+        negatives: ``auto``, ``self`` or a file of proposals: ``negatives.proposals``.
+        weights: a checkpoint or run folder to start from, in place of ``recipe.weights`` and ``recipe.model.weights``;
+            what depends on the classes is taken over for those whose names agree.
+        epochs: length in epochs: ``train.epochs``.
+        minutes: length in minutes of training: ``train.minutes``.
+        batch: chips of a batch on each device: ``loader.batch_size``.
+        device: ``auto`` or ``cpu``: ``train.device``.
+        seed: of everything random: ``train.seed``.
+        on_bad_image: ``stop`` at an image that cannot be read, or ``skip`` and list it: ``loader.on_bad_image``.
         detector: your own detector (see ``detectors.protocol``); none: the one that ``recipe.model`` names.
-        table: the training data, if already loaded; none: ``recipe.data.train``.
-        evaluation_table: the evaluation data, if already loaded; none: ``recipe.data.evaluate``, if any. Classes that
-            only one of the two has do not matter: those of the training data count.
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
-        weights: a checkpoint or run folder to start from, in place of ``recipe.weights`` and ``recipe.model.weights``;
-            what depends on the classes is taken over for those whose names agree.
         log: told what ``weights`` lack, and about the stages before training, if there are any
             (``negatives.proposals: auto``).
 
@@ -86,23 +102,27 @@ def train(
     """
     # Resolve and build: settings and data, the detector, and what follows from both, written out.
     former = RunFolder.open(resume) if resume is not None else None
-    recipe = _recipe(recipe, overrides, former, weights)
+    words = short_overrides(
+        data=_path(data), val=_path(val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
+        batch=batch, device=device, seed=seed, on_bad_image=on_bad_image,
+    )  # fmt: skip
+    recipe = _recipe(recipe, [*overrides, *words], former)
     meet(recipe.train)
-    data = _datasets(recipe, table, evaluation_table)
-    class_names = data.train.class_names
+    datasets = _datasets(recipe, data, val)
+    class_names = datasets.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
         detector = seeded_detector(recipe, len(class_names), pretrained=fresh and recipe.weights is None)
     recipe, traits = with_detector(recipe, detector), traits_of(detector)
-    _require_masks(traits, data.train)
-    recipe, pyramid = resolve_pyramid(recipe, data.train, traits)
-    source = ChipSource(data.train, pyramid, recipe)
+    _require_masks(traits, datasets.train)
+    recipe, pyramid = resolve_pyramid(recipe, datasets.train, traits)
+    source = ChipSource(datasets.train, pyramid, recipe)
     recipe = resolve_refresh(recipe, lambda: len(source.chips(0)), log)
 
     # Load: first weights, and proposals for negative chips.
     told = _load(recipe, detector, class_names, log) if fresh else None
     made = proposals_for(
-        recipe, detector, data.train, pyramid, lambda brief: ChipSource(data.train, pyramid, brief), former,
+        recipe, detector, datasets.train, pyramid, lambda brief: ChipSource(datasets.train, pyramid, brief), former,
         root=root, log=log,
     )  # fmt: skip
 
@@ -111,7 +131,7 @@ def train(
     on_main(lambda: _begin_log(run, recipe, former, told))
     feed = None
     if recipe.negatives.proposals is not None:
-        feed = feed_of_run(run, recipe, data.train, made)
+        feed = feed_of_run(run, recipe, datasets.train, made)
     source = replace(source, recipe=recipe, feed=feed)
     if former is None:
         on_main(lambda: draw_busiest(source, run.path / "previews"))
@@ -119,9 +139,9 @@ def train(
     # Run.
     def before_epoch(epoch: int, trained: nn.Module) -> None:
         if feed is not None:
-            renew_proposals(feed, epoch, trained, recipe, data.train, pyramid)
+            renew_proposals(feed, epoch, trained, recipe, datasets.train, pyramid)
 
-    evaluation = None if data.evaluate is None else TrainingEvaluation(data.evaluate, pyramid, recipe)
+    evaluation = None if datasets.evaluate is None else TrainingEvaluation(datasets.evaluate, pyramid, recipe)
     result = run_loop(
         detector,
         source,
@@ -134,13 +154,13 @@ def train(
         metadata=CheckpointMeta(
             recipe=recipe.model_dump(mode="json"),
             class_names=class_names,
-            class_ids=tuple(int(i) for i in data.train.class_ids),
+            class_ids=tuple(int(i) for i in datasets.train.class_ids),
         ),
     )
 
     # Finish. The recipe not before: one that the state does not fit must not spoil the folder.
     latest = None if evaluation is None else evaluation.latest
-    on_main(lambda: _finish(run, recipe, latest, data.evaluate))
+    on_main(lambda: _finish(run, recipe, latest, datasets.evaluate))
     skipped = source.skipped() + ([] if latest is None else latest.skipped)
     return TrainedRun(run.path, result, recipe, latest, list(dict.fromkeys(skipped)))
 
@@ -152,22 +172,28 @@ class _Datasets(NamedTuple):
     evaluate: AnnotationTable | None
 
 
-def _recipe(
-    recipe: Recipe | str | Path | None, overrides: Iterable[str], former: RunFolder | None, weights: Path | str | None
-) -> Recipe:
-    if not isinstance(recipe, Recipe):
-        place = recipe if recipe is not None or former is None else former.recipe
-        if place is None:
-            raise RecipeError("training needs a recipe, or a run to resume; 'sniper models' lists the shipped recipes")
-        recipe = Recipe.load(place, overrides)
-    return recipe if weights is None else recipe.model_copy(update={"weights": str(weights)})
+def _recipe(recipe: Recipe | str | Path | None, overrides: list[str], former: RunFolder | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe.changed(overrides)
+    place = recipe if recipe is not None or former is None else former.recipe
+    if place is None:
+        raise RecipeError("training needs a recipe, or a run to resume; 'sniper models' lists the shipped recipes")
+    return Recipe.load(place, overrides)
 
 
-def _datasets(recipe: Recipe, train: AnnotationTable | None, evaluate: AnnotationTable | None) -> _Datasets:
-    """Those given, else those that the recipe names."""
-    train = train if train is not None else training_table_of(recipe)
-    if evaluate is not None:
-        evaluate = table_for(train.class_names, evaluate)
+Data = Path | str | AnnotationTable | None
+
+
+def _path(data: Data) -> Path | str | None:
+    return None if isinstance(data, AnnotationTable) else data
+
+
+def _datasets(recipe: Recipe, data: Data, val: Data) -> _Datasets:
+    """Those given as tables, else those that the recipe names."""
+    train = data if isinstance(data, AnnotationTable) else training_table_of(recipe)
+    evaluate = None
+    if isinstance(val, AnnotationTable):
+        evaluate = table_for(train.class_names, val)
     elif recipe.data.evaluate is not None:
         evaluate = evaluation_table_of(recipe, train.class_names)
     # Workers that are not forked would each get a copy of the table.
