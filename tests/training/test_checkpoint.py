@@ -148,6 +148,13 @@ def test_no_flipped_byte_passes_unseen(tmp_path: Path) -> None:
     assert unseen == []
 
 
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    detector = TinyDetector()
+    for number in range(8):
+        save_weights(tmp_path / f"{number}.safetensors", detector.state_dict(), META)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_checkpoints_from_before_checksums_load(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": torch.zeros(3)}, path, metadata={"sniper": META.model_dump_json()})

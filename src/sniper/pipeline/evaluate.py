@@ -31,6 +31,7 @@ from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
 
 PREDICTIONS = "predictions.json"
+RESULTS = PREDICTIONS, "pr_curves.png", "metrics.json"  # in the order in which they are written
 
 OnProgress = Callable[[int], None]
 
@@ -181,11 +182,15 @@ def table_for(
     )
 
 
-def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str) -> None:
-    """``predictions.json`` as the COCO server takes it, ``metrics.json`` and the precision-recall curves."""
+def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str, *, step: int | None = None) -> None:
+    """``predictions.json`` as the COCO server takes it, the precision-recall curves and, last, ``metrics.json``.
+
+    ``step`` is that of a training whose weights were measured.
+    """
     folder = Path(folder)
-    done.detections.write_coco_results(folder / PREDICTIONS, table.class_ids)
+    predictions, curves, numbers = (folder / name for name in RESULTS)
+    done.detections.write_coco_results(predictions, table.class_ids)
+    write_bytes(curves, draw_pr_curves(all_curves(done.scores)))
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
-    numbers = done.as_dict() | cost
-    write_text(folder / "metrics.json", json.dumps(numbers | {"errors": done.errors.as_dict()}, indent=1))
-    write_bytes(folder / "pr_curves.png", draw_pr_curves(all_curves(done.scores)))
+    told = {**done.as_dict(), **cost, "errors": done.errors.as_dict(), **({} if step is None else {"step": step})}
+    write_text(numbers, json.dumps(told, indent=1))

@@ -11,10 +11,11 @@ from torch import nn
 from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import DetectorTraits, traits_of
 from sniper.errors import RecipeError
-from sniper.files import write_bytes, write_text
+from sniper.files import write_text
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
-from sniper.pipeline.evaluate import Evaluation, save_evaluation, table_for
+from sniper.pipeline.evaluate import Evaluation, table_for
+from sniper.pipeline.finishing import finish
 from sniper.pipeline.model import checkpoint_file
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
@@ -23,7 +24,6 @@ from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import evaluation_table_of, training_table_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.recipe import Recipe
-from sniper.report.curves import draw_training_curves
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import meet, on_main
 from sniper.training.finetune import start_from
@@ -133,7 +133,7 @@ def train(
     if recipe.negatives.proposals is not None:
         feed = feed_of_run(run, recipe, datasets.train, made)
     source = replace(source, recipe=recipe, feed=feed)
-    if former is None:
+    if fresh:
         on_main(lambda: draw_busiest(source, run.path / "previews"))
 
     # Run.
@@ -158,9 +158,7 @@ def train(
         ),
     )
 
-    # Finish. The recipe not before: one that the state does not fit must not spoil the folder.
-    latest = None if evaluation is None else evaluation.latest
-    on_main(lambda: _finish(run, recipe, latest, datasets.evaluate))
+    latest = finish(run, recipe, result, evaluation)
     skipped = source.skipped() + ([] if latest is None else latest.skipped)
     return TrainedRun(run.path, result, recipe, latest, list(dict.fromkeys(skipped)))
 
@@ -236,11 +234,3 @@ def _tell_changes(run: RunFolder, recipe: Recipe) -> None:
     changed = [part for part in parts if getattr(before, part) != getattr(recipe, part)]
     if changed:
         logger.warning("resuming with other settings of %s, no longer the same run", ", ".join(changed))
-
-
-def _finish(run: RunFolder, recipe: Recipe, latest: Evaluation | None, table: AnnotationTable | None) -> None:
-    write_text(run.recipe, recipe.to_yaml())
-    if run.metrics.is_file():
-        write_bytes(run.path / "curves.png", draw_training_curves(run.metrics))
-    if latest is not None and table is not None:
-        save_evaluation(latest, table, run.path)

@@ -6,6 +6,7 @@ verified when they are read: a damaged file is refused, and so are weights that 
 """
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,9 @@ from sniper.nn.weights import first_not_finite
 from sniper.settings import Config
 
 _HEADER = "sniper"
-_CHECKSUM = "sha256"  # of the header and all weights; files of former versions have none
+# The checksum of the rest of the header and of all weights ends the header, where former versions have none. It is no
+# entry of its own: safetensors writes several entries in no fixed order, and equal weights are equal files.
+_CHECKED = re.compile(r'(?P<meta>\{.*),"sha256":"(?P<sum>[0-9a-f]{64})"\}', re.DOTALL)
 _STATE = "sniper training state"
 _STATE_FORMAT = 1
 
@@ -72,7 +75,7 @@ def save_weights(path: Path | str, state_dict: dict[str, Tensor], metadata: Chec
     header = metadata.model_dump_json()
     with replacing(path) as partial:
         try:
-            save_file(copies, partial, metadata={_HEADER: header, _CHECKSUM: _checksum(header, copies)})
+            save_file(copies, partial, metadata={_HEADER: f'{header[:-1]},"sha256":"{_checksum(header, copies)}"}}'})
         except SafetensorError as error:
             raise StorageError(_no_room(path, error)) from error
 
@@ -89,16 +92,17 @@ def load_weights(path: Path | str) -> Checkpoint:
     _require_content(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            entries = file.metadata() or {}
-            header = entries.get(_HEADER)
+            header = (file.metadata() or {}).get(_HEADER)
             if header is None:
                 raise CheckpointError(
                     f"{path} holds safetensors but not a sniper checkpoint (no sniper header); "
                     "pass last.safetensors or best.safetensors of a run"
                 )
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if entries.keys() != {_HEADER} and entries.get(_CHECKSUM) != _checksum(header, weights):
-            raise CheckpointError(f"{path} is damaged (its checksum is another); use another copy")
+        if checked := _CHECKED.fullmatch(header):
+            header = checked["meta"] + "}"
+            if checked["sum"] != _checksum(header, weights):
+                raise CheckpointError(f"{path} is damaged (its checksum is another); use another copy")
         return Checkpoint(weights, CheckpointMeta.model_validate_json(header))
     except SafetensorError as error:
         if _is_pickle(path):

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -11,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from sniper.errors import CheckpointError, RecipeError
 from sniper.nn.weights import first_not_finite
 from sniper.renamed import with_present_names
-from sniper.training.checkpoint import CheckpointMeta, load_state, save_state, save_weights
+from sniper.training.checkpoint import CheckpointMeta, load_state, load_weights, save_state, save_weights
 from sniper.training.config import TrainConfig
 from sniper.training.meter import DivergedError, advice
 from sniper.training.position import Position
@@ -36,6 +37,7 @@ class CheckpointManager:
         self._detector = detector
         self._optimizer = optimizer
         self._average = average
+        self._evaluated: nn.Module = detector if average is None else average.module
         self._accelerator = accelerator
         self._config = config
         self._run = run
@@ -67,10 +69,8 @@ class CheckpointManager:
                 "config": self._config.model_dump(mode="json"),
             },
         )
-        metadata = self._metadata_at(at)
-        save_weights(self._run.last, self._detector.state_dict(), metadata)
-        if self._average is not None:
-            save_weights(self._run.last_ema, self._average.module.state_dict(), metadata)
+        for path, module in self._weights().items():
+            save_weights(path, module.state_dict(), self._metadata_at(at))
         return at
 
     def score(self, metrics: dict[str, float]) -> float:
@@ -94,8 +94,7 @@ class CheckpointManager:
         """
         after = at.after_evaluation(metrics, self.score(metrics))
         if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
-            evaluated = self._detector if self._average is None else self._average.module
-            save_weights(self._run.best, evaluated.state_dict(), self._metadata_at(after))
+            save_weights(self._run.best, self._evaluated.state_dict(), self._metadata_at(after))
         return after
 
     def restore(self) -> Position:
@@ -125,6 +124,26 @@ class CheckpointManager:
         if self._accelerator.scaler is not None and state["scaler"] is not None:
             self._accelerator.scaler.load_state_dict(state["scaler"])
         return Position(**state["position"])
+
+    def _weights(self) -> dict[Path, nn.Module]:
+        """The files of weights that are written with the state, and what they hold."""
+        averaged = {} if self._average is None else {self._run.last_ema: self._average.module}
+        return {self._run.last: self._detector, **averaged}
+
+    def complete(self, at: Position) -> None:
+        """Write the weights of a restored run that are not those of its state: a kill came between the two."""
+        if not self._accelerator.is_main_process:
+            return
+        metadata, weights = self._metadata_at(at), self._weights()
+        if at.best is not None and at.best_step == at.step:
+            weights[self._run.best] = self._evaluated
+        for path, module in weights.items():
+            try:
+                written = load_weights(path).meta
+            except CheckpointError:
+                written = None
+            if written is None or (written.step, written.metrics) != (metadata.step, metadata.metrics):
+                save_weights(path, module.state_dict(), metadata)
 
     def _warn_of_changes(self, former: dict[str, object]) -> None:
         now = self._config.model_dump(mode="json")

@@ -34,7 +34,8 @@ from sniper.training.progress import ProgressBar
 from sniper.training.run import MetricsLog, RunFolder
 
 __all__ = [
-    "BeforeEpoch", "ChipEpoch", "ChipSource", "DivergedError", "Evaluate", "TrainConfig", "TrainResult", "train",
+    "BeforeEpoch", "ChipEpoch", "ChipSource", "DivergedError", "Evaluate", "TrainConfig", "TrainResult", "evaluating",
+    "train",
 ]  # fmt: skip
 
 logger = logging.getLogger("sniper")
@@ -48,6 +49,7 @@ class TrainResult:
     """What came of a run. ``finished`` is False when it was asked to stop early; resuming goes on from there."""
 
     run: RunFolder
+    evaluated: nn.Module  # what evaluations are of: the averaged detector if there is an average, else the trained one
     finished: bool
     step: int
     epochs: float
@@ -143,10 +145,12 @@ def train(
 
         if evaluate is not None and at.evaluation_owed:
             at = checkpoints.save(measured(at, evaluate))
+        elif resumed:
+            checkpoints.complete(at)
         epoch, stop = at.epoch, at.finished(config)
         while not stop:
             if before_epoch is not None:
-                with clock.stopped(), _evaluating(detector):
+                with clock.stopped(), evaluating(detector):
                     before_epoch(epoch, detector)
 
             first_batch = at.batch if epoch == at.epoch else 0
@@ -207,7 +211,7 @@ def train(
             logger.warning("training was stopped and can be continued: sniper train --resume %s", run.path)
     share_buffers(detector)
     wait_for_everyone()
-    return _result(run, at, finished, device)
+    return _result(run, evaluated, at, finished, device)
 
 
 class _LossesOf(nn.Module):
@@ -228,7 +232,7 @@ def _seed(seed: int, rank: int, epoch: int, batch: int) -> None:
 
 
 @contextmanager
-def _evaluating(detector: nn.Module) -> Iterator[None]:
+def evaluating(detector: nn.Module) -> Iterator[None]:
     """While entered, ``detector`` is in evaluation mode, the same in all processes, without gradients, not compiled."""
     share_buffers(detector)
     training = detector.training
@@ -241,7 +245,7 @@ def _evaluating(detector: nn.Module) -> Iterator[None]:
 
 def _evaluate(evaluate: Evaluate, detector: nn.Module, accelerator: Accelerator) -> dict[str, float]:
     """The main process' answer, in every process."""
-    with _evaluating(detector):
+    with evaluating(detector):
         box = [{name: float(value) for name, value in evaluate(detector).items()}]
     if accelerator.num_processes > 1:
         broadcast_object_list(box)
@@ -253,9 +257,10 @@ def _evaluation_row(at: Position) -> dict[str, float]:
     return {"step": at.step, "epoch": at.epochs, "minutes": at.minutes, **numbers}
 
 
-def _result(run: RunFolder, at: Position, finished: bool, device: torch.device) -> TrainResult:
+def _result(run: RunFolder, evaluated: nn.Module, at: Position, finished: bool, device: torch.device) -> TrainResult:
     return TrainResult(
         run=run,
+        evaluated=evaluated,
         finished=finished,
         step=at.step,
         epochs=at.epochs,

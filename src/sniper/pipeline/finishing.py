@@ -1,0 +1,53 @@
+"""The end of a run: what a finished run must have follows from its state, so a run that was killed here is finished
+when it goes on, and finishing twice changes nothing."""
+
+import json
+from pathlib import Path
+
+from sniper.files import write_bytes, write_text
+from sniper.pipeline.evaluate import RESULTS, Evaluation, save_evaluation
+from sniper.pipeline.training_evaluation import TrainingEvaluation
+from sniper.recipe import Recipe
+from sniper.report.curves import draw_training_curves
+from sniper.training.devices import on_main
+from sniper.training.loop import TrainResult, evaluating
+from sniper.training.run import RunFolder
+
+
+def finish(
+    run: RunFolder, recipe: Recipe, result: TrainResult, evaluation: TrainingEvaluation | None
+) -> Evaluation | None:
+    """Write what the folder of a run has beside its checkpoints. Every process of the launch calls this.
+
+    The recipe not before: one that the state does not fit must not spoil the folder. A finished run whose results are
+    not those of its last step is evaluated again. Returns the latest evaluation that this process knows.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        DataError: an image that the evaluation needs cannot be read.
+    """
+    unmeasured = evaluation is not None and evaluation.latest is None and result.finished
+    if evaluation is not None and unmeasured and not on_main(lambda: _has_results_of(run.path, result.step)):
+        with evaluating(result.evaluated):
+            evaluation.evaluate(result.evaluated)
+    latest = None if evaluation is None else evaluation.latest
+    on_main(lambda: _write(run, recipe, result, evaluation))
+    return latest
+
+
+def _has_results_of(folder: Path, step: int) -> bool:
+    """Whether all results are there and of this step. The numbers are written last, and name it."""
+    if not all((folder / name).is_file() for name in RESULTS):
+        return False
+    try:
+        return bool(json.loads((folder / RESULTS[-1]).read_text(encoding="utf-8")).get("step") == step)
+    except (ValueError, AttributeError):
+        return False  # somebody else's file
+
+
+def _write(run: RunFolder, recipe: Recipe, result: TrainResult, evaluation: TrainingEvaluation | None) -> None:
+    write_text(run.recipe, recipe.to_yaml())
+    if run.metrics.is_file():
+        write_bytes(run.path / "curves.png", draw_training_curves(run.metrics))
+    if evaluation is not None and evaluation.latest is not None:
+        save_evaluation(evaluation.latest, evaluation.table, run.path, step=result.step)
