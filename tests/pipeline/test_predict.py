@@ -19,7 +19,9 @@ from sniper.pipeline.model import Model, checkpoint_file, load_model
 from sniper.pipeline.predict import predict, predict_stream
 from sniper.pipeline.prediction import Prediction
 from sniper.pipeline.sources import distinct_stems
+from sniper.report.draw import draw_detections
 from sniper.training.checkpoint import load_weights, save_weights
+from sniper.writers.images import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,35 @@ def test_drawings_never_replace_what_was_looked_at(model: Model, tmp_path: Path)
     assert photo.read_bytes() == before
     predict(model, photo, output=tmp_path, draw=False)
     assert (tmp_path / "predictions.json").is_file()
+
+
+def test_drawings_show_each_class_from_the_score_that_the_checkpoint_keeps(trained: Trained, tmp_path: Path) -> None:
+    weights, meta = load_weights(checkpoint_file(trained.run.folder))
+    photo = _image(tmp_path / "photo.png")
+    pixels = cv2.imread(str(photo))[..., ::-1]
+
+    def drawn(draw_scores: tuple[float, ...], **given: float) -> np.ndarray:
+        save_weights(tmp_path / "one.safetensors", weights, meta.model_copy(update={"draw_scores": draw_scores}))
+        model = load_model(tmp_path / "one.safetensors", device=DEVICE)
+        predict(model, photo, output=tmp_path / "out", **given)
+        return cv2.imread(str(tmp_path / "out" / "photo.jpg"))
+
+    found = predict(trained.run.folder, photo, min_score=0, device=DEVICE).items[0]
+    middle = float(np.median(found.scores))
+    given = {"boxes_xyxy": found.boxes_xyxy, "scores": found.scores, "labels": found.labels}
+
+    def expected(min_score: float | tuple[float, ...]) -> np.ndarray:
+        picture = draw_detections(pixels, **given, class_names=found.class_names, min_score=min_score)
+        save_picture(tmp_path / "expected.jpg", picture)
+        return cv2.imread(str(tmp_path / "expected.jpg"))
+
+    one_class = tuple(middle if label == found.labels[0] else 1.0 for label in range(3))
+    assert (expected(one_class) != expected(1.0)).any()
+    np.testing.assert_array_equal(drawn(one_class), expected(one_class))
+    np.testing.assert_array_equal(drawn(one_class, min_score=middle), expected(middle), "said by hand")
+    np.testing.assert_array_equal(drawn(one_class, draw_min_score=0.9), expected(0.9), "said by hand")
+    np.testing.assert_array_equal(drawn(()), expected(0.3), "not evaluated")
+    np.testing.assert_array_equal(drawn((), min_score=0.01), expected(0.3), "not evaluated")
 
 
 def test_names_are_told_apart() -> None:

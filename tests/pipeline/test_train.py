@@ -17,6 +17,7 @@ from trained_run import Trained
 from devices import DEVICE, bit_for_bit
 from facts import facts
 from rectangle_set import CLASSES, TINY, make_set
+from sniper import progress
 from sniper.data.source import load_dataset
 from sniper.errors import CheckpointError, DataError, RecipeError
 from sniper.pipeline.chips import chip_preview, chip_stats
@@ -80,6 +81,29 @@ def test_checkpoints_know_what_they_are(trained: Trained) -> None:
     again = evaluate(run.folder, trained.val_json, device=DEVICE)
     assert again.result.as_dict() == run.evaluation.result.as_dict()
     assert again.pixels_per_image == run.evaluation.pixels_per_image > 0
+
+
+def test_the_scores_to_draw_by_are_kept_in_the_checkpoint(trained: Trained) -> None:
+    evaluation = trained.run.evaluation
+    assert evaluation is not None
+    assert len(evaluation.draw_scores) == len(CLASSES)
+    for name in ("best.safetensors", "last.safetensors"):
+        assert load_weights(trained.run.folder / name).meta.draw_scores == evaluation.draw_scores
+    assert load_model(trained.run.folder, device=DEVICE).draw_scores == evaluation.draw_scores
+    kept = json.loads((trained.run.folder / "metrics.json").read_text())["best_f1"]
+    assert {name: one["score"] for name, one in kept.items()} == dict(zip(CLASSES, evaluation.draw_scores, strict=True))
+    assert evaluate(trained.run.folder, trained.val_json, device=DEVICE).draw_scores == evaluation.draw_scores
+
+
+def test_an_evaluation_tells_how_far_it_is(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL_S", 0.0)
+    caplog.set_level(logging.INFO, "sniper")
+    overrides = [*TINY, "train.steps=1", f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}"]
+    run = train("mobilenetv2", overrides=overrides, root=tmp_path)
+    assert any("evaluating images: 1 of 3, " in line for line in caplog.messages)
+    assert "evaluating images: 2 of 3, " in (run.folder / "log.txt").read_text()
 
 
 def test_checkpoints_that_cannot_be_used(trained: Trained, tmp_path: Path) -> None:

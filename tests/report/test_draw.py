@@ -39,6 +39,21 @@ def test_low_scores_empty_and_broken_boxes_are_left_out(grey: np.ndarray) -> Non
     np.testing.assert_array_equal(drawn, grey)
 
 
+def test_a_nested_double_of_an_object_is_not_drawn(grey: np.ndarray) -> None:
+    boxes = np.asarray([[20, 30, 150, 100], [40, 36, 140, 90]], dtype=float)
+    drawn = draw_detections(grey, boxes, np.asarray([0.9, 0.4]), np.zeros(2, dtype=int), NAMES)
+    np.testing.assert_array_equal(drawn, draw_detections(grey, boxes[:1], np.ones(1) * 0.9, np.zeros(1, int), NAMES))
+
+
+def test_each_class_is_drawn_from_its_own_score(grey: np.ndarray) -> None:
+    boxes, scores, labels = np.asarray([[10, 10, 90, 90], [110, 10, 190, 90]]), np.asarray([0.4, 0.4]), np.arange(2)
+    drawn = draw_detections(grey, boxes, scores, labels, NAMES, min_score=(0.3, 0.5))
+    assert has(drawn, class_color(0))
+    assert not has(drawn, class_color(1))
+    unknown = draw_detections(grey, boxes, scores, labels + 7, NAMES, min_score=(0.5, 0.5))
+    assert has(unknown, class_color(7)), "a label without a class: the default"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 5)])
 def test_tiny_pictures(size: tuple[int, int]) -> None:
     pixels = np.zeros((*size, 3), dtype=np.uint8)

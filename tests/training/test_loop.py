@@ -18,7 +18,7 @@ from facts import facts
 from sniper.errors import CheckpointError, DataError, RecipeError, SniperError
 from sniper.structures import Batch
 from sniper.training.checkpoint import CheckpointMeta, load_weights
-from sniper.training.loop import DivergedError, TrainConfig, TrainResult, train
+from sniper.training.loop import DivergedError, Evaluated, TrainConfig, TrainResult, train
 from sniper.training.run import RunFolder
 
 QUICK = {"warmup_steps": 3, "log_every": 2, "tensorboard": False, "learning_rate": 0.05}
@@ -195,7 +195,7 @@ def test_the_evaluation_is_rehearsed_before_the_first_step_of_a_new_run(tmp_path
     config = TrainConfig(**QUICK, epochs=2, ema=0.9)
     seen: list[tuple[bool, int]] = []
 
-    def rehearsal(detector: nn.Module) -> dict[str, float]:
+    def rehearsal(detector: nn.Module) -> Evaluated:
         seen.append((detector.training, len(RunFolder(tmp_path / "run").read_metrics())))
         time.sleep(1.0)
         return mean_score(detector)
@@ -208,7 +208,7 @@ def test_the_evaluation_is_rehearsed_before_the_first_step_of_a_new_run(tmp_path
     start(tmp_path / "run", config.model_copy(update={"epochs": 3.0}), resume=True, rehearsal=rehearsal)
     assert len(seen) == 1
 
-    def broken(detector: nn.Module) -> dict[str, float]:
+    def broken(detector: nn.Module) -> Evaluated:
         raise DataError("no such image")
 
     with pytest.raises(DataError, match="no such image"):
@@ -256,7 +256,7 @@ def test_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
     _, result = start(tmp_path, TrainConfig(**QUICK, steps=6, ema=0.9), evaluate=mean_score)
     average = TinyDetector()
     average.load_state_dict(load_weights(tmp_path / "last-ema.safetensors").weights)
-    assert mean_score(average.eval()) == pytest.approx(result.metrics)
+    assert mean_score(average.eval()).metrics == pytest.approx(result.metrics)
     assert_same(
         load_weights(tmp_path / "last-ema.safetensors").weights, load_weights(tmp_path / "best.safetensors").weights
     )
@@ -266,11 +266,12 @@ def test_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
 def test_best_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
     scores = iter([0.1, 0.3, math.nan, 0.2, 0.9])
     config = TrainConfig(**QUICK, epochs=5, evaluate_every=1, patience=2)
-    _, result = start(tmp_path, config, evaluate=lambda detector: {"AP": next(scores)})
+    _, result = start(tmp_path, config, evaluate=lambda detector: Evaluated({"AP": next(scores)}, (0.4, 0.5)))
     assert result.finished
     assert (result.best, result.best_step, result.step) == (0.3, 7 + 8, 7 + 8 + 9 + 10)
     best = load_weights(tmp_path / "best.safetensors").meta
     assert (best.step, best.epoch, best.metrics) == (15, 2.0, {"AP": 0.3})
+    assert best.draw_scores == (0.4, 0.5)
 
 
 def test_unknown_best_metric(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sniper.errors import DataError
 from sniper.training.checkpoint import load_weights
-from sniper.training.loop import TrainConfig
+from sniper.training.loop import Evaluated, TrainConfig
 from sniper.training.run import RunFolder
 
 
@@ -19,7 +19,7 @@ class FailsAt:
     def __init__(self, call: int) -> None:
         self.left = call
 
-    def __call__(self, detector: nn.Module) -> dict[str, float]:
+    def __call__(self, detector: nn.Module) -> Evaluated:
         self.left -= 1
         if self.left == 0:
             raise DataError("b.jpg is cut off")
@@ -56,7 +56,7 @@ def test_an_evaluation_killed_before_it_was_saved_is_in_the_log_once(tmp_path: P
     run = RunFolder(tmp_path)
     before: list[bytes] = []
 
-    def evaluate(detector: nn.Module) -> dict[str, float]:
+    def evaluate(detector: nn.Module) -> Evaluated:
         before.append(run.state.read_bytes())
         return mean_score(detector)
 

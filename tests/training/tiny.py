@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sniper.structures import Batch, Detections, Images, ObjectState
+from sniper.training.loop import Evaluated
 
 CHIP_PX = 32
 STRIDE = 4
@@ -96,9 +97,9 @@ class RandomSource:
         return RandomEpoch((epoch, rank), first_batch, self._num_batches + epoch * self._grows, self._chips)
 
 
-def mean_score(detector: nn.Module) -> dict[str, float]:
+def mean_score(detector: nn.Module) -> Evaluated:
     """An evaluation: how sure the detector is on two fixed chips. Draws random numbers, as an evaluation may."""
     torch.rand(3)
     batch = make_batch((99,)).to(next(detector.parameters()).device)
     scores = torch.cat([d.scores for d in detector.detect(batch)])  # type: ignore[operator]
-    return {"AP": float(scores.mean()), "AP50": float(scores.max())}
+    return Evaluated({"AP": float(scores.mean()), "AP50": float(scores.max())}, (float(scores.min()),))

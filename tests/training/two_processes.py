@@ -16,7 +16,7 @@ from tiny import RandomEpoch, RandomSource, TinyDetector, mean_score
 
 from sniper.structures import Batch
 from sniper.training.devices import on_main, wait_for_everyone
-from sniper.training.loop import TrainConfig, TrainResult, train
+from sniper.training.loop import Evaluated, TrainConfig, TrainResult, train
 from sniper.training.run import RunFolder
 
 CONFIG = TrainConfig(
@@ -43,9 +43,9 @@ def buffers_seen(folder: Path) -> list[float]:
     torch.manual_seed(0)
     detector, seen = TinyDetector(norm="batch", dropout=0.0), []
 
-    def look(*given: object) -> dict[str, float]:
+    def look(*given: object) -> Evaluated:
         seen.append(sum(buffer.double().sum().item() for buffer in given[-1].buffers()))
-        return {"AP": 0.0}
+        return Evaluated({"AP": 0.0})
 
     train(detector, RandomSource(3), CONFIG, RunFolder(folder), before_epoch=look, evaluate=look)
     look(detector)

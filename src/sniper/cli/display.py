@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from sniper.progress import ProgressLines
+
 out = Console()
 err = Console(stderr=True)
 
@@ -68,7 +70,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """As ``progress``, with a second bar for the windows of huge images, and the function told done and planned."""
+    """As ``progress``, with a second bar for the windows of huge images, and the function told done and planned.
+
+    Where there is no terminal, lines tell of the things (``sniper.progress``).
+    """
+    if not err.is_terminal:
+        yield ProgressLines(what, total, lambda line: say(line, err)).advance, lambda done, planned: None
+        return
     with bar_of(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     ) as bar:

@@ -70,8 +70,19 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and drawings.")
     ] = None,
-    min_score: Annotated[float, typer.Option(help="Detections below it are left out.", min=0, max=1)] = 0.05,
-    draw_min_score: Annotated[float, typer.Option(help="Detections below it are not drawn.", min=0, max=1)] = 0.3,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Detections below it are left out of results and drawings; none: 0.05.", min=0, max=1),
+    ] = None,
+    draw_min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Detections below it are not drawn; none: for each class the score with the best F1 on the evaluation "
+            "data, which training keeps in the checkpoint, or 0.3.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     draw: Annotated[bool, typer.Option(help="Write drawn images and videos.")] = True,
     draw_focus: Annotated[
         bool, typer.Option("--draw-focus", help="AutoFocus: draw focus maps and chips of each image, <stem>-focus.jpg.")
@@ -179,10 +190,11 @@ def propose(
 
 
 def show_evaluation(done: "Evaluation") -> None:
-    """The tables of every protocol; then the kinds of errors."""
+    """The tables of every protocol; then the scores to draw from, and the kinds of errors."""
     for score in done.scores:
         for title, columns, rows in score.tables:
             show_table(title, columns, rows)
+    show_table(*done.best_f1_table())
     say(f"Errors: {done.errors.sentence()}")
 
 

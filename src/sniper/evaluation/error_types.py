@@ -78,11 +78,21 @@ class ErrorSplit:
 
 
 class Verdicts(NamedTuple):
-    """A verdict for each detection. N detections."""
+    """A verdict for each detection. I images that were looked at, N detections, M objects in them."""
 
     verdict: NDArray[np.int8]  # (N,) a Verdict each
     scores: NDArray[np.float32]  # (N,)
-    objects: int  # to be found
+    labels: NDArray[np.int32]  # (N,)
+    offsets: NDArray[np.int64]  # (I + 1,) detections of each image
+    matched: NDArray[np.int64]  # (N,) the object that it is on, by its verdict; -1: none
+    object_labels: NDArray[np.int32]  # (M,)
+    object_ignored: NDArray[np.bool_]  # (M,)
+    object_offsets: NDArray[np.int64]  # (I + 1,) objects of each image
+
+    @property
+    def objects(self) -> int:
+        """How many objects are to be found."""
+        return int((~self.object_ignored).sum())
 
     def best(self, *, number: int | None = None, score: float | None = None, recall: float | None = None) -> ErrorSplit:
         """Count the best detections: a number of them, those from a score on, or as few as reach a recall.
@@ -137,8 +147,9 @@ def _judge(
     foreground: float,
     background: float,
     agnostic: bool,
-) -> NDArray[np.int8]:
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     verdict = np.empty(len(boxes), np.int8)
+    matched = np.full(len(boxes), -1, np.int64)
     taken = np.zeros(len(objects), np.bool_)
     for image in range(len(starts) - 1):
         for place in range(starts[image], starts[image + 1]):
@@ -147,6 +158,7 @@ def _judge(
             x2, y2 = np.float64(boxes[row, 2]), np.float64(boxes[row, 3])
             area = (x2 - x1) * (y2 - y1)
             free, best_free, same, other, on_ignored = -1, foreground, 0.0, 0.0, False
+            on_same, on_other = -1, -1
             for k in range(object_offsets[image], object_offsets[image + 1]):
                 w = min(x2, np.float64(objects[k, 2])) - max(x1, np.float64(objects[k, 0]))
                 h = min(y2, np.float64(objects[k, 3])) - max(y1, np.float64(objects[k, 1]))
@@ -161,25 +173,27 @@ def _judge(
                         on_ignored = True
                     continue
                 if not mine:
-                    other = max(other, overlap)
+                    if overlap > other:
+                        other, on_other = overlap, k
                     continue
-                same = max(same, overlap)
+                if overlap > same:
+                    same, on_same = overlap, k
                 if not taken[k] and overlap >= best_free:
                     free, best_free = k, overlap
             if free >= 0:
                 taken[free] = True
-                verdict[row] = 0
+                verdict[row], matched[row] = 0, free
             elif on_ignored:
                 verdict[row] = 5
             elif same >= foreground:
-                verdict[row] = 4
+                verdict[row], matched[row] = 4, on_same
             elif other >= foreground:
-                verdict[row] = 2
+                verdict[row], matched[row] = 2, on_other
             elif max(same, other) >= background:
-                verdict[row] = 3
+                verdict[row], matched[row] = 3, on_same if same >= other else on_other
             else:
                 verdict[row] = 1
-    return verdict
+    return verdict, matched
 
 
 def judge(table: AnnotationTable, detections: DetectionTable, *, class_agnostic: bool = False) -> Verdicts:
@@ -189,7 +203,7 @@ def judge(table: AnnotationTable, detections: DetectionTable, *, class_agnostic:
     found = for_images(detections, images, "the detection table")
     image = np.repeat(np.arange(len(found)), np.diff(found.offsets))
     order = np.lexsort((-found.scores, image))
-    verdict = _judge(
+    verdict, matched = _judge(
         read_only(found.offsets),
         order.astype(np.int64),
         read_only(found.boxes_xyxy),
@@ -203,7 +217,9 @@ def judge(table: AnnotationTable, detections: DetectionTable, *, class_agnostic:
         BACKGROUND_IOU,
         class_agnostic,
     )
-    return Verdicts(verdict, found.scores, int((~images.ignored).sum()))
+    return Verdicts(
+        verdict, found.scores, found.labels, found.offsets, matched, images.labels, images.ignored, images.offsets
+    )
 
 
 def at_equal_recall(

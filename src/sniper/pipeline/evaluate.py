@@ -12,11 +12,12 @@ from sniper.data.detections import DetectionTable
 from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
+from sniper.evaluation.best_f1 import BestF1, best_f1
 from sniper.evaluation.coco import CocoScore
 from sniper.evaluation.coco_result import CocoResult
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.error_types import ErrorSplit, judge
-from sniper.evaluation.protocol import Score, all_curves, all_numbers
+from sniper.evaluation.protocol import Score, ScoreTable, all_curves, all_numbers
 from sniper.evaluation.protocols import protocols_of
 from sniper.files import write_bytes, write_text
 from sniper.inference.backend import Backend
@@ -47,6 +48,22 @@ class Evaluation:
     pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
+    best_f1: tuple[BestF1, ...]  # of each class: from which score on to draw detections
+    class_names: tuple[str, ...]
+
+    @property
+    def draw_scores(self) -> tuple[float, ...]:
+        """(C,) the score of each class with the best F1."""
+        return tuple(best.score for best in self.best_f1)
+
+    def best_f1_table(self) -> ScoreTable:
+        """The scores that detections are drawn from, ready for a terminal or a page; classes with objects only."""
+        rows = [
+            [name, *(f"{number:.2f}" for number in best[:4])]
+            for name, best in zip(self.class_names, self.best_f1, strict=True)
+            if best.objects
+        ]
+        return ScoreTable("Best F1, from which score on to draw", ["class", "score", "precision", "recall", "F1"], rows)
 
     @property
     def result(self) -> CocoResult:
@@ -102,8 +119,9 @@ def scored(table: AnnotationTable, found: DatasetDetections, settings: CocoEvalC
     scores = tuple(protocol(table, found.table) for protocol in protocols_of(settings))
     verdicts = judge(table, found.table, class_agnostic=settings.class_agnostic)
     errors = verdicts.best(number=verdicts.objects)
+    best = best_f1(table, found.table, class_agnostic=settings.class_agnostic)
     cost = found.pixels_per_image, found.pixel_share
-    return Evaluation(scores, found.table, seconds, *cost, found.skipped, errors)
+    return Evaluation(scores, found.table, seconds, *cost, found.skipped, errors, best, table.class_names)
 
 
 def evaluate(
@@ -192,5 +210,6 @@ def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str
     done.detections.write_coco_results(predictions, table.class_ids)
     write_bytes(curves, draw_pr_curves(all_curves(done.scores)))
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
-    told = {**done.as_dict(), **cost, "errors": done.errors.as_dict(), **({} if step is None else {"step": step})}
-    write_text(numbers, json.dumps(told, indent=1))
+    best = {name: one._asdict() for name, one in zip(done.class_names, done.best_f1, strict=True)}
+    told = {**done.as_dict(), **cost, "errors": done.errors.as_dict(), "best_f1": best}
+    write_text(numbers, json.dumps(told | ({} if step is None else {"step": step}), indent=1))

@@ -55,6 +55,7 @@ class Model:
     class_ids: tuple[int, ...]
     detector: nn.Module | None = None  # what the backend runs a copy of, on the CPU; None: no detector of torch
     checkpoint: Path | None = None  # the file that other processes can load it from; None: there is none
+    draw_scores: tuple[float, ...] = ()  # (C,) from which on detections of each class are drawn; empty: not known
 
     @classmethod
     def of(
@@ -165,7 +166,7 @@ def load_model(
         raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
     load_into(detector, weights, path)
     model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
-    return model if own else replace(model, checkpoint=path)
+    return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
 
 
 def checkpoint_file(checkpoint: Path | str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from sniper.errors import RecipeError, StorageError
+from sniper.evaluation.best_f1 import DEFAULT_SCORE
 from sniper.pipeline.focus_pictures import focus_files
 from sniper.pipeline.keys import predictions_key, weights_digest
 from sniper.pipeline.model import Model
@@ -19,6 +20,7 @@ from sniper.pipeline.sources import BadImage, Skipped, distinct_stems, expand, i
 from sniper.writers.coco_json import join_predictions
 
 PREDICTIONS = "predictions.json"
+MIN_SCORE = 0.05  # of what is in the result, if nothing else is said
 ALONE_BYTES = 32_000_000  # a larger file is a shard of its own: its windows are batches enough
 
 Sources = str | Path | Iterable[str | Path]
@@ -30,8 +32,8 @@ def predict(
     *,
     output: Path | str | None = None,
     keep: bool = True,
-    min_score: float = 0.05,
-    draw_min_score: float = 0.3,
+    min_score: float | None = None,
+    draw_min_score: float | None = None,
     draw: bool = True,
     draw_focus: bool = False,
     processes: int = 1,
@@ -55,8 +57,10 @@ def predict(
         output: folder for ``predictions.json``, GeoJSON and the drawn images or videos; none: no files.
         keep: whether to return the items; without, there are their numbers alone. ``predict_stream`` gives one after
             the other.
-        min_score: detections below it are left out of the result.
-        draw_min_score: detections below it are left out of the pictures.
+        min_score: detections below it are left out of the result; none: 0.05.
+        draw_min_score: detections below it are left out of the pictures; none: ``min_score`` if that is given, else the
+            score of each class with the best F1 on the evaluation data of the training. A checkpoint that was not
+            evaluated knows none: 0.3.
         draw: whether to draw detections.
         draw_focus: whether to draw where AutoFocus looked, as ``<stem>-focus.jpg`` (images only, into ``output``).
         processes: work at the same time, each with its own copy of the model; several GPUs are dealt out. The result
@@ -78,12 +82,13 @@ def predict(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
-    job = _job(model, paths, min_score, on_bad_image)._replace(keep=keep)
+    job = _job(model, paths, MIN_SCORE if min_score is None else min_score, on_bad_image)._replace(keep=keep)
     if draw_focus and output is None:
         raise RecipeError("where AutoFocus looks is drawn into the output folder; give output")
     if output is not None:
         stems = dict(zip(paths, distinct_stems(paths), strict=True))
-        files = _output_files(model, job, stems, Path(output), draw, draw_focus, draw_min_score)
+        draw_from = _draw_scores(model, min_score, draw_min_score)
+        files = _output_files(model, job, stems, Path(output), draw, draw_focus, draw_from)
         job = job._replace(files=files)
     numbers = range(len(job.shards))
     watch = Watch(on_progress, on_window_progress)
@@ -101,7 +106,7 @@ def predict_stream(
     checkpoint: Path | str | Model,
     sources: Sources,
     *,
-    min_score: float = 0.05,
+    min_score: float = MIN_SCORE,
     detector: nn.Module | None = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
@@ -133,6 +138,15 @@ def _job(model: Model, found: list[Path], min_score: float, on_bad_image: BadIma
     return PredictJob(paths, shards, model.class_names, model.pyramid, inference, min_score, on_bad_image)
 
 
+def _draw_scores(model: Model, min_score: float | None, draw_min_score: float | None) -> float | tuple[float, ...]:
+    """From which score on detections are drawn, or (C,) from which of each class."""
+    if draw_min_score is not None:
+        return draw_min_score
+    if not model.draw_scores:
+        return DEFAULT_SCORE
+    return model.draw_scores if min_score is None else min_score
+
+
 def _output_files(
     model: Model,
     job: PredictJob,
@@ -140,19 +154,19 @@ def _output_files(
     folder: Path,
     draw: bool,
     draw_focus: bool,
-    draw_min_score: float,
+    draw_scores: float | tuple[float, ...],
 ) -> OutputFiles:
     """What is written where; nothing replaces a source."""
     images = {path: stem for path, stem in stems.items() if not is_video(path)}
     drawn = _drawn_files(stems, folder) if draw else {}
     focus = focus_files(model, images, folder, [*stems, *drawn.values()]) if draw_focus else {}
     resume = len(job.shards) > 1  # else there is nothing to go on from
-    name = _key(model, job, draw, draw_focus, draw_min_score)[:16] if resume else "whole"
+    name = _key(model, job, [draw, draw_focus, draw_scores])[:16] if resume else "whole"
     ground = {path: folder / f"{stem}.geojson" for path, stem in images.items()}
-    return OutputFiles(Parts.beside(folder / PREDICTIONS, name), ground, drawn, focus, draw_min_score, resume)
+    return OutputFiles(Parts.beside(folder / PREDICTIONS, name), ground, drawn, focus, draw_scores, resume)
 
 
-def _key(model: Model, job: PredictJob, draw: bool, draw_focus: bool, draw_min_score: float) -> str:
+def _key(model: Model, job: PredictJob, drawing: list[Any]) -> str:
     """Of everything that can change what is written."""
     facts = [(path, path.stat()) for path in job.paths]
     settings: dict[str, Any] = {
@@ -161,7 +175,7 @@ def _key(model: Model, job: PredictJob, draw: bool, draw_focus: bool, draw_min_s
         "classes": model.class_names,
         "min_score": job.min_score,
         "on_bad_image": job.on_bad_image,
-        "drawing": [draw, draw_focus, draw_min_score],
+        "drawing": drawing,
     }
     return predictions_key(model.recipe, weights_digest(model.detector or model.backend), settings)
 

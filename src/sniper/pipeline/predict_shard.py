@@ -37,7 +37,7 @@ class OutputFiles(NamedTuple):
     ground: dict[Path, Path]  # GeoJSON of each image, if it is geo-referenced
     drawn: dict[Path, Path]  # drawing of each image and video; empty: none
     focus: dict[Path, Path]  # picture of the windows that AutoFocus chose in each image; empty: none
-    draw_min_score: float
+    draw_scores: float | tuple[float, ...]  # detections below it, or below their class' (C,), are not drawn
     resume: bool  # shards that are complete are left as they are
 
 
@@ -156,7 +156,7 @@ class PredictJob(NamedTuple):
         assert self.files is not None
         return draw_detections(
             pixels, one.boxes_xyxy, one.scores, one.labels, one.class_names,
-            min_score=self.files.draw_min_score, masks=one.masks, scale=scale,
+            min_score=self.files.draw_scores, masks=one.masks, scale=scale,
         )  # fmt: skip
 
 

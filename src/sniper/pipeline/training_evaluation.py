@@ -1,14 +1,22 @@
 """The evaluations of a run while it trains."""
 
+import logging
+
 import numpy as np
 from torch import nn
 
 from sniper.backends.torch import TorchBackend
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
-from sniper.pipeline.evaluate import Evaluation, evaluate_table
+from sniper.pipeline.detect import shards_of
+from sniper.pipeline.evaluate import Evaluation, OnProgress, evaluate_table
+from sniper.progress import ProgressLines
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
+from sniper.training.devices import this_process
+from sniper.training.position import Evaluated
+
+logger = logging.getLogger("sniper")
 
 REHEARSED = 2  # images
 
@@ -21,12 +29,15 @@ class TrainingEvaluation:
         self.latest: Evaluation | None = None
         self._pyramid, self._recipe = pyramid, recipe
 
-    def evaluate(self, detector: nn.Module) -> dict[str, float]:
+    def evaluate(self, detector: nn.Module) -> Evaluated:
         """The numbers of the whole dataset. Every process of the launch calls this, and runs on its share."""
-        self.latest = self._run(detector, self.table, by_ranks=True)
-        return self.latest.as_dict()
+        rank, ranks = this_process()
+        share = sum(map(len, shards_of(self.table, self._recipe.inference)[rank::ranks]))
+        lines = ProgressLines("evaluating images", share, logger.info if rank == 0 else lambda line: None)
+        self.latest = self._run(detector, self.table, by_ranks=True, on_progress=lines.advance)
+        return _told(self.latest)
 
-    def rehearse(self, detector: nn.Module) -> dict[str, float]:
+    def rehearse(self, detector: nn.Module) -> Evaluated:
         """The numbers of two small images, for the errors that there may be: the same code as ``evaluate``.
 
         Raises:
@@ -37,14 +48,21 @@ class TrainingEvaluation:
         for start in range(0, len(smallest), REHEARSED):
             few = self.table.select(smallest[start : start + REHEARSED])
             try:
-                return self._run(detector, few).as_dict()
+                return _told(self._run(detector, few))
             except DataError:
                 last = start + REHEARSED >= len(smallest)
                 if last or self._recipe.loader.on_bad_image == "stop":
                     raise
-        return self._run(detector, self.table).as_dict()  # without images
+        return _told(self._run(detector, self.table))  # without images
 
-    def _run(self, detector: nn.Module, table: AnnotationTable, *, by_ranks: bool = False) -> Evaluation:
+    def _run(
+        self,
+        detector: nn.Module,
+        table: AnnotationTable,
+        *,
+        by_ranks: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Evaluation:
         backend = TorchBackend(
             detector, device=next(detector.parameters()).device, precision=self._recipe.inference.precision
         )
@@ -56,4 +74,10 @@ class TrainingEvaluation:
             self._recipe.evaluation,
             on_bad_image=self._recipe.loader.on_bad_image,
             by_ranks=by_ranks,
+            on_progress=on_progress,
         )
+
+
+def _told(done: Evaluation) -> Evaluated:
+    """What the loop keeps of an evaluation."""
+    return Evaluated(done.as_dict(), done.draw_scores)

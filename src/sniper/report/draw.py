@@ -1,5 +1,6 @@
 """Detections on a photo, and beside the truth."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 from sniper.boxes import area, iou
 from sniper.data.run_lengths import RunLengths
+from sniper.evaluation.best_f1 import DEFAULT_SCORE
+from sniper.inference.distinct import distinct
 from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
 from sniper.report.marks import (
     Words,
@@ -32,17 +35,17 @@ def draw_detections(
     labels: NDArray[np.integer],
     class_names: tuple[str, ...],
     *,
-    min_score: float = 0.3,
+    min_score: float | Sequence[float] = 0.3,
     tags: bool = True,
     counts: bool = True,
     masks: RunLengths | None = None,
     scale: float = 1.0,
 ) -> Pixels:
-    """A copy of (H, W, 3) uint8 RGB pixels with the detections of at least ``min_score``, same size.
+    """A copy of (H, W, 3) uint8 RGB pixels with the detections of at least ``min_score``, one an object, same size.
 
-    Boxes are (N, 4) half-open xyxy in px of the image, of which ``pixels`` may be a copy that is ``scale`` times as
-    large; scores (N,) and labels (N,) class indices. A tag with class
-    and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
+    ``min_score`` is one for all, or one a class. Boxes are (N, 4) half-open xyxy in px of the image, of which
+    ``pixels`` may be a copy that is ``scale`` times as large; scores (N,) and labels (N,) class indices. A tag with
+    class and score stands at each box where there is room: never on another tag, a small object, or a tiny box. When
     some boxes go without, a corner says which colour is which class and how many there are (``counts``). ``masks`` (N)
     are laid over the image in the class's colour, the best on top.
     """
@@ -51,9 +54,9 @@ def draw_detections(
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4) * scale
     scores, labels = np.asarray(scores, dtype=np.float64).reshape(-1), np.asarray(labels, dtype=np.int64).reshape(-1)
     height, width = picture.shape[:2]
+    kept = drawn_rows(boxes, scores, labels, min_score)
     boxes = np.clip(boxes, 0, [width, height, width, height])
-    kept = np.flatnonzero((scores >= min_score) & (area(boxes) > 0))
-    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    kept = kept[area(boxes[kept]) > 0]
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     if not len(boxes):
         return picture
@@ -72,6 +75,28 @@ def draw_detections(
     if counts and len(placed) < len(boxes):
         _count_panel(picture, boxes, labels, class_names, px)
     return picture
+
+
+def drawn_rows(
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    min_score: float | Sequence[float],
+) -> NDArray[np.int64]:
+    """Rows of the detections of an image that a picture shows, best first: one an object, of at least ``min_score``.
+
+    ``min_score`` is one for all or (C,) one a class; a label without a class has ``DEFAULT_SCORE``.
+    """
+    least = np.full(len(scores), min_score) if isinstance(min_score, int | float) else _of_class(min_score, labels)
+    rows = np.flatnonzero(scores >= least)
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    return rows[distinct(np.asarray([0, len(rows)]), boxes_xyxy[rows], scores[rows], labels[rows])]
+
+
+def _of_class(min_scores: Sequence[float], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    known = (labels >= 0) & (labels < len(min_scores))
+    table = np.asarray([*min_scores, DEFAULT_SCORE])
+    return np.asarray(table[np.where(known, labels, -1)])
 
 
 def _name(class_names: tuple[str, ...], label: int) -> str:
@@ -189,7 +214,7 @@ def draw_comparison(
     scores: NDArray[np.floating],
     labels: NDArray[np.integer],
     *,
-    min_score: float = 0.3,
+    min_score: float | Sequence[float] = 0.3,
     min_iou: float = 0.5,
     objects: str = "objects",
     panel_px: int = 1000,

@@ -53,6 +53,9 @@ class CheckpointMeta(Config):
     step: int = Field(default=0, ge=0, description="updates of the weights done")
     epoch: float = Field(default=0.0, ge=0, description="epochs done")
     metrics: dict[str, float] = Field(default_factory=dict, description="latest evaluation of these weights")
+    draw_scores: tuple[float, ...] = Field(
+        default=(), description="score of each class index from which on detections are drawn; empty: not evaluated"
+    )
 
 
 class Checkpoint(NamedTuple):

@@ -15,7 +15,7 @@ from sniper.renamed import with_present_names
 from sniper.training.checkpoint import CheckpointMeta, load_state, load_weights, save_state, save_weights
 from sniper.training.config import TrainConfig
 from sniper.training.meter import DivergedError, advice
-from sniper.training.position import Position
+from sniper.training.position import Evaluated, Position
 from sniper.training.run import RunFolder
 
 logger = logging.getLogger("sniper")
@@ -86,13 +86,13 @@ class CheckpointManager:
             )
         return metrics[name]
 
-    def evaluated(self, at: Position, metrics: dict[str, float]) -> Position:
+    def evaluated(self, at: Position, evaluated: Evaluated) -> Position:
         """Note an evaluation, and keep the evaluated weights if they are the best so far.
 
         Raises:
             RecipeError: ``best_metric`` is not among ``metrics``.
         """
-        after = at.after_evaluation(metrics, self.score(metrics))
+        after = at.after_evaluation(evaluated, self.score(evaluated.metrics))
         if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
             save_weights(self._run.best, self._evaluated.state_dict(), self._metadata_at(after))
         return after
@@ -159,4 +159,5 @@ class CheckpointManager:
             )
 
     def _metadata_at(self, at: Position) -> CheckpointMeta:
-        return self._metadata.model_copy(update={"step": at.step, "epoch": at.epochs, "metrics": dict(at.metrics)})
+        told = {"metrics": dict(at.metrics), "draw_scores": at.draw_scores}
+        return self._metadata.model_copy(update={"step": at.step, "epoch": at.epochs, **told})

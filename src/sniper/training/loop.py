@@ -29,18 +29,18 @@ from sniper.training.interrupt import StopRequest
 from sniper.training.memory import peak_memory_mb
 from sniper.training.meter import DivergedError, Meter
 from sniper.training.optim import build_average, build_optimizer, learning_rate, set_learning_rate, update_average
-from sniper.training.position import Position
+from sniper.training.position import Evaluated, Position
 from sniper.training.progress import ProgressBar
 from sniper.training.run import MetricsLog, RunFolder
 
 __all__ = [
-    "BeforeEpoch", "ChipEpoch", "ChipSource", "DivergedError", "Evaluate", "TrainConfig", "TrainResult", "evaluating",
+    "BeforeEpoch", "ChipEpoch", "ChipSource", "DivergedError", "Evaluate", "Evaluated", "TrainConfig", "TrainResult",
     "train",
 ]  # fmt: skip
 
 logger = logging.getLogger("sniper")
 
-Evaluate = Callable[[nn.Module], dict[str, float]]
+Evaluate = Callable[[nn.Module], Evaluated]
 BeforeEpoch = Callable[[int, nn.Module], None]
 
 
@@ -87,8 +87,8 @@ def train(
         run: folder of the run.
         before_epoch: called in every process before the batches of an epoch are asked for, with its number and the
             trained detector; also for the epoch in which a resumed run goes on. No time of training.
-        evaluate: gets the averaged detector if there is an average, else the trained one, and returns named numbers;
-            every process calls it and the main process' answer counts. No time of training.
+        evaluate: gets the averaged detector if there is an average, else the trained one, and returns named numbers
+            and the scores to draw by; every process calls it and the main process' answer counts. No time of training.
         rehearsal: an ``evaluate`` of little data, called before the first step of a run for the errors that it raises.
         resume: go on with the run in ``run``.
         metadata: recipe and classes, for every checkpoint.
@@ -135,7 +135,7 @@ def train(
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         if rehearsal is not None and at.step == 0:
             with clock.stopped():
-                checkpoints.score(_evaluate(rehearsal, evaluated, accelerator))
+                checkpoints.score(_evaluate(rehearsal, evaluated, accelerator).metrics)
 
         def measured(at: Position, evaluate: Evaluate) -> Position:
             with clock.stopped():
@@ -243,10 +243,11 @@ def evaluating(detector: nn.Module) -> Iterator[None]:
     detector.train(training)
 
 
-def _evaluate(evaluate: Evaluate, detector: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+def _evaluate(evaluate: Evaluate, detector: nn.Module, accelerator: Accelerator) -> Evaluated:
     """The main process' answer, in every process."""
     with evaluating(detector):
-        box = [{name: float(value) for name, value in evaluate(detector).items()}]
+        told = evaluate(detector)
+        box = [told._replace(metrics={name: float(value) for name, value in told.metrics.items()})]
     if accelerator.num_processes > 1:
         broadcast_object_list(box)
     return box[0]

@@ -1,11 +1,18 @@
 """Where a run is, and what is due there."""
 
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from sniper.training.config import TrainConfig
 
 _END = 1 - 1e-9  # shares of a run are quotients of floats
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation tells training."""
+
+    metrics: dict[str, float]
+    draw_scores: tuple[float, ...] = ()  # (C,) from which on detections of each class are drawn; empty: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class Position:
     evaluation_owed: bool = False  # saved before the evaluation that is due here
     evaluated_step: int = -1
     metrics: dict[str, float] = field(default_factory=dict)  # of the latest evaluation
+    draw_scores: tuple[float, ...] = ()  # of the latest evaluation
     best: float | None = None
     best_step: int = 0
     evaluations_since_best: int = 0
@@ -58,14 +66,15 @@ class Position:
             minutes=minutes,
         )
 
-    def after_evaluation(self, metrics: dict[str, float], score: float) -> Self:
+    def after_evaluation(self, evaluated: Evaluated, score: float) -> Self:
         """The position after an evaluation. A score that is not a number is never better."""
         better = score == score and (self.best is None or score > self.best)
         return replace(
             self,
             evaluation_owed=False,
             evaluated_step=self.step,
-            metrics=metrics,
+            metrics=evaluated.metrics,
+            draw_scores=evaluated.draw_scores,
             best=score if better else self.best,
             best_step=self.step if better else self.best_step,
             evaluations_since_best=0 if better else self.evaluations_since_best + 1,

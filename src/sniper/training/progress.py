@@ -10,6 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from sniper.progress import clock_text
+
 logger = logging.getLogger("sniper")
 _TICKS = 10_000  # the bar's resolution
 
@@ -70,11 +72,5 @@ class ProgressBar:
             parts.append(f"{row['images_per_s']:.1f} images/s")
         gained = done - self._done_at_start
         if gained > 0:
-            parts.append(f"{_clock((time.monotonic() - self._started) * (1 - done) / gained)} left")
+            parts.append(f"{clock_text((time.monotonic() - self._started) * (1 - done) / gained)} left")
         return ", ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
