@@ -1,17 +1,22 @@
 """Fixtures that find the recorded numbers, of which a part ships, and the third-party data, of which none does."""
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
+from forked import Python, share_server, stop_server
 from recorded import GOLDEN, Golden
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Collecting garbage again and again among the million objects of torch takes as long as all else of importing it: so
+# this file does not import it, and test files are imported without.
+gc.disable()
 
 # The same examples in every run; to look for new ones: pytest --hypothesis-profile=explore.
 settings.register_profile("explore", settings())
@@ -19,14 +24,39 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """One thread for each worker and for all that the tests start: there is a worker for each of two cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if _is_whole_suite(config) and not hasattr(config, "workerinput"):
+        share_server()
+
+
+def pytest_collection_finish() -> None:
+    """From here on, garbage is collected among what the tests make, and not among the modules that are imported."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """End what was started for all tests."""
+    stop_server()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two for the whole suite. Files that are named run here: starting workers takes longer than most of them."""
-    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+    return 2 if _is_whole_suite(config) else 0
+
+
+def _is_whole_suite(config: pytest.Config) -> bool:
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+@pytest.fixture
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
+    """``python ...`` in real processes, forked from one that has imported torch and sniper: fast, see ``forked.py``."""
+    starting = Python(tmp_path_factory.mktemp("python"))
+    yield starting
+    starting.end()
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +76,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    import torch
+
     # Spinning threads on a busy machine cost more than the second core brings.
     torch.set_num_threads(1)
 

@@ -2,14 +2,11 @@
 
 import json
 import logging
-import os
 import pickle
 import re
-import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from devices import DEVICE
+from forked import Python
 from rectangle_set import SIZE, TINY, coco_document, make_set
 from sniper import cli
 from sniper.data.detection_files import load_detections
@@ -100,22 +98,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(root / "train" / "one", data, val)
 
 
-def _process(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)  # type: ignore[call-overload]
-
-
 # --- real processes -------------------------------------------------------------------------------------------------
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, sniper.cli; print(sorted({'torch', 'numba', 'numpy', 'cv2'} & set(sys.modules)))"
-    assert _process("-c", code).stdout == "[]\n"
-    shown = _process("-m", "sniper", "--help")
+    code = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print(sorted({'torch', 'numba', 'numpy', 'cv2'} & set(sys.modules))))\n"
+        "runpy.run_module('sniper', run_name='__main__', alter_sys=True)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
     assert all(verb in shown.stdout for verb in ("train", "evaluate", "predict", "propose", "chips", "demo", "models"))
-    assert _process("-m", "sniper", "trian").returncode == 2
+    assert shown.stdout.splitlines()[-1] == "[]"
 
 
 VERBS = "train", "evaluate", "predict", "propose", "chips stats", "chips preview", "import-mxnet", "download", "demo"
@@ -163,7 +158,11 @@ def test_train_takes_short_forms(sniper: Command, tmp_path: Path) -> None:
     _assert_one_sentence(said, r"train\.minutes: expected a number greater than 0, got 0")
 
 
-def test_ctrl_c_is_130() -> None:
+def test_a_verb_that_is_not_there_is_2(sniper: Command) -> None:
+    assert sniper("trian").code == 2
+
+
+def test_ctrl_c_is_130(python: Python) -> None:
     code = (
         "import sniper.cli as c, time\n"
         "@c.app.command()\n"
@@ -171,25 +170,21 @@ def test_ctrl_c_is_130() -> None:
         "    print('waiting', flush=True); time.sleep(60)\n"
         "c.main()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+    process = python.start("-c", code, "wait")
+    assert process.wait_for_line() == "waiting"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "Traceback" not in process.stderr
 
 
-def test_a_full_disk_while_saving_is_one_sentence(trained: Trained, tmp_path: Path) -> None:
+def test_a_full_disk_while_saving_is_one_sentence(python: Python, trained: Trained, tmp_path: Path) -> None:
     """No file may exceed 600 kB; the first checkpoint would."""
-    done = _process(
-        "-m", "sniper", "train", "mobilenetv2", *_settings(), "--set", "train.steps=1", "--data", trained.data,
-        cwd=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)),
-    )  # fmt: skip
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000));"
+        "from sniper.cli import main; main()"
+    )
+    arguments = ["train", "mobilenetv2", *_settings(), "--set", "train.steps=1", "--data", trained.data]
+    done = python.run("-c", limited, *arguments, cwd=tmp_path)
     _assert_one_sentence(
         Said(done.returncode, done.stdout, done.stderr), r"cannot write .*state\.pt: File too large; free space"
     )

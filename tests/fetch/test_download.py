@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from served import CONTENT, SHA256, Site, serving
 
 from facts import facts
+from forked import Python
 from sniper.errors import CheckpointError, DownloadError, StorageError
 from sniper.fetch import Downloaded, Patience, cache_folder, cached, download, resolve
 from sniper.nn.backbones import build_backbone
@@ -250,40 +249,39 @@ def test_backbones_take_what_is_in_the_cache(site: Site) -> None:
         build_backbone("torchvision/mobilenet_v2", weights="imagenet", **options)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sniper", "download", *arguments]
+COMMAND = "-m", "sniper", "download"
 
 
-def test_command_stopped_by_ctrl_c_goes_on(site: Site) -> None:
+def test_command_stopped_by_ctrl_c_goes_on(python: Python, site: Site) -> None:
     site.slow_s = 0.05
     url = site.url + "/net.bin"
-    process = subprocess.Popen(command(url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = python.start(*COMMAND, url)
     until = time.monotonic() + 60
     while not any(part.stat().st_size for part in cache_folder().rglob("*.part")):
         assert time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, "Traceback" in said) == (130, False), said
+    stopped = process.finish(timeout=60)
+    assert (stopped.returncode, "Traceback" in stopped.stderr) == (130, False), stopped.stderr
     (part,) = cache_folder().rglob("*.part")
     here = part.stat().st_size
     assert 0 < here < len(CONTENT)
     site.slow_s = 0
-    done = subprocess.run(command(url, "--sha256", SHA256), capture_output=True, text=True, check=False, timeout=60)
+    done = python.run(*COMMAND, url, "--sha256", SHA256)
     assert done.returncode == 0, done.stderr
     assert site.asked[-1][1] == f"bytes={here}-"
     assert "fetched, 0.3 MB, checksum verified" in done.stdout
     assert f"cache folder: {os.environ['SNIPER_CACHE']}" in done.stdout
 
 
-def test_command_with_a_full_disk_says_so(site: Site) -> None:
+def test_command_with_a_full_disk_says_so(python: Python, site: Site) -> None:
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
         f"sys.argv = ['sniper', 'download', '{site.url}/net.bin'];"
         "from sniper.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, timeout=60)
+    done = python.run("-c", limited)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
     assert "200000 bytes are kept" in done.stderr

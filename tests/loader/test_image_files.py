@@ -1,7 +1,6 @@
 """The loader takes the files that inference takes, by windows where they are huge, and says the same of bad ones."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from loader_cases import chips_of, same, table_of
 from PIL import Image
 
+from forked import Python
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, StorageError
 from sniper.loader import image_chips
@@ -287,19 +287,15 @@ print(seen, peak_mb() - before, in_workers)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells its peak of memory on Linux only")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_memory_does_not_grow_with_the_chips_of_a_scene(tmp_path, workers):
+def test_memory_does_not_grow_with_the_chips_of_a_scene(python: Python, tmp_path, workers):
     side = 3000  # 27 MB of pixels, and 2,000 chips of together 393 MB
     with rasterio.open(
         tmp_path / "0.tif", "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", tiled=True
     ) as file:
         noise = np.random.default_rng(0).integers(0, 255, (3, 256, 256), dtype=np.uint8)
         file.write(np.tile(noise, (1, 12, 12))[:, :side, :side])
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(Path(__file__).parent), str(tmp_path), str(side), str(workers)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python.run("-c", MEASURED, Path(__file__).parent, tmp_path, side, workers)
+    assert done.returncode == 0, done.stderr
     seen, grown_mb, worker_mb = map(int, done.stdout.split())
     assert seen == 2000
     assert grown_mb < 200

@@ -15,6 +15,7 @@ import torch
 from loader_cases import chips_of, dataset, same, table_of
 from PIL import Image
 
+from forked import Python
 from sniper.errors import DataError
 from sniper.loader import image_chips
 from sniper.loader.config import AugmentConfig, LoaderConfig, worker_count
@@ -289,7 +290,7 @@ def test_leaving_early_ends_the_workers(made):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_interrupting_leaves_no_worker_behind(tmp_path):
+def test_interrupting_leaves_no_worker_behind(python: Python, tmp_path):
     program = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from loader_cases import dataset\n"
@@ -301,21 +302,13 @@ def test_interrupting_leaves_no_worker_behind(tmp_path):
         "for batch in loader:\n"
         "    print('batch', flush=True); time.sleep(0.5)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = python.start("-c", program, Path(__file__).parent, tmp_path, start_new_session=True)
+    assert process.wait_for_line() == "batch"
     workers = children_of(process.pid)
     assert len(workers) == 2
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everyone gets it
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert errors.count("Traceback") == 1  # the main process's own
+    assert process.wait(timeout=120) != 0
+    assert process.stderr.count("Traceback") == 1  # the main process's own
     deadline = time.monotonic() + 10
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from trained_run import Trained
 
 from devices import DEVICE
+from forked import Python
 from sniper.errors import DataError
 from sniper.pipeline.evaluate import evaluate
 from sniper.pipeline.model import Model, checkpoint_file, load_model
@@ -189,7 +189,7 @@ for path in sys.argv[2:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells its peak of memory on Linux only")
-def test_memory_does_not_grow_with_the_image(checkpoint: Path, files: dict[str, Path], tmp_path: Path):
+def test_memory_does_not_grow_with_the_image(python: Python, checkpoint: Path, files: dict[str, Path], tmp_path: Path):
     side = 11_000  # 363 MB of pixels
     path = tmp_path / "large.tif"
     profile = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "sparse_ok": True}
@@ -197,13 +197,8 @@ def test_memory_does_not_grow_with_the_image(checkpoint: Path, files: dict[str, 
         noise = np.random.default_rng(0).integers(0, 255, (3, 512, 512), dtype=np.uint8)
         for at in range(0, side - 512, 2048):
             file.write(noise, window=rasterio.windows.Window(at, at, 512, 512))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, checkpoint, files["tiled.tif"], path],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"GDAL_CACHEMAX": "32", "OMP_NUM_THREADS": "1"},
-    )
+    environment = os.environ | {"GDAL_CACHEMAX": "32"}
+    done = python.run("-c", MEASURED, checkpoint, files["tiled.tif"], path, env=environment)
     assert done.returncode == 0, done.stderr
     small, large = (int(line) / 1000 for line in done.stdout.split())  # MB
     assert small > 100

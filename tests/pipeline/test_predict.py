@@ -1,9 +1,6 @@
 """Detecting in files, folders, globs and videos; writing what was found."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from PIL import Image
 from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
+from forked import Python
 from sniper.errors import DataError, StorageError
 from sniper.pipeline.model import Model, checkpoint_file, load_model
 from sniper.pipeline.predict import predict, predict_stream
@@ -277,16 +275,10 @@ for clip in sys.argv[3:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells its peak of memory on Linux only")
-def test_memory_does_not_grow_with_the_number_of_frames(trained: Trained, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_frames(python: Python, trained: Trained, tmp_path: Path) -> None:
     checkpoint = _few_in_flight(trained, tmp_path / "few.safetensors", max_detections=300)
     clips = [_video(tmp_path / f"{frames}.avi", frames, (32, 24)) for frames in (30, 400)]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, checkpoint, tmp_path / "out", *clips],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = python.run("-c", MEASURED, checkpoint, tmp_path / "out", *clips)
     assert done.returncode == 0, done.stderr
     (few, small), (many, large) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert many > 10 * few > 10_000

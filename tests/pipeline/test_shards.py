@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
+from forked import Python
 from rectangle_set import TINY, make_set
 from sniper.data.detection_files import load_detections, save_detections
 from sniper.data.detections import DetectionTable
@@ -147,15 +148,10 @@ def test_an_error_in_any_process_is_the_same_sentence_and_ends_all(
 
 
 def test_every_process_of_a_launch_looks_at_its_share_and_gets_the_result_of_all(
-    masked: tuple[Path, Path], spoilt: Path, tmp_path: Path
+    python: Python, masked: tuple[Path, Path], spoilt: Path, tmp_path: Path
 ) -> None:
     run, data = masked
-    script = Path(__file__).with_name("evaluated_by_ranks.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launch, str(script), str(run), str(data), str(spoilt), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    python.launch(2, Path(__file__).with_name("evaluated_by_ranks.py"), run, data, spoilt, tmp_path)
     reports = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     one = evaluate(run, data, device="cpu")
     for rank, report in enumerate(reports):
@@ -169,7 +165,7 @@ def test_every_process_of_a_launch_looks_at_its_share_and_gets_the_result_of_all
 
 
 def test_an_evaluation_in_training_is_shared_by_its_processes(trained: Trained, tmp_path: Path) -> None:
-    """The metrics of two processes are those of the saved weights, evaluated by one."""
+    """The metrics of two processes are those of the saved weights, evaluated by one. The one true ``torchrun``."""
     settings = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}", "train.steps=2"]
     settings += ["train.device=cpu", "loader.batch_size=1", "train.unused_parameters=true"]
     settings += ["inference.images_in_flight=1"]
@@ -189,7 +185,9 @@ def test_an_evaluation_in_training_is_shared_by_its_processes(trained: Trained, 
     assert len(written) == alone.detections.num_objects
 
 
-def test_a_killed_evaluation_leaves_no_processes_and_goes_on(masked: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_killed_evaluation_leaves_no_processes_and_goes_on(
+    python: Python, masked: tuple[Path, Path], tmp_path: Path
+) -> None:
     run, data = masked
     code = (
         "import sys, sniper\n"
@@ -198,17 +196,15 @@ def test_a_killed_evaluation_leaves_no_processes_and_goes_on(masked: tuple[Path,
     )
     (tmp_path / "run.py").write_text(code)
     output = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "run.py"), str(run), str(data), str(output)], start_new_session=True
-    )
+    process = python.start(tmp_path / "run.py", run, data, output, start_new_session=True)
     parts = output / "predictions.json.parts"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if parts.is_dir() and any(path.suffix == ".safetensors" for path in parts.iterdir()):
             break
         time.sleep(0.01)
+    assert process.poll() is None, process.stderr
     process.kill()
-    process.wait()
     ended = threading.Event()
     for _ in range(100):
         if not _of_session(process.pid):

@@ -1,7 +1,5 @@
 """Files read by windows give what they give decoded whole, whatever their form; and what is wrong is said."""
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facts import facts
+from forked import Python
 from sniper.errors import DataError, StorageError
 from sniper.pixels import open as opening
 from sniper.pixels.decode import read_image
@@ -263,7 +262,7 @@ def test_a_full_disk_is_told(files, monkeypatch):
         opened.read(0, 0, 5, 5)
 
 
-def _without_rasterio(code: str) -> str:
+def _without_rasterio(python: Python, code: str) -> str:
     blocker = """
         import sys
         class Gone:
@@ -273,14 +272,16 @@ def _without_rasterio(code: str) -> str:
         sys.meta_path.insert(0, Gone())
     """
     program = textwrap.dedent(blocker) + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = python.run("-c", program)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def test_without_rasterio(files):
+def test_without_rasterio(python: Python, files):
     """Decoded whole with a hint, refused with the same where memory is short; TIFFs of five bands need it."""
-    said = _without_rasterio(f"""
+    said = _without_rasterio(
+        python,
+        f"""
         import logging, sys
         logging.basicConfig(format="%(message)s", stream=sys.stdout)
         from sniper.pixels import open as opening
@@ -296,7 +297,8 @@ def test_without_rasterio(files):
             except DataError as error:
                 print("refused", error)
         print("ground", opening.where_on_ground(path))
-    """).splitlines()
+    """,
+    ).splitlines()
     extra = 'pip install "sniper-detection[geotiff]"'
     assert "tiled.tif has 0 megapixels and is decoded whole" in said[0]
     assert extra in said[0]

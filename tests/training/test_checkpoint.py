@@ -3,9 +3,7 @@
 import math
 import os
 import pickle
-import resource
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from tiny import TinyDetector
 from torch import nn
 
+from forked import Python
 from sniper.errors import CheckpointError, StorageError
 from sniper.training.checkpoint import (
     Checkpoint,
@@ -267,16 +266,12 @@ def test_full_disk_keeps_the_former_checkpoint(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_file_size_limit_keeps_the_former_checkpoint(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from test_checkpoint import _fill_up; _fill_up(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+def test_file_size_limit_keeps_the_former_checkpoint(python: Python, tmp_path: Path) -> None:
+    code = (
+        "import pathlib, resource, sys; sys.path.append('..'); from test_checkpoint import _fill_up;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); _fill_up(pathlib.Path(sys.argv[1]))"
     )
+    done = python.run("-c", code, tmp_path, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,19 +1,15 @@
 """SIGKILL at random moments: the benchmark's own check, with fewer kills."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from forked import Python
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_resume.py"
 
 
-def test_killed_runs_resume_to_the_same_weights() -> None:
-    command = [sys.executable, str(SCRIPT), "--kills", "3", "--steps", "24"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+def test_killed_runs_resume_to_the_same_weights(python: Python) -> None:
+    done = python.run(SCRIPT, "--kills", 3, "--steps", 24)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["unreadable"] == []

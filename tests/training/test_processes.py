@@ -1,9 +1,6 @@
 """Two processes are one with twice the batch."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +10,7 @@ import torch
 from tiny import RandomSource, make_batch, mean_score
 from two_processes import CONFIG, build
 
+from forked import Python
 from sniper.errors import CheckpointError
 from sniper.structures import Batch
 from sniper.training.checkpoint import load_weights
@@ -40,13 +38,8 @@ class BothEpoch:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("two_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launch, str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_processes_equal_one_with_both_batches(python: Python, tmp_path: Path) -> None:
+    python.launch(2, Path(__file__).with_name("two_processes.py"), tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [r["processes"] for r in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
