@@ -27,3 +27,11 @@ class StorageError(SniperError):
 
 class DownloadError(SniperError):
     """A file that could not be fetched, or that is not the one expected."""
+
+
+class StoppedError(SniperError):
+    """Work that a signal ended early, once what it had was saved; the command line exits with 128 + ``number``."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number

@@ -1,7 +1,7 @@
 """The command line: verbs, thin over ``sniper.pipeline``.
 
-A ``SniperError`` becomes one sentence on standard error and exit code 2; Ctrl-C exits with 130. The verbs import what
-they need when they run, so that help is there at once.
+A ``SniperError`` becomes one sentence on standard error and exit code 2; Ctrl-C exits with 130, a training that SIGTERM
+stopped with 143. The verbs import what they need when they run, so that help is there at once.
 """
 
 import logging
@@ -18,7 +18,7 @@ from sniper.cli.inference import evaluate, predict, propose
 from sniper.cli.start import demo, models, settings
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
-from sniper.errors import SniperError
+from sniper.errors import SniperError, StoppedError
 
 __all__ = ["app", "main"]
 
@@ -68,6 +68,9 @@ def main() -> None:
     """Entry point of the ``sniper`` command."""
     try:
         app(standalone_mode=True)
+    except StoppedError as stopped:
+        complain("stopped:", str(stopped))
+        sys.exit(128 + stopped.number)
     except SniperError as error:
         complain("[bold red]error:[/]", str(error))
         sys.exit(2)

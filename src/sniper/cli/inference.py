@@ -56,7 +56,7 @@ def evaluate(
             on_bad_image=bad,
             on_progress=on_progress,
         )
-    if not _is_main():
+    if not is_main():
         return
     show_evaluation(done)
     show_skipped(done.skipped)
@@ -125,7 +125,7 @@ def predict(
             on_progress=on_progress,
             on_window_progress=on_window_progress,
         )
-    if not _is_main():
+    if not is_main():
         return
     show_skipped(done.skipped)
     say(f"{done.detections} detections in {done.images} images{_pixels(done.pixel_share)}, results: {folder}")
@@ -182,7 +182,7 @@ def propose(
             on_bad_image=bad,
             on_progress=on_progress,
         )
-    if not _is_main():
+    if not is_main():
         return
     show_skipped(done.skipped)
     state = "was done before: the same weights, data and settings" if done.reused else "written"
@@ -207,7 +207,7 @@ def _is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _is_main() -> bool:
+def is_main() -> bool:
     """Whether this process is the one of its launch that tells what came out."""
     return int(os.environ.get("RANK", "0")) == 0
 

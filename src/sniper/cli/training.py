@@ -1,14 +1,17 @@
 """The verb that trains."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sniper.cli.display import err, say, show_skipped
-from sniper.cli.inference import show_evaluation
+from sniper.cli.inference import is_main, show_evaluation
 from sniper.cli.options import BadImageOption, SetOption, bad_image
 from sniper.errors import RecipeError
+
+if TYPE_CHECKING:
+    from sniper.pipeline.train import TrainedRun
 
 
 def train(
@@ -62,6 +65,13 @@ def train(
         resume=resume,
         log=lambda text: say(text, err),
     )
+    if is_main():
+        _show(done)
+    if done.result.signal is not None:
+        raise typer.Exit(128 + done.result.signal)  # so that what should come after it does not
+
+
+def _show(done: "TrainedRun") -> None:
     if done.evaluation is not None:
         show_evaluation(done.evaluation)
     show_skipped(done.skipped)

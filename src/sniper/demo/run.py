@@ -15,7 +15,7 @@ from sniper.chips.stats import Coverage, coverage
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import CREDIT, demo_data, trained_crowns
-from sniper.errors import StorageError
+from sniper.errors import StoppedError, StorageError
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.pipeline.evaluate import Evaluation, evaluate
@@ -53,6 +53,7 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, log: Log = print) -> P
 
     Raises:
         StorageError: ``output`` holds something already, or cannot be written.
+        StoppedError: a signal ended the training.
     """
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -69,6 +70,8 @@ def run_demo(output: Path | str, *, minutes: float = 2.0, log: Log = print) -> P
 
     log(f"training for {minutes:g} more minutes, from weights that saw these photos for ten")
     run = train(recipe, detector=_detector(recipe, len(table.class_names)), data=table, name="trees", root=folder)
+    if run.result.signal is not None:
+        raise StoppedError(f"the demo was stopped while it trained; remove {folder} and start again", run.result.signal)
     log("evaluating on the held-out photo, 13 km away")
     done = evaluate(
         run.checkpoint, heldout, output=folder / "evaluate", device="cpu" if recipe.train.device == "cpu" else "auto"

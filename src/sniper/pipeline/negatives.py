@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from torch import nn
 from sniper.backends.torch import TorchBackend
 from sniper.data.detection_files import read_details, read_proposals, save_detections
 from sniper.data.table import AnnotationTable
-from sniper.errors import CheckpointError, RecipeError
+from sniper.errors import CheckpointError, RecipeError, StoppedError
 from sniper.files import replacing
 from sniper.pipeline.keys import first_stage_key
 from sniper.pipeline.proposal_feed import ProposalFeed
@@ -90,7 +91,7 @@ def proposals_for(
 
     Raises:
         RecipeError: the recipe's sampler cuts no chips.
-        CheckpointError: the brief training was stopped; the same command goes on.
+        StoppedError: the brief training was stopped; the same command goes on.
     """
     wanted = recipe.negatives.proposals
     if wanted is None or (former is not None and (former.path / PROPOSALS).is_file()):
@@ -138,7 +139,10 @@ def _train_first_stage(
     on_main(lambda: brief.save(run.recipe))
     result = run_loop(FirstStage(proposer), source, brief.train, run, resume=run.state.is_file())
     if not result.finished:
-        raise CheckpointError(f"the training of proposals in {run.path} was stopped; the same command goes on with it")
+        raise StoppedError(
+            f"the training of proposals in {run.path} was stopped; the same command goes on with it",
+            result.signal or signal.SIGTERM,
+        )
     meta = CheckpointMeta(
         recipe=brief.model_dump(mode="json"),
         class_names=table.class_names,

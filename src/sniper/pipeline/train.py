@@ -1,7 +1,7 @@
 """Train: mine chips each epoch, stream them to the loop, evaluate, keep a run folder that tells its own story."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,8 @@ from sniper.training.devices import meet, on_main
 from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
-from sniper.training.run import RunFolder
+from sniper.training.run import RunFolder, require_name
+from sniper.training.run_lock import RunLock
 
 logger = logging.getLogger("sniper")
 
@@ -98,9 +99,10 @@ def train(
         RecipeError: a setting, or no dataset, or neither a recipe nor a run.
         DataError: a dataset or an image that cannot be used.
         CheckpointError: ``resume`` is no run folder, or its state is damaged or another detector's.
-        StorageError: the run folder cannot be written.
+        StorageError: the run folder cannot be written, or another training is using it.
     """
-    # Resolve and build: settings and data, the detector, and what follows from both, written out.
+    if resume is None:
+        require_name(name, f"{root}/train")
     former = RunFolder.open(resume) if resume is not None else None
     words = short_overrides(
         data=_path(data), val=_path(val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
@@ -108,7 +110,32 @@ def train(
     )  # fmt: skip
     recipe = _recipe(recipe, [*overrides, *words], former)
     meet(recipe.train)
-    datasets = _datasets(recipe, data, val)
+    with RunLock() as lock:
+        if former is not None:
+            on_main(lambda: lock.take(former.path))
+        place = _Place(former, name, root, lock)
+        return _train(recipe, detector, place, lambda given: _datasets(given, data, val), log)
+
+
+class _Place(NamedTuple):
+    """Where a run is, or will be."""
+
+    former: RunFolder | None  # of one that goes on
+    name: str | None
+    root: Path | str
+    lock: RunLock
+
+
+def _train(
+    recipe: Recipe,
+    detector: nn.Module | None,
+    place: _Place,
+    load: Callable[[Recipe], "_Datasets"],
+    log: Log,
+) -> TrainedRun:
+    # Resolve and build: settings and data, the detector, and what follows from both, written out.
+    former = place.former
+    datasets = load(recipe)
     class_names = datasets.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
@@ -123,11 +150,13 @@ def train(
     told = _load(recipe, detector, class_names, log) if fresh else None
     made = proposals_for(
         recipe, detector, datasets.train, pyramid, lambda brief: ChipSource(datasets.train, pyramid, brief), former,
-        root=root, log=log,
+        root=place.root, log=log,
     )  # fmt: skip
 
     # The run folder, and what it shows before training.
-    run = former or on_main(lambda: RunFolder.create("train", name, root=root, recipe=recipe.to_yaml()))
+    run = former or on_main(
+        lambda: RunFolder.create("train", place.name, root=place.root, recipe=recipe.to_yaml(), lock=place.lock)
+    )
     on_main(lambda: _begin_log(run, recipe, former, told))
     feed = None
     if recipe.negatives.proposals is not None:
@@ -150,7 +179,7 @@ def train(
         before_epoch=before_epoch,
         evaluate=None if evaluation is None else evaluation.evaluate,
         rehearsal=None if evaluation is None else evaluation.rehearse,
-        resume=resume is not None,
+        resume=former is not None,
         metadata=CheckpointMeta(
             recipe=recipe.model_dump(mode="json"),
             class_names=class_names,

@@ -8,15 +8,20 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM only sets ``requested``; a second one acts as it always did.
+    """While entered, the first SIGINT or SIGTERM only sets ``number``; a second one acts as it always did.
 
     Outside the main thread, where Python allows no handlers, it never becomes set.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number: int | None = None  # of the signal that came
         self._process = os.getpid()
         self._former: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self.number is not None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -34,7 +39,7 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        self.requested = True
+        self.number = number
         self._restore()
 
     def _restore(self) -> None:

@@ -1,6 +1,7 @@
 """Training: batches of chips in; a trained detector, checkpoints and a metrics log out."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -46,11 +47,12 @@ BeforeEpoch = Callable[[int, nn.Module], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What came of a run. ``finished`` is False when it was asked to stop early; resuming goes on from there."""
+    """What came of a run. ``finished`` is False when a signal stopped it early; resuming goes on from there."""
 
     run: RunFolder
     evaluated: nn.Module  # what evaluations are of: the averaged detector if there is an average, else the trained one
     finished: bool
+    signal: int | None  # that asked to stop, also one that came with the last step; SIGTERM if to another process
     step: int
     epochs: float
     chips: int  # of all processes
@@ -179,6 +181,7 @@ def train(
                     meter.decoded(step.decodes)
 
                     minutes, told_to_stop = agree(accelerator, clock.minutes, asked.requested)
+                    asked.number = asked.number or (signal.SIGTERM if told_to_stop else None)
                     before, at = at, step.after(at, minutes, accelerator.num_processes)
                     stop = told_to_stop or at.finished(config)
 
@@ -211,7 +214,7 @@ def train(
             logger.warning("training was stopped and can be continued: sniper train --resume %s", run.path)
     share_buffers(detector)
     wait_for_everyone()
-    return _result(run, evaluated, at, finished, device)
+    return _result(run, evaluated, at, finished, asked.number, device)
 
 
 class _LossesOf(nn.Module):
@@ -258,11 +261,14 @@ def _evaluation_row(at: Position) -> dict[str, float]:
     return {"step": at.step, "epoch": at.epochs, "minutes": at.minutes, **numbers}
 
 
-def _result(run: RunFolder, evaluated: nn.Module, at: Position, finished: bool, device: torch.device) -> TrainResult:
+def _result(
+    run: RunFolder, evaluated: nn.Module, at: Position, finished: bool, number: int | None, device: torch.device
+) -> TrainResult:
     return TrainResult(
         run=run,
         evaluated=evaluated,
         finished=finished,
+        signal=number,
         step=at.step,
         epochs=at.epochs,
         chips=at.chips,

@@ -3,13 +3,16 @@
 import csv
 import logging
 import math
+import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import ExitStack
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO, Any, Self
 
-from sniper.errors import CheckpointError, StorageError
+from sniper.errors import CheckpointError, RecipeError, StorageError
 from sniper.files import replacing, write_text
+from sniper.training.run_lock import RunLock
 
 logger = logging.getLogger("sniper")
 
@@ -30,32 +33,50 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, verb: str, name: str | None = None, *, root: Path | str = "runs", recipe: str | None = None
+        cls,
+        verb: str,
+        name: str | None = None,
+        *,
+        root: Path | str = "runs",
+        recipe: str | None = None,
+        lock: RunLock | None = None,
     ) -> Self:
         """Make a new folder; without ``name`` the first free of ``<verb>``, ``<verb>2``, ``<verb>3``, ...
 
-        Call it in the main process only (``devices.on_main``). ``recipe`` is the resolved recipe as YAML text.
+        A named folder in which a run began and saved nothing is made anew. Call it in the main process only
+        (``devices.on_main``).
+
+        Args:
+            verb: folder in ``root``.
+            name: folder in that.
+            root: folder of the runs.
+            recipe: the resolved recipe as YAML text.
+            lock: takes the new folder and keeps it.
 
         Raises:
-            StorageError: the named folder exists and is not empty, or nothing can be written there.
+            RecipeError: ``name`` is none for a folder inside.
+            StorageError: the named folder holds something else, is in use, or nothing can be written there.
         """
+        require_name(name, f"{root}/{verb}")
         parent = Path(root) / verb
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            path = parent / name if name is not None else _first_free(parent, verb)
-            path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+        with ExitStack() as held:
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                path = parent / name if name is not None else _first_free(parent, verb)
+                path.mkdir(parents=True, exist_ok=True)
+                (lock or held.enter_context(RunLock())).take(path)
+                if not _clear(path):
+                    raise StorageError(
+                        f"{path} exists and is not empty; choose another name, or go on with --resume {path}"
+                    )
+            except OSError as error:
                 raise StorageError(
-                    f"{path} exists and is not empty; choose another name, or go on with --resume {path}"
-                )
-        except OSError as error:
-            raise StorageError(
-                f"cannot make a run folder in {parent}: {error.strerror or error}; choose another folder"
-            ) from error
-        run = cls(path)
-        if recipe is not None:
-            write_text(run.recipe, recipe)
-        return run
+                    f"cannot make a run folder in {parent}: {error.strerror or error}; choose another folder"
+                ) from error
+            run = cls(path)
+            if recipe is not None:
+                write_text(run.recipe, recipe)
+            return run
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -79,6 +100,39 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, float]]:
         """Rows of metrics.csv in order, empty cells left out; an unfinished last line is dropped."""
         return _read_rows(self.metrics) if self.metrics.is_file() else []
+
+
+def require_name(name: str | None, parent: Path | str) -> None:
+    """Let only names of folders inside ``parent`` pass; None is numbered.
+
+    Raises:
+        RecipeError: it is empty, leads elsewhere or has characters that no name should have.
+    """
+    if name is None:
+        return
+    path = PurePath(name)
+    if not path.parts or path.anchor or ".." in path.parts or not name.isprintable():
+        raise RecipeError(f"--name {name!r} is no name for a run folder; expected one inside {parent}, such as cars")
+
+
+# What a run may have before it has saved anything.
+_BEGUN = frozenset({"recipe.yaml", "log.txt", "metrics.csv", "previews", "tensorboard"})
+
+
+def _clear(path: Path) -> bool:
+    """Empty a folder in which a run began and saved nothing; whether it is empty now."""
+    inside = list(path.iterdir())
+    proposals = {one for one in inside if one.match("proposals*.safetensors")}
+    parts = {one for one in inside if one.match(".*.part")}
+    if any(one.name not in _BEGUN and one not in proposals | parts for one in inside):
+        return False
+    if len(parts) < len(inside) and not (path / "recipe.yaml").is_file():
+        return False  # somebody else's
+    if len(parts) < len(inside):
+        logger.warning("%s: an earlier start saved nothing and is replaced", path)
+    for one in inside:
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    return True
 
 
 def _first_free(parent: Path, verb: str) -> Path:
