@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,3 +57,23 @@ def write_bytes(path: Path | str, content: bytes) -> None:
     """Write ``content`` to ``path``, completely or not at all."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def write_parts(folder: Path | str, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write many small files by their names in ``folder``, none of them synced: write what refers to them afterwards.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full.
+    """
+    made: set[Path] = set()
+    for name, content in files:
+        path = Path(folder) / name
+        try:
+            if path.parent not in made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.add(path.parent)
+            path.write_bytes(content)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+            ) from error

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sniper.data.columns import MaskBuilder
 from sniper.data.image_labels import ImageLabels
+from sniper.data.repairs import Repair, Repairs
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
@@ -92,6 +93,19 @@ def build_table(
         masks=masks,
         image_labels=image_labels,
         class_parents=class_parents,
+        repairs=_record(objects, repaired, ids),
+    )
+
+
+def _record(objects: ObjectRows, repaired: "_Repaired", ids: NDArray[np.int64]) -> Repairs:
+    """What was clipped or dropped, as it was written."""
+    rows = np.flatnonzero(repaired.reasons >= 0)
+    return Repairs(
+        repaired.reasons[rows].astype(np.uint8),
+        objects.image_row[rows],
+        objects.boxes_xyxy[rows],
+        objects.labels[rows].astype(np.int32),
+        ids[rows],
     )
 
 
@@ -122,6 +136,7 @@ def check_images(source: Path | str, names: Sequence[str], ids: NDArray[np.int64
 class _Repaired:
     boxes_xyxy: NDArray[np.float32]  # (M, 4)
     kept: NDArray[np.bool_]  # (M,)
+    reasons: NDArray[np.int8]  # (M,) a Repair, or -1: as written
     counts: dict[str, int]
 
 
@@ -136,14 +151,18 @@ def _repair(boxes: NDArray[np.float64], sizes_wh: NDArray[np.int32]) -> _Repaire
     real = (inside[:, :2] < inside[:, 2:]).all(axis=1)
     sound = finite & ~inverted & ~empty
     clipped = sound & real & (np.abs(inside - boxes) > _ROUNDING_PX).any(axis=1)
-    counts = {
-        "boxes clipped to the image": clipped.sum(),
-        "boxes that are not finite dropped": (~finite).sum(),
-        "inverted boxes dropped": inverted.sum(),
-        "empty boxes dropped": empty.sum(),
-        "boxes outside the image dropped": (sound & ~real).sum(),
+    causes = {  # each box has one at most
+        Repair.CLIPPED: ("boxes clipped to the image", clipped),
+        Repair.NOT_FINITE: ("boxes that are not finite dropped", ~finite),
+        Repair.INVERTED: ("inverted boxes dropped", inverted),
+        Repair.EMPTY: ("empty boxes dropped", empty),
+        Repair.OUTSIDE: ("boxes outside the image dropped", sound & ~real),
     }
-    return _Repaired(inside, sound & real, {what: int(count) for what, count in counts.items()})
+    reasons = np.full(len(boxes), -1, np.int8)
+    for repair, (_, rows) in causes.items():
+        reasons[rows] = repair
+    counts = {what: int(rows.sum()) for what, rows in causes.values()}
+    return _Repaired(inside, sound & real, reasons, counts)
 
 
 def _unique_ids(ids: NDArray[np.int64] | None, count: int) -> tuple[NDArray[np.int64], int]:

@@ -16,6 +16,7 @@ from sniper.data.class_tree import check_class_tree, parents_of_some
 from sniper.data.columns import Masks, PackedStrings, ragged_rows
 from sniper.data.flags import IGNORED_FLAGS, KNOWN_FLAGS, REGION_FLAGS, any_flag
 from sniper.data.image_labels import ImageLabels
+from sniper.data.repairs import Repairs
 from sniper.data.sharing import SharedColumns, share_columns
 from sniper.errors import DataError
 
@@ -60,6 +61,7 @@ class AnnotationTable:
     masks: Masks | None = None  # N; None where the dataset has no masks
     image_labels: ImageLabels | None = None  # I; None where no labels of whole images were verified
     class_parents: NDArray[np.int32] | None = None  # (C,) index of each class's parent, -1: a root; None: no tree
+    repairs: Repairs | None = field(default=None, repr=False)  # of the reading; None: by hand, or of some images only
     shared: SharedColumns | None = field(default=None, repr=False)  # the file behind the columns, see share
 
     def __post_init__(self) -> None:
@@ -120,6 +122,7 @@ class AnnotationTable:
             image_ids=self.image_ids[rows],
             sizes_wh=self.sizes_wh[rows],
             image_labels=None if self.image_labels is None else self.image_labels.take(rows),
+            repairs=None,
             shared=None,
         )
         return images._with_objects(objects, offsets)
@@ -158,7 +161,14 @@ class AnnotationTable:
             class_ids=ids,
             image_labels=None if verified is None else verified.relabelled(new_label),
             class_parents=None if parents is None else parents_of_some(parents, old_label, new_label),
+            repairs=None if self.repairs is None else self.repairs.relabelled(new_label),
         )
+
+    def without_objects(self, rows: NDArray[np.int64]) -> Self:
+        """All images, without the objects of the given rows."""
+        kept = np.delete(np.arange(self.num_objects), rows)
+        counts = np.bincount(self.image_rows_of_objects()[kept], minlength=len(self))
+        return self._with_objects(kept, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
     def _with_objects(self, rows: NDArray[np.int64], offsets: NDArray[np.int64]) -> Self:
         return replace(
@@ -285,5 +295,5 @@ def _table_over(kind: type[_Table], shared: SharedColumns) -> _Table:
         image_labels=verified,
         class_parents=columns.get("class_parents"),
         shared=shared,
-        **{name: columns[name] for name in _COLUMNS},
+        **{name: columns[name] for name in _COLUMNS},  # type: ignore[arg-type]
     )

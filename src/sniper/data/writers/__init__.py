@@ -1,0 +1,1 @@
+"""Annotation tables as datasets in the forms that ``sniper.data.readers`` read."""
