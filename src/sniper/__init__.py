@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
+    from sniper.pipeline.check import check
     from sniper.pipeline.chips import chip_preview, chip_stats
+    from sniper.pipeline.convert import convert
     from sniper.pipeline.evaluate import evaluate
     from sniper.pipeline.from_callable import from_callable
     from sniper.pipeline.model import load_model
@@ -29,8 +31,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Recipe",
     "__version__",
+    "check",
     "chip_preview",
     "chip_stats",
+    "convert",
     "download",
     "evaluate",
     "from_callable",
@@ -46,8 +50,10 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "sniper.recipe",
+    "check": "sniper.pipeline.check",
     "chip_preview": "sniper.pipeline.chips",
     "chip_stats": "sniper.pipeline.chips",
+    "convert": "sniper.pipeline.convert",
     "download": "sniper.fetch",
     "evaluate": "sniper.pipeline.evaluate",
     "from_callable": "sniper.pipeline.from_callable",

@@ -26,6 +26,7 @@ class Done(NamedTuple):
 
     code: int
     lines: list[str]  # on standard error
+    out: str  # on standard output
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def sniper(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "argv", ["sniper", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Done(int(ended.value.code or 0), capsys.readouterr().err.strip().splitlines())
+        out, errors = capsys.readouterr()
+        return Done(int(ended.value.code or 0), errors.strip().splitlines(), out)
 
     return run

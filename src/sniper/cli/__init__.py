@@ -13,6 +13,7 @@ import typer
 
 from sniper import __version__
 from sniper.cli.chips import chips_app
+from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.inference import evaluate, predict, propose
 from sniper.cli.start import demo, models, settings
@@ -56,6 +57,8 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(propose)
+app.command()(check)
+app.command()(convert)
 app.add_typer(chips_app, name="chips")
 app.command()(import_mxnet)
 app.command()(download)

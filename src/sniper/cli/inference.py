@@ -45,7 +45,7 @@ def evaluate(
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
-    folder = output or _numbered(Path("runs/evaluate"), "evaluate")
+    folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
         done = run(
             model,
@@ -108,7 +108,7 @@ def predict(
         except DataError:
             if bad == "stop":
                 raise
-    folder = output or _numbered(Path("runs/predict"), "predict")
+    folder = output or numbered(Path("runs/predict"), "predict")
     with progress_of_windows("images", total) as (on_progress, on_window_progress):
         done = run(
             model,
@@ -212,7 +212,7 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _numbered(parent: Path, stem: str) -> Path:
+def numbered(parent: Path, stem: str) -> Path:
     """The first of ``stem``, ``stem2``, ``stem3``, ... that does not exist; the same in all processes of a launch."""
     if _is_launched():
         from sniper.training.devices import on_main
