@@ -1,4 +1,4 @@
-"""Writing files that matter: complete under their final name, or not there at all."""
+"""Files that matter: there when they are read, and written completely under their final name or not at all."""
 
 import os
 import tempfile
@@ -6,7 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sniper.errors import StorageError
+from sniper.errors import DataError, StorageError
+
+
+def existing(path: Path | str, instead: str) -> Path:
+    """The path of a file or folder that is there, ``~`` resolved.
+
+    Raises:
+        DataError: it is not there; ``instead`` says what to give.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise DataError(f"{place} is not there; {instead}")
+    return place
 
 
 @contextmanager

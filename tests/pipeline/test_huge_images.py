@@ -17,9 +17,10 @@ from devices import DEVICE
 from forked import Python
 from sniper.errors import DataError
 from sniper.pipeline.evaluate import evaluate
-from sniper.pipeline.model import Model, checkpoint_file, load_model
+from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import predict
 from sniper.training.checkpoint import load_weights, save_weights
+from sniper.training.weights_file import checkpoint_file
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -13,12 +13,13 @@ from trained_run import Trained
 from devices import DEVICE, bit_for_bit
 from forked import Python
 from sniper.errors import DataError, StorageError
-from sniper.pipeline.model import Model, checkpoint_file, load_model
+from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import predict, predict_stream
 from sniper.pipeline.prediction import Prediction
-from sniper.pipeline.sources import distinct_stems
+from sniper.pipeline.source_files import distinct_stems
 from sniper.report.draw import draw_detections
 from sniper.training.checkpoint import load_weights, save_weights
+from sniper.training.weights_file import checkpoint_file
 from sniper.writers.images import save_picture
 
 

@@ -30,9 +30,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 app = typer.Typer(
     help="Train and run object detectors on images whose objects differ hugely in size.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # frames around help cost half of the time until it is there
 )
 
 
@@ -78,5 +78,5 @@ def main() -> None:
         complain("[bold red]error:[/]", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        err.print("stopped", highlight=False)
+        say("stopped", err)
         sys.exit(130)

@@ -23,10 +23,13 @@ def stats(
     ] = None,
 ) -> None:
     """Which objects are valid where, and what an epoch costs against the alternatives."""
-    from sniper.pipeline.chips import chip_stats
     from sniper.recipe import Recipe
 
-    report = chip_stats(Recipe.load(recipe, set_ or []), data, split=split, proposals=proposals, output=output)
+    settings = Recipe.load(recipe, set_ or [])
+
+    from sniper.pipeline.chips import chip_stats
+
+    report = chip_stats(settings, data, split=split, proposals=proposals, output=output)
     for title, columns, rows in report.tables():
         show_table(title, columns, rows)
     for warning in report.warnings():
@@ -45,11 +48,14 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the drawings.")] = Path("runs/chips"),
 ) -> None:
     """Draw the chips of some images: one colour per level, valid and ignored objects told apart."""
-    from sniper.pipeline.chips import chip_preview
     from sniper.recipe import Recipe
 
+    settings = Recipe.load(recipe, set_ or [])
+
+    from sniper.pipeline.chips import chip_preview
+
     written = chip_preview(
-        Recipe.load(recipe, set_ or []),
+        settings,
         data,
         split=split,
         proposals=proposals,

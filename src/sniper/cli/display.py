@@ -1,38 +1,49 @@
-"""What the verbs show: results on standard output; warnings, errors and progress on standard error."""
+"""What the verbs show: results on standard output; warnings, errors and progress on standard error.
+
+Rich is loaded when something is shown, so that help is there at once.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from functools import cache
+from typing import TYPE_CHECKING
 
 from sniper.progress import ProgressLines
 
-out = Console()
-err = Console(stderr=True)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 MANY_WINDOWS = 32  # of images in flight, from which on they have a bar of their own
 
 
-def say(text: str, console: Console = out) -> None:
+@cache
+def out() -> "Console":
+    """Standard output."""
+    from rich.console import Console
+
+    return Console()
+
+
+@cache
+def err() -> "Console":
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def say(text: str, console: Callable[[], "Console"] = out) -> None:
     """Text as it is, never wrapped, so that paths stay whole."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(mark: str, text: str) -> None:
     """One line on standard error; ``mark`` may have markup, ``text`` is shown as it is."""
-    err.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+    from rich.markup import escape
+
+    err().print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -56,9 +67,11 @@ class LogLines(logging.Handler):
             say(record.getMessage(), err)
 
 
-def bar_of(*columns: ProgressColumn) -> Progress:
+def bar_of(*columns: "ProgressColumn") -> "Progress":
     """A progress bar on standard error that is gone at the end, with the time that remains; none in a file or pipe."""
-    return Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal)
+    from rich.progress import Progress, TimeRemainingColumn
+
+    return Progress(*columns, TimeRemainingColumn(), console=err(), transient=True, disable=not err().is_terminal)
 
 
 @contextmanager
@@ -74,16 +87,18 @@ def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int],
 
     Where there is no terminal, lines tell of the things (``sniper.progress``).
     """
-    if not err.is_terminal:
+    if not err().is_terminal:
         yield ProgressLines(what, total, lambda line: say(line, err)).advance, lambda done, planned: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
     with bar_of(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     ) as bar:
         task = bar.add_task(what, total=total or None, rate="")
         windows = bar.add_task("windows", total=None, visible=False, rate="")
 
-        def show_rate(number: TaskID) -> None:
+        def show_rate(number: "TaskID") -> None:
             speed = bar.tasks[number].speed
             bar.update(number, rate=f"{speed:.1f}/s" if speed else "")
 
@@ -102,12 +117,15 @@ def progress_of_windows(what: str, total: int) -> Iterator[tuple[Callable[[int],
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table with its first column to the left and numbers to the right."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    out.print(table)
+    out().print(table)
 
 
 def show_skipped(skipped: list[tuple[str, str]]) -> None:

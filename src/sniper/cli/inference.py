@@ -94,12 +94,15 @@ def predict(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
-    from sniper.pipeline.predict import predict as run
-    from sniper.pipeline.shards import opened
-    from sniper.pipeline.sources import expand, is_video, video_facts
+    from sniper.pipeline.source_files import expand, is_video
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     paths = expand(sources)
+
+    from sniper.pipeline.predict import predict as run
+    from sniper.pipeline.shards import opened
+    from sniper.pipeline.sources import video_facts
+
     model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
@@ -152,16 +155,17 @@ def propose(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Write class-free proposals of a dataset, for negative chips; a stopped extraction goes on where it was."""
+    if nms <= 0:
+        raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
+    if window_share <= 0:
+        raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
+
     from sniper.inference.config import ProposeConfig
     from sniper.pipeline.evaluate import table_for
     from sniper.pipeline.propose import propose as run
     from sniper.pipeline.shards import opened
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
-    if nms <= 0:
-        raise RecipeError(f"--nms is an IoU above 0, got {nms:g}")
-    if window_share <= 0:
-        raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
     model = opened(checkpoint, None, device, by_ranks=by_ranks)
     table = table_for(model.class_names, data, split, on_bad_image=bad)
     config = ProposeConfig(

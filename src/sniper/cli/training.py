@@ -9,9 +9,11 @@ from sniper.cli.display import err, say, show_skipped
 from sniper.cli.inference import is_main, show_evaluation
 from sniper.cli.options import BadImageOption, SetOption, bad_image
 from sniper.errors import RecipeError
+from sniper.pipeline.short_forms import short_overrides
 
 if TYPE_CHECKING:
     from sniper.pipeline.train import TrainedRun
+    from sniper.recipe import Recipe
 
 
 def train(
@@ -43,13 +45,9 @@ def train(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Train a detector on chips."""
-    from sniper.pipeline.train import train as run
-
     if (recipe is None) == (resume is None):
         raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
-    done = run(
-        recipe,
-        overrides=set_ or [],
+    words = short_overrides(
         data=data or None,
         val=val or None,
         negatives=negatives or None,
@@ -60,11 +58,12 @@ def train(
         device=device,
         seed=seed,
         on_bad_image=None if on_bad_image == "stop" else bad_image(on_bad_image),
-        name=name,
-        root=root,
-        resume=resume,
-        log=lambda text: say(text, err),
     )
+    settings = _settings(recipe, [*(set_ or []), *words], resume)
+
+    from sniper.pipeline.train import train as run
+
+    done = run(settings, name=name, root=root, resume=resume, log=lambda text: say(text, err))
     if is_main():
         _show(done)
     if done.result.signal is not None:
@@ -77,3 +76,15 @@ def _show(done: "TrainedRun") -> None:
     show_skipped(done.skipped)
     state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
     say(f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}")
+
+
+def _settings(recipe: str | None, overrides: list[str], resume: Path | None) -> "Recipe":
+    """The recipe, its own or that of the run, whose files are there."""
+    from sniper.pipeline.named_files import require_named_files
+    from sniper.recipe import Recipe
+    from sniper.training.run import RunFolder
+
+    former = None if resume is None else RunFolder.open(resume)
+    settings = Recipe.load(former.recipe if former is not None else str(recipe), overrides)
+    require_named_files(settings, fresh=former is None or not former.state.is_file())
+    return settings

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
 from sniper.cli.display import bar_of, say
 
@@ -19,11 +17,17 @@ def import_mxnet(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the original SNIPER into one that predict and evaluate take."""
-    from sniper.pipeline.import_mxnet import import_mxnet as run
-    from sniper.pipeline.import_mxnet import network_named, read_class_names
+    from sniper.detectors.original.config import network_named
+    from sniper.files import existing
+    from sniper.mxnet.classes import read_class_names
 
+    network = network_named(arch)
     names = read_class_names(classes) if classes is not None else None
-    meta = run(file, network_named(arch), output, class_names=names)
+    existing(file, "give a .params or .params.xz file of the 2018 code")
+
+    from sniper.pipeline.import_mxnet import import_mxnet as run
+
+    meta = run(file, network, output, class_names=names)
     what = f"{len(meta.class_names)} classes" if meta.class_names else "backbone only, for sniper train --weights"
     say(f"{arch}, {what}: {output}")
 
@@ -31,15 +35,16 @@ def import_mxnet(
 def download(
     name: Annotated[
         str,
-        typer.Argument(
-            help=escape("resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://...")
-        ),
+        typer.Argument(help="resnet50 (torchvision), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or https://..."),
     ],
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Checksum that the file must have.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds of silence after which a server has stalled.", min=0.1)] = 30,
     retries: Annotated[int, typer.Option(help="Tries in a row that bring nothing new.", min=0)] = 5,
 ) -> None:
     """Fetch weights into the cache folder; a broken transfer goes on where it stopped."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+
     from sniper.fetch import Patience, cache_folder
     from sniper.fetch import download as run
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
 from sniper.data.readers.voc import read_voc
 from sniper.data.readers.yolo import IMAGE_SUFFIXES, read_yolo
@@ -41,9 +42,7 @@ def load_dataset(
         DataError: nothing is there, the form is not known (the message lists what was looked for), the split is
             missing or ambiguous, or the annotations are wrong.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise DataError(f"{place} is not there; give a COCO JSON file, a data.yaml, or a folder of a dataset")
+    place = existing_dataset(path)
     if image_root is not None and not Path(image_root).is_dir():
         raise DataError(f"image folder {image_root} is not there; give the folder of the dataset's images")
     form = format or _form(place, split)

@@ -52,9 +52,11 @@ def resolve(name: str, sha256: str | None = None) -> Source:
 
 
 def _torchvision(name: str) -> Source:
+    model = name.removeprefix("torchvision/")
+    if not re.fullmatch(r"\w+", model):
+        raise DownloadError(f"no weights are called {name!r}: expected {KNOWN}")
     import torchvision
 
-    model = name.removeprefix("torchvision/")
     known = torchvision.models.list_models(module=torchvision.models)
     if model not in known:
         close = difflib.get_close_matches(model, known, n=1)

@@ -1,4 +1,8 @@
-"""Classes of the datasets that the published checkpoints were trained on, in their order."""
+"""Classes of the datasets that the published checkpoints were trained on, in their order; or from a file."""
+
+from pathlib import Path
+
+from sniper.errors import DataError
 
 COCO_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -17,3 +21,16 @@ VOC_NAMES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 VOC_IDS = tuple(range(1, 21))
+
+
+def read_class_names(path: Path | str) -> tuple[str, ...]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the class names in {path}: {error}; give a text file, a name a line") from error
+    return tuple(line.strip() for line in lines if line.strip())

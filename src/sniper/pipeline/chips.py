@@ -13,7 +13,7 @@ from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, with_detector
-from sniper.pipeline.negatives import AUTO, SELF
+from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.previews import draw_previews
 from sniper.pipeline.proposal_feed import ProposalFeed, feed_from_file
 from sniper.recipe import Recipe

@@ -1,10 +1,9 @@
 """Checkpoints of other programs as checkpoints of ours."""
 
 from pathlib import Path
-from typing import get_args
 
 from sniper.detectors.original.network import Network, OriginalConfig, build_original
-from sniper.errors import CheckpointError, DataError, RecipeError
+from sniper.errors import CheckpointError
 from sniper.inference.config import InferenceConfig, MergeConfig
 from sniper.mxnet.classes import COCO_IDS, COCO_NAMES, VOC_IDS, VOC_NAMES
 from sniper.mxnet.names import backbone_state_of, state_dict_of
@@ -70,31 +69,6 @@ def _import_backbone(params: Params, network: Network, output: Path | str, file:
     meta = CheckpointMeta(recipe=recipe.model_dump(mode="json"))
     save_weights(output, state, meta)
     return meta
-
-
-def network_named(name: str) -> Network:
-    """The network of that name.
-
-    Raises:
-        RecipeError: there is none.
-    """
-    known = {network: network for network in get_args(Network)}
-    if name not in known:
-        raise RecipeError(f"--arch {name}: no such network; expected {', '.join(known)}")
-    return known[name]
-
-
-def read_class_names(path: Path | str) -> tuple[str, ...]:
-    """The lines of a text file that are not empty.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the class names in {path}: {error}; give a text file, a name a line") from error
-    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _classes(params: Params, given: tuple[str, ...] | None, file: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -25,6 +25,7 @@ from sniper.pixels.open import open_pixels
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
+from sniper.training.weights_file import checkpoint_file
 
 AnyImage = str | Path | NDArray | Image.Image | torch.Tensor
 
@@ -167,18 +168,3 @@ def load_model(
     load_into(detector, weights, path)
     model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
     return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
-
-
-def checkpoint_file(checkpoint: Path | str) -> Path:
-    """The weights file that a path means."""
-    path = Path(checkpoint)
-    if path.is_dir():
-        for name in ("best.safetensors", "last-ema.safetensors", "last.safetensors"):
-            if (path / name).is_file():
-                return path / name
-        raise CheckpointError(
-            f"{path}: no best.safetensors or last.safetensors in this folder; give a run folder or a file"
-        )
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give a .safetensors file or a run folder")
-    return path

@@ -18,6 +18,7 @@ from sniper.data.table import AnnotationTable
 from sniper.errors import CheckpointError, RecipeError, StoppedError
 from sniper.files import replacing
 from sniper.pipeline.keys import first_stage_key
+from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.proposal_feed import ProposalFeed
 from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done
 from sniper.pyramid import Pyramid
@@ -31,8 +32,6 @@ from sniper.training.run import RunFolder
 
 logger = logging.getLogger("sniper")
 
-AUTO = "auto"  # a copy of the detector learns to propose, before training
-SELF = "self"  # the detector itself is asked while it trains
 LEARNED = 2 / 3  # of a training, after which it is asked: before, it lacks objects more than background
 PROPOSALS = "proposals.safetensors"  # in a run folder: what its negative chips are made from
 Log = Callable[[str], None]

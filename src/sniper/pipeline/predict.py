@@ -16,7 +16,8 @@ from sniper.pipeline.predict_shard import OutputFiles, PredictJob
 from sniper.pipeline.prediction import Prediction, Predictions
 from sniper.pipeline.processes import OnProgress, OnWindowProgress, Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, make_shards, opened, split
-from sniper.pipeline.sources import BadImage, Skipped, distinct_stems, expand, is_video
+from sniper.pipeline.source_files import distinct_stems, expand, is_video
+from sniper.pipeline.sources import BadImage, Skipped
 from sniper.writers.coco_json import join_predictions
 
 PREDICTIONS = "predictions.json"

@@ -18,7 +18,8 @@ from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.prediction import Prediction, Predictions
 from sniper.pipeline.processes import Watch
 from sniper.pipeline.shards import Parts
-from sniper.pipeline.sources import BadImage, Skipped, file_images, is_video, video_facts, video_images
+from sniper.pipeline.source_files import is_video
+from sniper.pipeline.sources import BadImage, Skipped, file_images, video_facts, video_images
 from sniper.pixels.open import where_on_ground
 from sniper.pixels.windowed import small_copy
 from sniper.pyramid import Pyramid

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from sniper.errors import DataError
 from sniper.pipeline.chip_source import ChipSource
-from sniper.pipeline.sources import BadImage, Skipped, distinct_stems
+from sniper.pipeline.source_files import distinct_stems
+from sniper.pipeline.sources import BadImage, Skipped
 from sniper.pixels.open import open_pixels
 from sniper.pixels.windowed import close, small_copy
 from sniper.report.chips import draw_chips, draw_levels

@@ -2,8 +2,8 @@
 
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.errors import RecipeError
 from sniper.pipeline.evaluate import table_for
+from sniper.pipeline.named_files import named_training_data
 from sniper.recipe import Recipe
 
 
@@ -15,10 +15,8 @@ def training_table_of(recipe: Recipe) -> AnnotationTable:
         DataError: what it names cannot be used.
     """
     data = recipe.data
-    if data.train is None:
-        raise RecipeError("data.train is not set: name a dataset, for example --data path/to/instances.json")
     return load_dataset(
-        data.train,
+        named_training_data(recipe),
         data.train_split,
         format=data.format,
         image_root=data.image_root,

@@ -16,7 +16,6 @@ from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation, table_for
 from sniper.pipeline.finishing import finish
-from sniper.pipeline.model import checkpoint_file
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
 from sniper.pipeline.short_forms import short_overrides
@@ -31,6 +30,7 @@ from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
 from sniper.training.run import RunFolder, require_name
 from sniper.training.run_lock import RunLock
+from sniper.training.weights_file import checkpoint_file
 
 logger = logging.getLogger("sniper")
 

@@ -1,15 +1,28 @@
 """The settings of the 2018 detectors, which their losses and their detections read."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
+from sniper.errors import RecipeError
 from sniper.nn.config import AnchorMatchConfig, FocusConfig, ProposalConfig, RoiConfig
 from sniper.settings import Config
 
 MOBILENET_STRIDE, RESNET_STRIDE = 32, 16  # network px per cell of the feature map
 
 Network = Literal["sniper_resnet101", "sniper_resnet50", "sniper_mobilenetv2"]
+
+
+def network_named(name: str) -> Network:
+    """The network of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    known = {network: network for network in get_args(Network)}
+    if name not in known:
+        raise RecipeError(f"--arch {name}: no such network; expected {', '.join(known)}")
+    return known[name]
 
 
 class OriginalProposalConfig(Config):
