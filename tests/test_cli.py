@@ -74,7 +74,7 @@ def _assert_one_sentence(said: Said, *parts: str) -> None:
     assert said.code == 2, said
     *before, last = said.err.splitlines()
     assert last.startswith("error: "), said.err
-    assert all(line.startswith(("warning: ", "step ")) for line in before), said.err
+    assert all(line.startswith(("warning: ", "step ", "training on ")) for line in before), said.err
     assert "Traceback" not in said.err + said.out
     for part in parts:
         assert re.search(part, last), (part, last)

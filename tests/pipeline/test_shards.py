@@ -175,6 +175,8 @@ def test_an_evaluation_in_training_is_shared_by_its_processes(trained: Trained, 
     command = [*launch, "train", "mobilenetv2", *given, "--root", str(tmp_path), "--name", "two"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("run folder: ") == done.stdout.count("Errors: ") == 1, "one process reports"
+    assert done.stderr.count("training on cpu, 2 processes, 2 chips a step") == 1
     folder = tmp_path / "train" / "two"
     numbers = json.loads((folder / "metrics.json").read_text())
     alone = evaluate(folder / "last.safetensors", trained.val_json, device="cpu")

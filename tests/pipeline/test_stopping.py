@@ -89,6 +89,20 @@ def test_a_failed_start_does_not_block_its_name(trained: Trained, tmp_path: Path
     assert done.result.finished
 
 
+def test_a_launch_of_several_that_started_one_is_refused(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``accelerate launch --cpu --num_processes 2`` leaves in the environment of its one process."""
+    told: list[str] = []
+    settings = [*_settings(trained), "train.steps=1", "train.device=cpu"]
+    train("mobilenetv2", overrides=settings, root=tmp_path, log=told.append)
+    assert told == ["training on cpu, 1 process, 2 chips a step"]
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match=r"several processes and has started one.*torchrun --nproc_per_node N"):
+        train("mobilenetv2", overrides=settings, root=tmp_path)
+
+
 def test_a_name_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     for name in ("", "../.."):
         with pytest.raises(RecipeError, match="is no name for a run folder"):

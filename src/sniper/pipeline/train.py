@@ -24,7 +24,7 @@ from sniper.pipeline.tables import evaluation_table_of, training_table_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta
-from sniper.training.devices import meet, on_main
+from sniper.training.devices import meet, on_main, process_device, this_process
 from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
@@ -92,8 +92,8 @@ def train(
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
-        log: told what ``weights`` lack, and about the stages before training, if there are any
-            (``negatives.proposals: auto``).
+        log: told what ``weights`` lack, where the run trains and in how many processes, and about the stages before
+            training, if there are any (``negatives.proposals: auto``).
 
     Raises:
         RecipeError: a setting, or no dataset, or neither a recipe nor a run.
@@ -162,6 +162,7 @@ def _train(
     if recipe.negatives.proposals is not None:
         feed = feed_of_run(run, recipe, datasets.train, made)
     source = replace(source, recipe=recipe, feed=feed)
+    on_main(lambda: log(_launch(recipe)))
     if fresh:
         on_main(lambda: draw_busiest(source, run.path / "previews"))
 
@@ -246,6 +247,13 @@ def _load(recipe: Recipe, detector: nn.Module, class_names: tuple[str, ...], log
         warning = f"{network} starts from random weights, which its first layers keep; set weights to a checkpoint"
         on_main(lambda: log(warning))
     return None
+
+
+def _launch(recipe: Recipe) -> str:
+    """Where a run trains, for the log."""
+    processes, device = this_process()[1], "cpu" if recipe.train.device == "cpu" else process_device()
+    chips = processes * recipe.loader.batch_size * recipe.train.accumulate
+    return f"training on {device}, {processes} process{'es' if processes > 1 else ''}, {chips} chips a step"
 
 
 def _begin_log(run: RunFolder, recipe: Recipe, former: RunFolder | None, told: str | None) -> None:

@@ -1,6 +1,7 @@
 """Devices, precision and processes, through accelerate."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,9 +47,20 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def meet(config: TrainConfig) -> None:
-    """Have the processes of this launch find each other on the device of ``config``, before anything needs them."""
+    """Have the processes of this launch find each other on the device of ``config``, before anything needs them.
+
+    Raises:
+        RecipeError: several were asked for, and this is the only one.
+    """
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    PartialState(cpu=config.device == "cpu" or _only_cpu())
+    state = PartialState(cpu=config.device == "cpu" or _only_cpu())
+    # Asked for several processes on CPUs, accelerate prepares an address for them to meet and starts one.
+    prepared = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    if prepared and "WORLD_SIZE" not in os.environ and state.num_processes == 1:
+        raise RecipeError(
+            "accelerate launch was asked for several processes and has started one, as it always does on CPUs; "
+            "launch with torchrun --nproc_per_node N -m sniper train ..., or ask for one"
+        )
 
 
 def _only_cpu() -> bool:
