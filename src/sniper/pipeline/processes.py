@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -87,6 +86,37 @@ class _Shared(NamedTuple):
     stop: Event
 
 
+class _Surroundings(NamedTuple):
+    """What a process takes over from the one that asks for it, at the time that it asks."""
+
+    environment: dict[str, str]
+    threads: int | None  # of torch; None leaves what the environment sets
+
+    @classmethod
+    def here(cls, processes: int) -> "_Surroundings":
+        """Those of this process; so many processes share the cores among them where the environment sets no number."""
+        share = max(1, (os.cpu_count() or 1) // processes)
+        return cls(dict(os.environ), None if "OMP_NUM_THREADS" in os.environ else share)
+
+    def take_over(self) -> None:
+        """Make them those of this process."""
+        os.environ.update(self.environment)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+
+def _context() -> Any:
+    """How processes start: forked from one that has imported everything once, and has neither threads nor a GPU.
+
+    Importing takes each process five to ten seconds of a core otherwise, and memory of its own.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sniper.pipeline.worker_imports"])
+    return context
+
+
 def in_processes(
     job: ShardJob[Result], numbers: Sequence[int], source: Source, processes: int, watch: Watch
 ) -> Iterator[Result]:
@@ -95,13 +125,11 @@ def in_processes(
     Raises:
         SniperError: what a shard's maker raised, at once and not in its turn; or a process was ended from outside.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     shared = _Shared(context.Value("i", 0), context.Array("q", 3 * processes, lock=False), context.Event())
+    surroundings = _Surroundings.here(processes)
     progress = _Progress(shared.counts, watch)
-    with (
-        _threads_each(processes),
-        ProcessPoolExecutor(processes, context, _begin, (job, source, shared)) as pool,
-    ):
+    with ProcessPoolExecutor(processes, context, _begin, (job, source, shared, surroundings)) as pool:
         waiting: deque[Future[Result]] = deque()
         upcoming = iter(numbers)
         try:
@@ -143,23 +171,11 @@ class _Progress:
         self._images, self._windows = images, (done, planned)
 
 
-@contextmanager
-def _threads_each(processes: int) -> Iterator[None]:
-    """Processes that start inside share the cores among them; what is set already stays."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
-    try:
-        yield
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
-
-
 _worker: dict[str, Any] = {}  # a worker process' job, backend and watch
 
 
-def _begin(job: ShardJob[Any], source: Source, shared: _Shared) -> None:
+def _begin(job: ShardJob[Any], source: Source, shared: _Shared, surroundings: _Surroundings) -> None:
+    surroundings.take_over()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with shared.started.get_lock():
