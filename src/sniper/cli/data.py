@@ -27,7 +27,7 @@ def check(
     from sniper.pipeline.check import check as run
     from sniper.pipeline.check import load_parts
 
-    loaded = load_parts(data, split=split)
+    loaded = load_parts(data, split=split, masks=fix is not None)
     folder = output or numbered(Path("runs/check"), "check")
     with progress("images", loaded.images if open_images else 0) as on_progress:
         report = run(loaded, output=folder, fix=fix, open_images=open_images, threads=threads, on_progress=on_progress)

@@ -35,8 +35,9 @@ def load_parts(
     format: Format | None = None,
     images: Path | str | None = None,
     classes: Sequence[str] | None = None,
+    masks: bool = False,
 ) -> Loaded:
-    """All splits of all datasets, or of each the one that is named.
+    """All splits of all datasets, or of each the one that is named; ``masks`` are for a repaired copy.
 
     Raises:
         DataError: a path is not there.
@@ -52,8 +53,9 @@ def load_parts(
         for part in [Part(Path(one), split)] if split is not None else parts_of(one):
             try:
                 table: AnnotationTable | DataError = load_dataset(
-                    part.path, part.split, format=format, image_root=images, classes=classes, skip_bad_images=True
-                )
+                    part.path, part.split, format=format, image_root=images, classes=classes, skip_bad_images=True,
+                    masks=masks,
+                )  # fmt: skip
             except DataError as error:
                 table = error
             parts.append((part.name, table))
@@ -97,11 +99,11 @@ def check(
         raise StorageError(f"{fix} exists and is not empty; choose another folder for the repaired dataset")
     config = config or CheckConfig()
     loaded = data if isinstance(data, Loaded) else load_parts(
-        data, split=split, format=format, images=images, classes=classes
+        data, split=split, format=format, images=images, classes=classes, masks=fix is not None
     )  # fmt: skip
     report = check_datasets(loaded.parts, config, images=open_images, threads=threads, on_progress=on_progress)
     if output is not None:
-        write_text(Path(output) / "check.json", json.dumps(report.as_dict(), indent=1))
+        write_text(Path(output) / "check.json", json.dumps(report.as_dict()))
         _write_page(report, Path(output))
     if fix is not None:
         report.repaired.update(_write_repaired(report, Path(fix), config))

@@ -114,7 +114,7 @@ def _list(page: Report, report: CheckReport, found: list[Finding], folder: str) 
 def _sheet(report: CheckReport, found: list[Finding]) -> Pixels | None:
     """Pictures of the worst cases in two columns; None where there is nothing to see."""
     parts: list[Pixels] = []
-    for finding in found:
+    for finding in found[: 4 * PICTURES]:  # where no image is there, not all are tried
         try:
             parts += _pictures(report, finding)
         except DataError:

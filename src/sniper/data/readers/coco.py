@@ -63,11 +63,12 @@ class _Pieces(msgspec.Struct, gc=False):
 _decode_rings: Callable[[msgspec.Raw], list[list[float]]] = msgspec.json.Decoder(list[list[float]]).decode
 
 
-def read_coco(path: Path | str, *, image_root: Path | str | None = None) -> AnnotationTable:
+def read_coco(path: Path | str, *, image_root: Path | str | None = None, masks: bool = True) -> AnnotationTable:
     """Read a COCO annotation file; classes are ordered by their ids, images as in the file.
 
     ``image_root`` is the folder of the file names; without it, the usual places around the file are tried, and
     images need not be there at all. Files without ``annotations`` (the public COCO test sets) are images only.
+    Without ``masks`` polygons and run lengths are not read, which takes most of the time.
 
     Raises:
         DataError: the file cannot be read, is cut off, lacks keys, has an image or class id twice, names an unknown
@@ -100,7 +101,7 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None) -> Anno
         areas=np.array([a.area for a in annotations], np.float64),
         ids=own_ids,
     )
-    has_masks = any(len(bytes(a.segmentation)) > 2 and bytes(a.segmentation) != b"null" for a in annotations)
+    has_masks = masks and any(len(bytes(a.segmentation)) > 2 and bytes(a.segmentation) != b"null" for a in annotations)
     return build_table(
         objects,
         source=file,
