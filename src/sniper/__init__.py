@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sniper.pipeline.model import load_model
     from sniper.pipeline.predict import predict, predict_stream
     from sniper.pipeline.propose import propose
+    from sniper.pipeline.runs import runs
     from sniper.pipeline.train import train
     from sniper.recipe import Recipe
 
@@ -44,6 +45,7 @@ __all__ = [
     "predict",
     "predict_stream",
     "propose",
+    "runs",
     "train",
     "with_focus",
 ]
@@ -63,6 +65,7 @@ _HOMES = {
     "predict": "sniper.pipeline.predict",
     "predict_stream": "sniper.pipeline.predict",
     "propose": "sniper.pipeline.propose",
+    "runs": "sniper.pipeline.runs",
     "train": "sniper.pipeline.train",
     "with_focus": "sniper.detectors.with_focus",
 }

@@ -16,7 +16,7 @@ from sniper.cli.chips import chips_app
 from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.inference import evaluate, predict, propose
-from sniper.cli.start import demo, models, settings
+from sniper.cli.start import demo, models, runs, settings
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
 from sniper.errors import SniperError, StoppedError
@@ -65,6 +65,7 @@ app.command()(download)
 app.command()(demo)
 app.command()(models)
 app.command()(settings)
+app.command()(runs)
 
 
 def main() -> None:

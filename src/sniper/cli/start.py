@@ -1,12 +1,15 @@
-"""The verbs to begin with: demo, models and settings."""
+"""The verbs to begin with: demo, models, settings and runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sniper.cli.display import say, show_table
 from sniper.errors import RecipeError
+
+if TYPE_CHECKING:
+    from sniper.pipeline.runs import Run
 
 
 def demo(
@@ -51,3 +54,48 @@ def settings(
         raise RecipeError(f"no setting has {section!r} in its name or meaning; sections are {sections}")
     for setting in found:
         say(f"{setting.name} = {setting.default}\n    {setting.meaning}\n    {setting.values}")
+
+
+def runs(
+    run: Annotated[Path | None, typer.Argument(help="Run folder to show again; none: list all.")] = None,
+    root: Annotated[Path, typer.Option(help="Where run folders are.")] = Path("runs"),
+) -> None:
+    """List the runs with their scores, data, time and state, or show one again."""
+    from sniper.pipeline.runs import read_run
+    from sniper.pipeline.runs import runs as run_all
+
+    if run is not None:
+        _show_run(read_run(run))
+        return
+    found = run_all(root)
+    if not found:
+        say(f"no runs in {root}")
+        return
+    rows = [
+        [
+            str(one.path.relative_to(root)), one.state, "" if one.score is None else f"{one.metric} {one.score:.3f}",
+            "" if one.step is None else f"{one.step:,}", "" if one.minutes is None else f"{one.minutes:.1f}",
+            f"{one.changed:%Y-%m-%d %H:%M}", one.data or "",
+        ]
+        for one in found
+    ]  # fmt: skip
+    show_table("Runs", ["run", "state", "score", "steps", "min", "changed", "data"], rows)
+
+
+def _show_run(run: "Run") -> None:
+    facts = {
+        "state": run.state,
+        "changed": f"{run.changed:%Y-%m-%d %H:%M}",
+        "data": run.data,
+        "val": run.val,
+        "network": run.network,
+        "steps": run.step,
+        "minutes": None if run.minutes is None else f"{run.minutes:.1f}",
+    }
+    show_table(str(run.path), ["", ""], [[name, str(value)] for name, value in facts.items() if value is not None])
+    if run.scores:
+        show_table("Scores", ["", ""], [[name, f"{value:.4g}"] for name, value in run.scores.items()])
+    if run.state == "stopped":
+        say(f"go on with: sniper train --resume {run.path}")
+    if (run.path / "recipe.yaml").is_file():
+        say(f"settings: sniper settings --recipe {run.path / 'recipe.yaml'}")

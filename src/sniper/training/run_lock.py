@@ -73,3 +73,19 @@ class RunLock:
             return
         self._handle = handle
         _held.add(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a training writes in a folder. Asks, and takes nothing."""
+    if fcntl is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
