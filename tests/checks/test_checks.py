@@ -120,6 +120,18 @@ def test_unreadable_images_and_sizes(tmp_path: Path) -> None:
     assert report.sentence(report.worst(Kind.SAME_IMAGE)[0]).endswith(f"shows the same as {images / '4.png'} of {data}")
 
 
+def test_a_yolo_image_that_is_left_out_is_told(tmp_path: Path) -> None:
+    """Its size would have to be read from the file, so reading leaves it out."""
+    data = make_set(tmp_path / "set", "yolo", images=4)
+    data.write_text(data.read_text().replace("val: images\n", ""))
+    (tmp_path / "set" / "images" / "1.png").write_bytes(b"no image")
+    report = check(data, config=FEW)
+    (finding,) = report.findings
+    assert finding.kind is Kind.UNREADABLE_IMAGE
+    assert "1.png is not an image" in report.sentence(finding)
+    assert not report.is_sound
+
+
 def test_broken_annotations_are_a_finding_and_the_others_are_checked(tmp_path: Path) -> None:
     sound, broken = make_set(tmp_path / "a", seed=1), make_set(tmp_path / "b", seed=2)
     broken.write_text(broken.read_text()[:-40])

@@ -36,6 +36,8 @@ def check_datasets(
             findings.append(Finding(Kind.UNREADABLE_ANNOTATIONS, number, str(table)))
             continue
         checked.append(Checked(name, table))
+        unreadable = () if table.repairs is None else table.repairs.unreadable
+        findings += [Finding(Kind.UNREADABLE_IMAGE, number, str(error)) for error in unreadable]
         findings += check_annotations(table, number, config)
         if images:
             opened[number] = open_images(table, threads=threads, on_progress=on_progress)

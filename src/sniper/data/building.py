@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ def build_table(
     add_mask: Callable[[int, MaskBuilder], None] | None = None,
     image_labels: ImageLabels | None = None,
     class_parents: NDArray[np.int32] | None = None,
+    unreadable: Sequence[DataError] = (),
 ) -> AnnotationTable:
     """Repair, sort by image and check; ``source`` is what messages call the dataset.
 
@@ -51,7 +52,7 @@ def build_table(
     dropped; repeated annotation ids are numbered anew. All of it is one warning with counts. ``add_mask(m,
     builder)`` adds the mask of object ``m``, and is called once for each kept object in the table's order. Ids of
     images and classes count from 1 and 0 where there are none. ``image_labels`` and ``class_parents`` are taken as
-    they are, in the order of the given images and classes.
+    they are, in the order of the given images and classes. ``unreadable`` are the errors of images that were left out.
 
     Raises:
         DataError: no images, an image without a size, or an image id twice.
@@ -93,7 +94,7 @@ def build_table(
         masks=masks,
         image_labels=image_labels,
         class_parents=class_parents,
-        repairs=_record(objects, repaired, ids),
+        repairs=replace(_record(objects, repaired, ids), unreadable=tuple(unreadable)),
     )
 
 

@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.errors import DataError
+
 
 class Repair(IntEnum):
     """Why a box is not in the table as it was written."""
@@ -20,13 +22,14 @@ class Repair(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repairs:
-    """R boxes that were clipped or dropped, in the order of the files."""
+    """R boxes that were clipped or dropped, in the order of the files, and images that were left out."""
 
     reasons: NDArray[np.uint8]  # (R,) values of Repair
     image_rows: NDArray[np.int64]  # (R,)
     boxes_xyxy: NDArray[np.float64]  # (R, 4) as written, original px; NaN where they were not finite
     labels: NDArray[np.int32]  # (R,)
     annotation_ids: NDArray[np.int64]  # (R,)
+    unreadable: tuple[DataError, ...] = ()  # images whose size must be read from files that cannot be
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -40,4 +43,5 @@ class Repairs:
             self.boxes_xyxy[rows],
             new_label[self.labels[rows]],
             self.annotation_ids[rows],
+            self.unreadable,
         )

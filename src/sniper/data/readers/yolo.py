@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -57,18 +57,26 @@ def read_yolo(
         raise DataError(
             f"{path} has no images in {root} ({' '.join(sorted(IMAGE_SUFFIXES))}); check the path and the split"
         )
-    sizes, images = _sizes(path, images, skip_bad_images)
+    sizes, images, unreadable = _sizes(path, images, skip_bad_images)
     labels = [_label_path(image) for image in images]
     present = [label if label.is_file() else None for label in labels]
     if not any(present):
         raise DataError(f"{path}: none of {len(images)} images has a label file, e.g. {labels[0]}; put labels there")
     with ThreadPoolExecutor(_THREADS) as pool:
         objects = list(pool.map(lambda label: _parse(label, len(names)), present))
-    return _build(path, root, images, sizes, objects, names)
+    return _build(path, root, images, sizes, objects, names, unreadable)
 
 
-def _sizes(path: Path | str, images: list[Path], skip_bad: bool) -> tuple[NDArray[np.int64], list[Path]]:
-    """Sizes (I, 2) from the headers, and the images that have one."""
+class _Sizes(NamedTuple):
+    """What headers say."""
+
+    sizes_wh: NDArray[np.int64]  # (I, 2)
+    images: list[Path]  # (I,) that have a size
+    unreadable: list[DataError]  # of the others
+
+
+def _sizes(path: Path | str, images: list[Path], skip_bad: bool) -> _Sizes:
+    """Sizes from the headers, and the images that have one."""
 
     def size(image: Path) -> tuple[int, int] | DataError:
         try:
@@ -86,7 +94,8 @@ def _sizes(path: Path | str, images: list[Path], skip_bad: bool) -> tuple[NDArra
             "%s: %d unreadable images left out: %s", path, len(bad), ", ".join(str(image) for image, _ in bad)
         )
     good = [(image, answer) for image, answer in found if not isinstance(answer, DataError)]
-    return np.array([answer for _, answer in good], np.int64), [image for image, _ in good]
+    sizes = np.array([answer for _, answer in good], np.int64)
+    return _Sizes(sizes, [image for image, _ in good], [answer for _, answer in bad])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ def _build(
     sizes: NDArray[np.int64],
     objects: list[_Labels],
     names: Sequence[str],
+    unreadable: Sequence[DataError],
 ) -> AnnotationTable:
     counts = [len(labels.classes) for labels in objects]
     image_row = np.repeat(np.arange(len(images)), counts)
@@ -135,6 +145,7 @@ def _build(
         sizes_wh=sizes,
         class_names=names,
         add_mask=add_mask if rings else None,
+        unreadable=unreadable,
     )
 
 
