@@ -16,7 +16,8 @@ def test_demo_leaves_a_page_and_all_that_it_shows(tmp_path: Path) -> None:
     assert page == tmp_path / "demo" / "index.html"
     html = page.read_text(encoding="utf-8")
     shown = re.findall(r'src="([^"]+)"', html)
-    assert {"chips.jpg", "levels.jpg", "sizes.png", "pixels.png", "curves.png", "pr.png", "heldout-1.jpg"} <= set(shown)
+    assert {"chips.jpg", "levels.jpg", "worst-1-truth.jpg", "worst-1-detections.jpg"} <= set(shown)
+    assert html.count("<svg") >= 3
     assert all((page.parent / name).stat().st_size > 1000 for name in shown)
     assert "AP50" in html
     assert "National Ecological Observatory Network" in html

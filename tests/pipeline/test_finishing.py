@@ -13,7 +13,7 @@ from devices import bit_for_bit
 from sniper.pipeline.train import train
 from sniper.training.checkpoint import load_weights, save_weights
 
-FILES = "predictions.json", "pr_curves.png", "metrics.json"
+FILES = "index.html", "predictions.json", "pr_curves.png", "metrics.json"
 
 
 @pytest.fixture

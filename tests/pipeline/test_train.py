@@ -41,6 +41,7 @@ def test_a_run_folder_tells_its_own_story(trained: Trained) -> None:
     assert names == {
         "recipe.yaml", "log.txt", "metrics.csv", "curves.png", "pr_curves.png", "previews", "state.pt",
         "last.safetensors", "best.safetensors", "predictions.json", "metrics.json",
+        "index.html",
     }  # fmt: skip
     recipe = Recipe.load(folder / "recipe.yaml")
     assert recipe == run.recipe

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from sniper.errors import DataError
-from sniper.report.curves import (
-    draw_pixels_bar,
-    draw_pr_curves,
-    draw_size_histogram,
-    draw_training_curves,
-    read_metrics,
-)
+from sniper.report.curves import draw_pr_curves, draw_size_histogram, draw_training_curves
+from sniper.report.metrics import read_metrics
 
 
 def size_of(png: bytes) -> tuple[int, ...]:
@@ -58,9 +53,3 @@ def test_pr_curves() -> None:
 @pytest.mark.parametrize("ranges", [[], [(0.0, 40.0), (25.0, np.inf)], [(5000.0, 9000.0)]])
 def test_size_histogram(sizes: list[float], ranges: list[tuple[float, float]]) -> None:
     assert size_of(draw_size_histogram(np.asarray(sizes), ranges))
-
-
-def test_pixels_bar() -> None:
-    assert size_of(draw_pixels_bar({"chips": 3e6, "tiles": 31e9}))
-    assert size_of(draw_pixels_bar({"chips": 0.0, "tiles": 0.0}))
-    assert size_of(draw_pixels_bar({}))

@@ -1,4 +1,4 @@
-"""Detections on a picture and beside the truth."""
+"""Detections on a picture."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sniper.report.draw import draw_comparison, draw_detections, match
+from sniper.report.draw import draw_detections
 from sniper.report.layout import fit
-from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, class_color
+from sniper.report.palette import class_color
 from sniper.writers.images import save_picture
 
 NONE = np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int)
@@ -59,7 +59,6 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
     pixels = np.zeros((*size, 3), dtype=np.uint8)
     boxes, scores, labels = np.asarray([[0, 0, 1, 1]]), np.ones(1), np.zeros(1, dtype=int)
     assert draw_detections(pixels, boxes, scores, labels, NAMES).shape == pixels.shape
-    assert draw_comparison(pixels, boxes, labels, boxes, scores, labels).dtype == np.uint8
 
 
 def test_a_tag_covers_no_small_object() -> None:
@@ -90,30 +89,6 @@ def test_unknown_labels_are_named_by_number(grey: np.ndarray) -> None:
     drawn = draw_detections(grey, *one, ())
     np.testing.assert_array_equal(drawn, draw_detections(grey, *one, (*"abcdefg", "class 7")))
     assert (drawn != draw_detections(grey, *one, (*"abcdefg", "class 8"))).any()
-
-
-def test_matching_takes_each_object_once_best_score_first() -> None:
-    truth = np.asarray([[0, 0, 10, 10], [20, 0, 30, 10]], dtype=float)
-    boxes = np.asarray([[0, 0, 10, 9], [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]], dtype=float)
-    result = match(truth, np.asarray([0, 0]), boxes, np.asarray([0.9, 0.8, 0.7, 0.9]), np.asarray([0, 0, 1, 0]))
-    assert result.found.tolist() == [True, False]
-    assert result.right.tolist() == [True, False, False, False]
-
-
-def test_matching_nothing() -> None:
-    boxes, scores, labels = np.asarray([[0.0, 0, 1, 1]]), np.ones(1), np.zeros(1, dtype=int)
-    assert match(NONE[0], NONE[2], boxes, scores, labels).right.tolist() == [False]
-    assert match(boxes, labels, *NONE).found.tolist() == [False]
-
-
-def test_comparison_shows_found_missed_and_false(grey: np.ndarray) -> None:
-    truth = np.asarray([[20, 20, 60, 60], [120, 20, 160, 60]], dtype=float)
-    boxes = np.asarray([[21, 20, 60, 60], [80, 70, 110, 110]], dtype=float)
-    labels = np.zeros(2, dtype=int)
-    sheet = draw_comparison(grey, truth, labels, boxes, np.asarray([0.9, 0.8]), labels)
-    assert all(has(sheet, color) for color in (FOUND, MISSED, FALSE_ALARM))
-    nothing = draw_comparison(grey, *(NONE[0], NONE[2]), *NONE)
-    assert nothing.shape[1] == sheet.shape[1]
 
 
 def test_pictures_of_another_kind_are_refused() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sniper.report.html import Number, Report
+from sniper.report.html import Bar, Figure, Number, Report
+from sniper.report.layout import Key
+from sniper.report.palette import BLUE
+from sniper.report.vector_charts import size_chart
 
 PICTURE = np.zeros((4, 6, 3), dtype=np.uint8)
 EVIL = '<script>alert("1")</script> & "quotes"'
@@ -26,6 +29,9 @@ class Balance(HTMLParser):
         if tag not in ("meta", "img"):
             self.open.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
@@ -40,9 +46,12 @@ def parsed(page: str) -> Balance:
 def full(text: str) -> Report:
     report = Report(text, text).numbers([Number(text, text, text)]).paragraph(f"{text}\n\n{text}").code(text)
     report.table([text, "AP"], [[text, 0.5]], caption=text)
+    report.bars([Bar(text, 2, text, text), Bar(text, 0, text)]).legend([Key(BLUE, text, "dashed")])
+    report.matrix([text], [text, text], np.asarray([[3, 0]]), corner=text)
     for i in range(3):
         report.heading(text).figure(f"{i}.png", PICTURE, text, wide=i == 0)
-    return report
+    chart = size_chart(np.asarray([9.0]), [(text, 0, 20)], alt=text)
+    return report.figures([Figure("", chart, text, heading=text, keys=[Key(BLUE, text)])], stacked=True)
 
 
 def test_everything_is_escaped() -> None:
@@ -79,6 +88,13 @@ def test_numbers_in_tables_stand_right() -> None:
 def test_figure_names_that_cannot_be(name: str) -> None:
     with pytest.raises(ValueError, match="file"):
         Report("t").figure(name, PICTURE)
+
+
+def test_a_cell_of_a_matrix_is_shaded_by_its_share_of_the_row() -> None:
+    page = Report("t").matrix(["a", "b"], ["a", "b"], np.asarray([[3, 1], [0, 0]]), corner="is").html()
+    shades = [part.split(",")[1].strip() for part in page.split("color-mix(")[1:]]
+    assert shades == ["var(--accent) 52%", "var(--accent) 18%", "var(--accent) 0%", "var(--accent) 0%"]
+    assert page.count(">0</td>") == 0
 
 
 def test_two_figures_need_two_names() -> None:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from sniper.boxes import sqrt_area
 from sniper.chips.stats import Coverage, coverage
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
@@ -19,13 +17,14 @@ from sniper.errors import StoppedError, StorageError
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.pipeline.evaluate import Evaluation, evaluate
+from sniper.pipeline.run_page import verdict_sections
 from sniper.pipeline.train import TrainedRun, train
 from sniper.pixels.decode import read_image
 from sniper.recipe import Recipe
 from sniper.report.chips import draw_chips, draw_levels
-from sniper.report.curves import draw_pixels_bar, draw_pr_curves, draw_size_histogram, draw_training_curves
-from sniper.report.draw import draw_comparison
 from sniper.report.html import Number, Report
+from sniper.report.metrics import read_metrics
+from sniper.report.run_page import data_section, score_section, training_section
 from sniper.training.checkpoint import load_into
 
 Log = Callable[[str], None]
@@ -113,15 +112,21 @@ def _page(told: _Told) -> Report:
             Number(f"{told.minutes:.1f} min", "for everything", f"{told.run.result.minutes:.1f} min of training"),
         ]
     )
-    return _detections(_training(_chips(report, told), told), told).paragraph(CREDIT)
+    data_section(report, told.table, told.heldout, stats)
+    _chips(report, told)
+    training_section(report, read_metrics(told.run.folder / "metrics.csv"))
+    score_section(report, told.evaluation.scores, told.evaluation.best_f1_table())
+    recipe = told.run.recipe
+    verdict_sections(
+        report, told.evaluation, told.heldout, recipe.loader.whole_megapixels, recipe.evaluation.class_agnostic
+    )
+    return report.paragraph(CREDIT)
 
 
-def _chips(report: Report, told: _Told) -> Report:
+def _chips(report: Report, told: _Told) -> None:
     busiest = int(np.argmax(np.diff(told.table.offsets)))
     chips = told.source.chips(0)
-    pixels = _pixels(told.table, busiest)
-    levels = told.stats.levels
-    report.heading("What training sees")
+    pixels = read_image(told.table.image_path(busiest))
     report.paragraph(
         "Each level scales the photo and learns the crowns that then have a suitable size. Chips cover these crowns "
         "and leave the meadow out; they are drawn anew every epoch."
@@ -138,42 +143,3 @@ def _chips(report: Report, told: _Told) -> Report:
         "Level by level, learned and ignored crowns",
         wide=True,
     )
-    sizes = sqrt_area(told.table.boxes_xyxy)
-    names = [f"scale {level.scale}" for level in levels]
-    histogram = draw_size_histogram(sizes, [level.range_px for level in levels], names=names)
-    report.figure("sizes.png", histogram, "Sizes of the crowns, and the levels that learn them")
-    return report.figure(
-        "pixels.png", draw_pixels_bar(told.stats.pixels), "Pixels an epoch costs, against the alternatives"
-    )
-
-
-def _training(report: Report, told: _Told) -> Report:
-    result = told.evaluation.result
-    report.heading("Training and test")
-    report.figure("curves.png", draw_training_curves(told.run.folder / "metrics.csv"), "Losses")
-    report.figure("pr.png", draw_pr_curves(result.pr_curves), "Precision and recall on the held-out photo")
-    for title, columns, rows in result.tables():
-        report.table(columns, rows, caption=title)
-    return report
-
-
-def _detections(report: Report, told: _Told) -> Report:
-    report.heading("Detections beside the truth")
-    found = told.evaluation.detections
-    for row in range(len(told.heldout)):
-        truth, own = told.heldout.objects(row), found.objects(row)
-        picture = draw_comparison(
-            _pixels(told.heldout, row),
-            told.heldout.boxes_xyxy[truth],
-            told.heldout.labels[truth],
-            found.boxes_xyxy[own],
-            found.scores[own],
-            found.labels[own],
-            objects="crowns",
-        )
-        report.figure(f"heldout-{row + 1}.jpg", picture, told.heldout.file_name(row), wide=True)
-    return report
-
-
-def _pixels(table: AnnotationTable, row: int) -> NDArray[np.uint8]:
-    return read_image(table.image_path(row))

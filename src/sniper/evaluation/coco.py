@@ -54,8 +54,11 @@ class CocoProtocol:
         if masks is not None:
             numbers |= {f"segm_{name}": number for name, number in masks.as_dict().items()}
             tables += masks.tables()
-        curves = {name: Curve(*curve) for name, curve in boxes.pr_curves.items()}
-        return CocoScore("coco", numbers, tuple(ScoreTable(*one) for one in tables), curves, boxes=boxes, masks=masks)
+        curves, class_curves = (
+            {name: Curve(*curve) for name, curve in given.items()} for given in (boxes.pr_curves, boxes.class_curves)
+        )
+        shown = tuple(ScoreTable(*one) for one in tables)
+        return CocoScore("coco", numbers, shown, curves, class_curves, boxes=boxes, masks=masks)
 
 
 def evaluate_coco(
@@ -237,6 +240,11 @@ def _report(
         with_objects = with_objects[:, (with_objects > -1).all(axis=0)]
         mean = with_objects.mean(axis=1) if with_objects.shape[1] else np.full(len(params.recThrs), -1.0)
         curves[f"IoU {iou:.2f}"] = (np.asarray(params.recThrs), mean)
+    class_curves = {
+        classes[k].name: (np.asarray(params.recThrs), precision[half, :, k, 0, -1])
+        for k in sorted(range(len(classes)), key=lambda k: -classes[k].objects)
+        if classes[k].objects
+    }
     return CocoResult(
         ap=aps[0],
         ap50=_mean(precision[half, :, :, 0, hundred]),
@@ -256,6 +264,7 @@ def _report(
         max_detections=config.max_detections,
         classes=tuple(classes),
         pr_curves=curves,
+        class_curves=class_curves,
         images=len(truth.imgs),
         objects=sum(counts.values()),
         detections=len(found.anns),

@@ -44,6 +44,7 @@ class CocoResult:
     pr_curves: dict[
         str, tuple[NDArray[np.float64], NDArray[np.float64]]
     ]  # by IoU, with max_detections: recall (101,), precision (101,)
+    class_curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # the same of each class, at IoU 0.5
     images: int
     objects: int  # ignored ones not counted
     detections: int

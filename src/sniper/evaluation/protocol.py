@@ -38,6 +38,7 @@ class Score:
     numbers: dict[str, float]
     tables: tuple[ScoreTable, ...] = ()
     curves: dict[str, Curve] = field(default_factory=dict)
+    class_curves: dict[str, Curve] = field(default_factory=dict)  # of each class with objects, most objects first
 
 
 Protocol = Callable[[AnnotationTable, DetectionTable], Score]

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from sniper.files import write_bytes, write_text
+from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.evaluate import RESULTS, Evaluation, save_evaluation
+from sniper.pipeline.run_page import PAGE, write_run_page
 from sniper.pipeline.training_evaluation import TrainingEvaluation
-from sniper.recipe import Recipe
 from sniper.report.curves import draw_training_curves
 from sniper.training.devices import on_main
 from sniper.training.loop import TrainResult, evaluating
@@ -15,7 +16,7 @@ from sniper.training.run import RunFolder
 
 
 def finish(
-    run: RunFolder, recipe: Recipe, result: TrainResult, evaluation: TrainingEvaluation | None
+    run: RunFolder, source: ChipSource, result: TrainResult, evaluation: TrainingEvaluation | None
 ) -> Evaluation | None:
     """Write what the folder of a run has beside its checkpoints. Every process of the launch calls this.
 
@@ -31,13 +32,13 @@ def finish(
         with evaluating(result.evaluated):
             evaluation.evaluate(result.evaluated)
     latest = None if evaluation is None else evaluation.latest
-    on_main(lambda: _write(run, recipe, result, evaluation))
+    on_main(lambda: _write(run, source, result, evaluation))
     return latest
 
 
 def _has_results_of(folder: Path, step: int) -> bool:
     """Whether all results are there and of this step. The numbers are written last, and name it."""
-    if not all((folder / name).is_file() for name in RESULTS):
+    if not all((folder / name).is_file() for name in (*RESULTS, PAGE)):
         return False
     try:
         return bool(json.loads((folder / RESULTS[-1]).read_text(encoding="utf-8")).get("step") == step)
@@ -45,9 +46,14 @@ def _has_results_of(folder: Path, step: int) -> bool:
         return False  # somebody else's file
 
 
-def _write(run: RunFolder, recipe: Recipe, result: TrainResult, evaluation: TrainingEvaluation | None) -> None:
-    write_text(run.recipe, recipe.to_yaml())
+def _write(run: RunFolder, source: ChipSource, result: TrainResult, evaluation: TrainingEvaluation | None) -> None:
+    write_text(run.recipe, source.recipe.to_yaml())
     if run.metrics.is_file():
         write_bytes(run.path / "curves.png", draw_training_curves(run.metrics))
-    if evaluation is not None and evaluation.latest is not None:
+    if evaluation is None:
+        write_run_page(run, source, result, None, None)
+    elif evaluation.latest is not None:
+        write_run_page(run, source, result, evaluation.latest, evaluation.table)
         save_evaluation(evaluation.latest, evaluation.table, run.path, step=result.step)
+    elif not result.finished:  # else all is there
+        write_run_page(run, source, result, None, evaluation.table)

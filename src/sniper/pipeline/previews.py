@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.source_files import distinct_stems
@@ -26,26 +27,34 @@ def draw_previews(
     written, skipped = [], Skipped()
     stems = distinct_stems(Path(table.file_name(row)) for row in map(int, rows))
     for row, stem in zip(map(int, rows), stems, strict=True):
-        width, height = table.sizes_wh[row].tolist()
-        path = table.image_path(row)
         try:
-            opened = open_pixels(
-                path,
-                whole_pixels=source.recipe.loader.whole_megapixels * 1e6,
-                size_wh=(width, height),
-                image_id=int(table.image_ids[row]),
-            )
-            try:
-                pixels, _ = small_copy(opened, PREVIEW_PX)
-            finally:
-                close(opened)
+            pixels, _ = image_to_draw_on(table, row, source.recipe.loader.whole_megapixels)
         except DataError as error:
-            skipped.handle(str(path), error, on_bad_image)
+            skipped.handle(str(table.image_path(row)), error, on_bad_image)
             continue
         for name, draw in (("chips", draw_chips), ("levels", draw_levels)):
             written.append(folder / f"{stem}-{name}.jpg")
             save_picture(written[-1], draw(pixels, table, row, chips, proposals=proposals))
     return written
+
+
+def image_to_draw_on(table: AnnotationTable, row: int, whole_megapixels: float) -> tuple[NDArray[np.uint8], float]:
+    """The pixels of an image of a dataset and their scale, below 1 for one that is read by windows.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    width, height = table.sizes_wh[row].tolist()
+    opened = open_pixels(
+        table.image_path(row),
+        whole_pixels=whole_megapixels * 1e6,
+        size_wh=(width, height),
+        image_id=int(table.image_ids[row]),
+    )
+    try:
+        return small_copy(opened, PREVIEW_PX)
+    finally:
+        close(opened)
 
 
 def draw_busiest(source: ChipSource, folder: Path) -> list[Path]:

@@ -188,7 +188,7 @@ def _train(
         ),
     )
 
-    latest = finish(run, recipe, result, evaluation)
+    latest = finish(run, source, result, evaluation)
     skipped = source.skipped() + ([] if latest is None else latest.skipped)
     return TrainedRun(run.path, result, recipe, latest, list(dict.fromkeys(skipped)))
 

@@ -17,7 +17,7 @@ from sniper.pixels.windowed import close
 from sniper.report.html import Number, Report
 from sniper.report.layout import fit, framed, grid, heading, stack
 from sniper.report.marks import draw_boxes
-from sniper.report.palette import FALSE_ALARM, PAPER, Pixels
+from sniper.report.palette import FALSE_POSITIVE, PAPER, Pixels
 
 PICTURES = 4  # of a kind
 PANEL_PX = 620
@@ -149,9 +149,9 @@ def _panel(table: AnnotationTable, row: int, text: str, finding: Finding | None)
     shown, scale = fit(_crop(table, row, view), at_least=PANEL_PX, at_most=PANEL_PX)
     offset = np.array([view.x1, view.y1, view.x1, view.y1])
     if len(boxes):
-        draw_boxes(shown, (boxes - offset) * scale, FALSE_ALARM, thickness=2)
+        draw_boxes(shown, (boxes - offset) * scale, FALSE_POSITIVE, thickness=2)
     elif finding is not None and finding.kind is Kind.CROWDED:
-        draw_boxes(shown, (table.boxes_xyxy[table.objects(row)] - offset) * scale, FALSE_ALARM, thickness=1)
+        draw_boxes(shown, (table.boxes_xyxy[table.objects(row)] - offset) * scale, FALSE_POSITIVE, thickness=1)
     px = 19
     return stack([heading(shown.shape[1], Path(table.file_name(row)).name, text, px), shown])
 

@@ -70,7 +70,8 @@ def _range_text(range_px: NDArray[np.floating]) -> str:
     return f"objects under {high:.0f} px" if low <= 0 else f"objects of {low:.0f} to {high:.0f} px"
 
 
-def _plural(number: int, word: str) -> str:
+def plural(number: int, word: str) -> str:
+    """A number with its word: "1 chip", "1,200 chips"."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
@@ -142,7 +143,7 @@ def draw_chips(
         drawn |= valid
         first = np.flatnonzero(own.level == level)[0]
         text = f"level {level}: scale {own.scale[first]:.2f}, {_range_text(own.range_px[first])}; "
-        keys.append(Key(color, text + f"{_plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
+        keys.append(Key(color, text + f"{plural(int(at.sum()), 'chip')}, {valid.sum():,} learned", thickness=3))
     for level in np.unique(own.level)[::-1]:
         _draw_chip_lines(shown, own, windows, int(level), line + 2)
     keys += _common_keys(own, int(ignored.sum()), len(false_positives))
@@ -152,13 +153,13 @@ def draw_chips(
 def _common_keys(own: ImageChips, ignored: int, false_positives: int) -> list[Key]:
     keys = []
     if (own.kind == ChipKind.NEGATIVE).any():
-        told = _plural(int((own.kind == ChipKind.NEGATIVE).sum()), "negative chip")
-        told += f" around {_plural(false_positives, 'false positive')}" if false_positives else ""
+        told = plural(int((own.kind == ChipKind.NEGATIVE).sum()), "negative chip")
+        told += f" around {plural(false_positives, 'false positive')}" if false_positives else ""
         keys.append(Key(NEGATIVE, told, "dashed", 3))
     if ignored:
         keys.append(Key(WHITE, f"{ignored:,} ignored: learned in no chip", "dashed", 2, _DARK))
     if own.regions.any():
-        keys.append(Key(WHITE, _plural(int(own.regions.sum()), "crowd region"), "hatched", 2, _DARK))
+        keys.append(Key(WHITE, plural(int(own.regions.sum()), "crowd region"), "hatched", 2, _DARK))
     return keys if len(own.level) else [Key(QUIET, "no chips"), *keys]
 
 
@@ -196,7 +197,7 @@ def draw_levels(
         title = f"Level {level}: scale {own.scale[at][0]:.2f}, {_range_text(own.range_px[at][0])}"
         megapixels = own.network_px[at].sum() / 1e6
         hard = int((own.kind[at] == ChipKind.NEGATIVE).sum())
-        told = f"{_plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), " + (f"{hard} negative, " if hard else "")
+        told = f"{plural(int(at.sum()), 'chip')} ({megapixels:.1f} Mpx), " + (f"{hard} negative, " if hard else "")
         told += f"{valid.sum():,} learned, {ignored.sum():,} ignored"
         panels.append(stack([heading(panel.shape[1], title, told, px), panel]))
     if not panels:

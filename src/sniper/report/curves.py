@@ -1,7 +1,5 @@
-"""Charts: training, precision against recall, object sizes, pixels. Each function returns the bytes of a PNG."""
+"""Charts: training, precision against recall, object sizes. Each function returns the bytes of a PNG."""
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,48 +9,9 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from sniper.errors import DataError
 from sniper.report.chart import STYLE, new_figure, png, silent
-from sniper.report.palette import BLUE, INK, QUIET, RULE, class_color, hexadecimal, level_color
-
-
-def _smooth(values: NDArray[np.float64], share: float = 0.06) -> NDArray[np.float64]:
-    """Mean over a centred window of a share of the points; the ends use what there is."""
-    half = int(len(values) * share / 2)
-    if half < 1:
-        return values
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    return np.asarray((sums[high] - sums[low]) / (high - low))
-
-
-def read_metrics(path: Path | str) -> dict[str, NDArray[np.float64]]:
-    """The columns of a run's metrics.csv; empty cells are NaN.
-
-    Raises:
-        DataError: the file is missing, has no ``step`` column, or a cell is not a number.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give the metrics.csv of a run") from error
-    complete = text[: text.rfind("\n") + 1]  # a running or killed training may leave an unfinished last line
-    rows = list(csv.DictReader(complete.splitlines()))
-    if rows and "step" not in rows[0]:
-        raise DataError(
-            f"{path}: expected a column named step, found {', '.join(map(str, rows[0]))}; give a metrics.csv"
-        )
-    columns: dict[str, list[float]] = {name: [] for name in (rows[0] if rows else ())}
-    for line, row in enumerate(rows, start=2):
-        for name, values in columns.items():
-            cell = row[name]
-            try:
-                values.append(float(cell) if cell else math.nan)
-            except ValueError as error:
-                raise DataError(f"{path}, line {line}: {name} is {cell!r}, expected a number; mend the line") from error
-    return {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+from sniper.report.metrics import read_metrics, smoothed
+from sniper.report.palette import INK, QUIET, RULE, class_color, hexadecimal, level_color
 
 
 def _curve(axes: Any, metrics: Mapping[str, NDArray[np.float64]], name: str, **style: Any) -> None:
@@ -107,10 +66,10 @@ def _loss_panel(axes: Any, metrics: Mapping[str, NDArray[np.float64]]) -> None:
     known = np.isfinite(metrics["loss"])
     step, loss = metrics["step"][known], metrics["loss"][known]
     axes.plot(step, loss, color=hexadecimal(INK), alpha=0.18, linewidth=1)
-    axes.plot(step, _smooth(loss), color=hexadecimal(INK), label="total", linewidth=2.2)
+    axes.plot(step, smoothed(loss), color=hexadecimal(INK), label="total", linewidth=2.2)
     for i, name in enumerate(sorted(n for n in metrics if n.startswith("loss/"))):
         known = np.isfinite(metrics[name])
-        values = _smooth(metrics[name][known])
+        values = smoothed(metrics[name][known])
         axes.plot(metrics["step"][known], values, color=hexadecimal(class_color(i)), label=name.removeprefix("loss/"))
     # The first steps of a new head are off the chart of everything after.
     axes.set_ylim(0, 1.05 * float(np.quantile(loss, 0.98)) if loss.max() > 0 else 1)
@@ -198,36 +157,4 @@ def draw_size_histogram(
         axes.set_ylabel("objects")
         if not len(sizes):
             axes.text(0.5, 0.4, "no objects", ha="center", color=hexadecimal(QUIET), transform=axes.transAxes)
-        return png(figure)
-
-
-def _pixels_text(pixels: float) -> str:
-    for unit, name in ((1e12, "Tpx"), (1e9, "Gpx"), (1e6, "Mpx")):
-        if pixels >= unit:
-            return f"{pixels / unit:.3g} {name}"
-    return f"{pixels / 1e6:.2g} Mpx"
-
-
-def draw_pixels_bar(pixels: Mapping[str, float], *, title: str = "Pixels that the network sees in an epoch") -> bytes:
-    """Pixels of each way to train as bars. The first is ours: coloured, and the others are told as its multiples."""
-    names, values = list(pixels), np.asarray(list(pixels.values()), dtype=np.float64)
-    with matplotlib.rc_context(STYLE):
-        figure, (axes,) = new_figure(8, 0.9 + 0.42 * max(1, len(names)))
-        axes.set_title(title)
-        if not len(names):
-            silent(axes, "no images")
-            return png(figure)
-        axes.barh(names, values, height=0.62, color=[hexadecimal(BLUE)] + ["#c4cad1"] * (len(names) - 1))
-        for i, value in enumerate(values):
-            times = f"   {value / values[0]:.2g} times" if i and values[0] > 0 else ""
-            text = f"{_pixels_text(value)}{times}"
-            axes.annotate(
-                text, (value, i), (6, 0), textcoords="offset points", va="center", fontweight="bold" if not i else None
-            )
-        axes.invert_yaxis()
-        axes.set_xlim(0, max(1e-9, float(values.max())) * 1.25)
-        axes.set_xticks([])
-        axes.grid(False)
-        axes.spines["bottom"].set_visible(False)
-        axes.tick_params(axis="y", labelcolor=hexadecimal(INK), pad=6)
         return png(figure)

@@ -1,16 +1,15 @@
-"""Detections on a photo, and beside the truth."""
+"""Detections on a photo."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.boxes import area, iou
+from sniper.boxes import area
 from sniper.data.run_lengths import RunLengths
 from sniper.evaluation.best_f1 import DEFAULT_SCORE
 from sniper.inference.distinct import distinct
-from sniper.report.layout import Key, check, fit, framed, grid, heading, legend, stack
+from sniper.report.layout import check
 from sniper.report.marks import (
     Words,
     draw_boxes,
@@ -22,7 +21,7 @@ from sniper.report.marks import (
     write,
 )
 from sniper.report.masks import draw_masks
-from sniper.report.palette import FALSE_ALARM, FOUND, MISSED, Pixels, class_color
+from sniper.report.palette import Pixels, class_color
 
 MAX_TAGS = 60  # more than that cover each other and the image
 MAX_LEGEND_ROWS = 12
@@ -60,7 +59,7 @@ def draw_detections(
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     if not len(boxes):
         return picture
-    line = _line_width(boxes, height, width)
+    line = line_width(boxes, height, width)
     if masks is not None:
         colors = [class_color(int(label)) for label in labels[::-1]]
         draw_masks(picture, masks.take(kept[::-1]), boxes[::-1], colors, scale=scale)
@@ -103,7 +102,7 @@ def _name(class_names: tuple[str, ...], label: int) -> str:
     return class_names[label] if 0 <= label < len(class_names) else f"class {label}"
 
 
-def _line_width(boxes: NDArray[np.float64], height: int, width: int) -> int:
+def line_width(boxes: NDArray[np.float64], height: int, width: int) -> int:
     """Thick enough for the image, thin enough for the objects."""
     return int(np.clip(round(float(np.median(np.sqrt(area(boxes)))) / 12), 1, thickness_for(height, width)))
 
@@ -171,84 +170,3 @@ def _count_panel(
         top = y + pad + len(rows) * row_h
         words.append(Words(x + 2 * pad + px, top, f"{more} more classes", px, (200, 200, 200)))
     write(picture, words)
-
-
-class Matches(NamedTuple):
-    """Which true objects were found, and which detections are true positives."""
-
-    found: NDArray[np.bool_]  # (N,) of the true objects
-    right: NDArray[np.bool_]  # (M,) of the detections
-
-
-def match(
-    truth_xyxy: NDArray[np.floating],
-    truth_labels: NDArray[np.integer],
-    boxes_xyxy: NDArray[np.floating],
-    scores: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    *,
-    min_iou: float = 0.5,
-) -> Matches:
-    """Give each detection, best first, the free true object of its class that it overlaps most, if enough."""
-    truth = np.asarray(truth_xyxy, dtype=np.float64).reshape(-1, 4)
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    found, right = np.zeros(len(truth), dtype=bool), np.zeros(len(boxes), dtype=bool)
-    if not len(truth) or not len(boxes):
-        return Matches(found, right)
-    overlap = np.where(np.asarray(labels)[:, None] == np.asarray(truth_labels)[None, :], iou(boxes, truth), 0)
-    # Only detections that reach the threshold at all take part, so the loop is about as long as there are objects.
-    able = np.flatnonzero(overlap.max(axis=1) >= min_iou)
-    for i in able[np.argsort(-np.asarray(scores)[able], kind="stable")]:
-        free = np.where(found, 0, overlap[i])
-        best = int(np.argmax(free))
-        if free[best] >= min_iou:
-            found[best] = right[i] = True
-    return Matches(found, right)
-
-
-def draw_comparison(
-    pixels: Pixels,
-    truth_xyxy: NDArray[np.floating],
-    truth_labels: NDArray[np.integer],
-    boxes_xyxy: NDArray[np.floating],
-    scores: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    *,
-    min_score: float | Sequence[float] = 0.3,
-    min_iou: float = 0.5,
-    objects: str = "objects",
-    panel_px: int = 1000,
-) -> Pixels:
-    """The truth beside the detections of at least ``min_score``: found, missed, false, with their numbers.
-
-    Boxes are (N, 4) and (M, 4) half-open xyxy in px of ``pixels``. Each panel's long side is at most ``panel_px``
-    (small photos are enlarged); wide photos are put above each other.
-    """
-    shown, scale = fit(pixels, at_least=min(panel_px, 640), at_most=panel_px)
-    kept = np.asarray(scores).reshape(-1) >= min_score
-    truth = np.asarray(truth_xyxy, dtype=np.float64).reshape(-1, 4) * scale
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)[kept] * scale
-    matches = match(truth, truth_labels, boxes, np.asarray(scores)[kept], np.asarray(labels)[kept], min_iou=min_iou)
-    height, width = shown.shape[:2]
-    together = np.concatenate([truth, boxes]) if len(truth) + len(boxes) else np.zeros((1, 4))
-    line = _line_width(together, height, width)
-    left, right = shown.copy(), shown
-    draw_boxes(left, truth[matches.found], FOUND, thickness=line)
-    draw_boxes(left, truth[~matches.found], MISSED, thickness=line, style="dashed")
-    draw_boxes(right, boxes[matches.right], FOUND, thickness=line)
-    draw_boxes(right, boxes[~matches.right], FALSE_ALARM, thickness=line)
-    px = text_px_for(height, width)
-    n_found, n_false = int(matches.found.sum()), int((~matches.right).sum())
-    told = f"{n_found:,} found, {len(truth) - n_found:,} missed"
-    told_right = f"{len(boxes) - n_false:,} right, {n_false:,} false, scores of {min_score:g} and more"
-    panels = [
-        stack([heading(width, f"Truth: {len(truth):,} {objects}", told, px), left]),
-        stack([heading(width, f"Detections: {len(boxes):,}", told_right, px), right]),
-    ]
-    both = grid(panels, columns=1 if width > 1.6 * height else 2, gap=px)
-    keys = [
-        Key(FOUND, f"found (overlap of {min_iou:g} and more)", thickness=3),
-        Key(MISSED, "missed", "dashed", thickness=3),
-        Key(FALSE_ALARM, "false", thickness=3),
-    ]
-    return framed(stack([both, legend(both.shape[1], keys, round(px * 0.9))]), px)

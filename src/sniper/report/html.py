@@ -9,9 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sniper.files import write_bytes, write_text
-from sniper.report.palette import Pixels
+from sniper.report.layout import Key
+from sniper.report.palette import Pixels, hexadecimal
 from sniper.writers.images import encode
+
+_BORDER = {"solid": "solid", "dashed": "dashed", "hatched": "dotted"}
 
 
 class Number(NamedTuple):
@@ -22,12 +28,40 @@ class Number(NamedTuple):
     note: str = ""
 
 
+class Figure(NamedTuple):
+    """A picture and what is said of it: the bytes of an image file, (H, W, 3) uint8 RGB, or SVG text."""
+
+    name: str  # of its file, where pictures lie beside the page
+    picture: "bytes | Pixels | str"
+    caption: str = ""
+    alt: str | None = None  # the picture in words, by default the caption
+    heading: str = ""  # above the picture
+    keys: Sequence[Key] = ()  # names of its lines
+
+
+class Bar(NamedTuple):
+    """A bar of a chart: what it is, its length, and the number as text."""
+
+    label: str
+    value: float
+    text: str
+    note: str = ""
+
+
 class _Picture(NamedTuple):
     name: str
     content: bytes
     caption: str
     alt: str
-    wide: bool
+    heading: str = ""
+    keys: Sequence[Key] = ()
+
+
+class _Group(NamedTuple):
+    """Pictures in a grid; SVG is text already."""
+
+    figures: "tuple[_Picture | str, ...]"
+    style: str
 
 
 @dataclass(slots=True)
@@ -39,7 +73,7 @@ class Report:
 
     title: str
     lead: str = ""
-    _parts: list[str | _Picture] = field(default_factory=list)
+    _parts: list[str | _Group] = field(default_factory=list)
     _headings: list[str] = field(default_factory=list)
 
     def heading(self, text: str) -> Self:
@@ -88,27 +122,83 @@ class Report:
         self._parts.append(f'<div class="scroll"><table>{top}{head}<tbody>{body}</tbody></table></div>')
         return self
 
+    def matrix(self, rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.integer], *, corner: str) -> Self:
+        """Counts (R, C) as a table; a cell is the darker, the larger its share of the row. Zeros are left out."""
+        head = "".join(f"<th class=n>{escape(name)}</th>" for name in columns)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        body = ""
+        for name, numbers, row in zip(rows, counts.tolist(), shares.tolist(), strict=True):
+            cells = "".join(
+                f'<td class=n style="background:color-mix(in srgb, var(--accent) {share:.0%}, transparent)">'
+                f"{number or ''}</td>"
+                for number, share in zip(numbers, [0.7 * share for share in row], strict=True)
+            )
+            body += f"<tr><th>{escape(name)}</th>{cells}</tr>"
+        self._parts.append(
+            f'<div class="scroll"><table class="matrix"><thead><tr><th>{escape(corner)}</th>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+        return self
+
+    def bars(self, bars: Sequence[Bar]) -> Self:
+        """Bars below each other; the first is coloured, the longest as wide as the page."""
+        longest = max((bar.value for bar in bars), default=0) or 1
+        rows = "".join(
+            f'<div class="bar"><span>{escape(bar.label)}</span><b>{escape(bar.text)}</b>'
+            f'<i style="width:{100 * bar.value / longest:.1f}%"></i>'
+            + (f"<small>{escape(bar.note)}</small>" if bar.note else "")
+            + "</div>"
+            for bar in bars
+        )
+        self._parts.append(f'<div class="bars">{rows}</div>')
+        return self
+
+    def legend(self, keys: Sequence[Key]) -> Self:
+        """What the colours and styles of boxes mean."""
+        items = "".join(
+            f'<span><i style="border:3px {_BORDER[key.style]} {hexadecimal(key.color)}"></i>{escape(key.text)}</span>'
+            for key in keys
+        )
+        self._parts.append(f'<p class="legend">{items}</p>')
+        return self
+
     def figure(
         self, name: str, picture: bytes | Pixels, caption: str = "", *, alt: str | None = None, wide: bool = False
     ) -> Self:
-        """A picture, given as the bytes of an image file or as (H, W, 3) uint8 RGB, kept beside the page as ``name``.
+        """A picture, kept beside the page as ``name``; see ``figures``."""
+        return self.figures([Figure(name, picture, caption, alt)], wide=wide)
 
-        ``wide`` lets it be wider than the text. ``alt`` says it in words, by default the caption.
+    def figures(self, figures: Sequence[Figure], *, wide: bool = False, stacked: bool = False) -> Self:
+        """Pictures side by side where there is room, else or if ``stacked`` below each other.
+
+        ``wide`` lets them be wider than the text.
 
         Raises:
-            ValueError: ``name`` has a folder in it, is taken, or does not end like an image file.
+            ValueError: a name has a folder in it, is taken, or does not end like an image file.
         """
-        if Path(name).name != name or any(isinstance(part, _Picture) and part.name == name for part in self._parts):
+        style = "figures" + (" wide" if wide else "") + (" stacked" if stacked else "")
+        self._parts.append(_Group(tuple(self._kept(figure) for figure in figures), style))
+        return self
+
+    def _kept(self, figure: Figure) -> "_Picture | str":
+        if isinstance(figure.picture, str):
+            return _framed(figure.picture, figure.heading, figure.caption, figure.keys)
+        name = figure.name
+        if Path(name).name != name or any(picture.name == name for picture in self._pictures()):
             raise ValueError(f"expected a new file name without a folder for a figure, got {name!r}")
         if not (mimetypes.guess_type(name)[0] or "").startswith("image/"):
             raise ValueError(f"expected the name of an image file such as loss.png, got {name!r}")
-        content = picture if isinstance(picture, bytes) else encode(picture, Path(name).suffix)
-        self._parts.append(_Picture(name, content, caption, caption if alt is None else alt, wide))
-        return self
+        content = figure.picture if isinstance(figure.picture, bytes) else encode(figure.picture, Path(name).suffix)
+        alt = figure.alt or figure.caption or figure.heading
+        return _Picture(name, content, figure.caption, alt, figure.heading, figure.keys)
+
+    def _pictures(self) -> list[_Picture]:
+        groups = (part.figures for part in self._parts if isinstance(part, _Group))
+        return [figure for group in groups for figure in group if isinstance(figure, _Picture)]
 
     def html(self, *, embed: bool = True) -> str:
         """The page; pictures are inside it (``embed``) or referred to by name."""
-        body = "\n".join(part if isinstance(part, str) else _figure(part, embed) for part in self._parts)
+        body = "\n".join(part if isinstance(part, str) else _group(part, embed) for part in self._parts)
         links = "".join(f'<a href="#s{i}">{escape(text)}</a>' for i, text in enumerate(self._headings, start=1))
         contents = f"<nav>{links}</nav>" if len(self._headings) > 2 else ""
         lead = f'<p class="lead">{escape(self.lead)}</p>' if self.lead else ""
@@ -128,9 +218,8 @@ class Report:
         """
         folder = Path(folder)
         if not embed:
-            for part in self._parts:
-                if isinstance(part, _Picture):
-                    write_bytes(folder / part.name, part.content)
+            for picture in self._pictures():
+                write_bytes(folder / picture.name, picture.content)
         # The page comes last: once it is there, so is all that it shows.
         write_text(folder / "index.html", self.html(embed=embed))
         return folder / "index.html"
@@ -142,13 +231,28 @@ def _is_number(cell: object) -> bool:
     return text in ("", "nan", "inf") or text[:1].isdigit()
 
 
+def _group(group: _Group, embed: bool) -> str:
+    figures = [figure if isinstance(figure, str) else _figure(figure, embed) for figure in group.figures]
+    return f'<div class="{group.style}">{"".join(figures)}</div>'
+
+
 def _figure(picture: _Picture, embed: bool) -> str:
     source = escape(picture.name, quote=True)
     if embed:
         kind = mimetypes.guess_type(picture.name)[0]
         source = f"data:{kind};base64,{base64.b64encode(picture.content).decode()}"
-    image = f'<img src="{source}" alt="{escape(picture.alt, quote=True)}" loading="lazy">'
+    lazy = "" if embed else ' loading="lazy"'
+    image = f'<img src="{source}" alt="{escape(picture.alt, quote=True)}"{lazy}>'
     # A click shows the picture alone at full size; browsers refuse that for pictures inside the page.
     linked = image if embed else f'<a href="{source}">{image}</a>'
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return f"<figure{' class=wide' if picture.wide else ''}>{linked}{caption}</figure>"
+    return _framed(linked, picture.heading, picture.caption, picture.keys)
+
+
+def _framed(content: str, heading: str, caption: str, keys: Sequence[Key]) -> str:
+    top = f"<b>{escape(heading)}</b>" if heading else ""
+    bottom = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    names = "".join(
+        f'<span><i class="line" style="background:{hexadecimal(key.color)}"></i>{escape(key.text)}</span>'
+        for key in keys
+    )
+    return f"<figure>{top}{content}" + (f'<p class="legend">{names}</p>' if names else "") + f"{bottom}</figure>"

@@ -25,7 +25,7 @@ BLACK: Color = (0, 0, 0)
 
 # What a detection or a true object turned out to be. Blue, yellow and orange stay apart in every kind of colour
 # blindness; shape (solid, dashed) says the same again.
-FOUND, MISSED, FALSE_ALARM = BLUE, YELLOW, ORANGE
+FOUND, MISSED, FALSE_POSITIVE = BLUE, YELLOW, ORANGE
 
 NEGATIVE: Color = (214, 31, 92)  # chips that show no object but what is taken for one
 
