@@ -181,7 +181,7 @@ def test_kinds_of_models() -> None:
         build_detector(own, 3)
 
 
-HEAVY = ("torch", "torchvision", "accelerate", "numba", "cv2", "timm", "matplotlib")
+HEAVY = ("numpy", "torch", "torchvision", "accelerate", "numba", "cv2", "timm", "matplotlib")
 
 
 def test_reading_a_recipe_imports_nothing_heavy() -> None:

@@ -1,18 +1,21 @@
-"""Levels of the pyramid: how an image is scaled, and which objects count at that scale; settings, without numba.
+"""Levels of the pyramid: how an image is scaled, and which objects count at that scale.
 
+Settings: reading a recipe imports this module, which leaves NumPy to the methods that compute, and numba to others.
 Valid ranges are the square root of box area in *original* pixels, as in SNIP (arXiv 1711.08189, section 5).
 Levels are derived from a dataset in ``auto_levels``; ``validity`` has the rule.
 ``docs/method.md``, "Levels and valid ranges".
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sniper.settings import Config
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Bound = Annotated[float, Field(ge=0)]
 Range = tuple[Bound, Bound | None]
@@ -47,18 +50,22 @@ class Level(Config):
                 raise ValueError(f"{name}: the upper bound {high} must exceed the lower bound {low}")
         return self
 
-    def scales(self, sizes_wh: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
+    def scales(self, sizes_wh: "NDArray[np.integer] | NDArray[np.floating]") -> "NDArray[np.float64]":
         """(I,) scale of images of (I, 2) size, network px per original px.
 
         With both sides given, the short side rules unless the rounded long side would exceed ``long_px``.
         """
+        import numpy as np
+
         sizes = np.asarray(sizes_wh, dtype=np.float64).reshape(-1, 2)
         if self.scale is not None:
             return np.full(len(sizes), self.scale)
         scale = self._by_sides(sizes.min(axis=1), sizes.max(axis=1))
         return scale if self.max_scale is None else np.minimum(scale, self.max_scale)
 
-    def _by_sides(self, short: NDArray[np.float64], long: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _by_sides(self, short: "NDArray[np.float64]", long: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        import numpy as np
+
         if self.short_px is None:
             assert self.long_px is not None
             return self.long_px / long
@@ -80,16 +87,22 @@ class Pyramid(Config):
     levels: tuple[Level, ...] = Field(min_length=1, description="levels, finest first")
     chip_px: int = Field(512, ge=64, description="side of a chip, network px")
 
-    def scales(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.float64]:
+    def scales(self, sizes_wh: "NDArray[np.integer]") -> "NDArray[np.float64]":
         """(I, L) scale of every image at every level."""
+        import numpy as np
+
         return np.stack([level.scales(sizes_wh) for level in self.levels], axis=1)
 
-    def train_ranges_px(self) -> NDArray[np.float64]:
+    def train_ranges_px(self) -> "NDArray[np.float64]":
         """(L, 2) valid ranges in training, original px, open ends as infinity."""
+        import numpy as np
+
         return np.asarray([bounds(level.train_range_px) for level in self.levels], dtype=np.float64)
 
-    def infer_ranges_px(self) -> NDArray[np.float64]:
+    def infer_ranges_px(self) -> "NDArray[np.float64]":
         """(L, 2) ranges kept at inference, original px, open ends as infinity."""
+        import numpy as np
+
         return np.asarray([bounds(level.infer_range_px) for level in self.levels], dtype=np.float64)
 
 

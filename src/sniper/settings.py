@@ -17,7 +17,7 @@ from sniper.errors import RecipeError
 class Config(BaseModel):
     """Settings of one part. Each part's model lives beside the code it configures."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 class _Loader(yaml.SafeLoader):

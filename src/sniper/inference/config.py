@@ -1,12 +1,14 @@
 """Settings of inference: windows, AutoFocus, merging, proposals; without numba."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from sniper.settings import Config
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -94,10 +96,12 @@ class MergeConfig(Config):
         "never more",
     )
 
-    def caps(self, sizes_wh: NDArray[np.integer]) -> NDArray[np.int64] | None:
+    def caps(self, sizes_wh: "NDArray[np.integer]") -> "NDArray[np.int64] | None":
         """(I,) bounds on the detections of images of (I, 2) px; None: all."""
         if self.max_per_image is None:
             return None
+        import numpy as np  # here, as reading a recipe imports this module
+
         megapixels = np.asarray(sizes_wh, np.float64).reshape(-1, 2).prod(axis=1) / 1e6
         more = np.ones(len(megapixels)) if self.full_megapixels is None else megapixels / self.full_megapixels
         return np.ceil(self.max_per_image * np.maximum(more, 1)).astype(np.int64)
