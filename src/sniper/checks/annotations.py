@@ -124,7 +124,12 @@ def _crowds(table: AnnotationTable, dataset: int, config: CheckConfig) -> list[F
 def _classes(table: AnnotationTable, dataset: int, config: CheckConfig) -> list[Finding]:
     counts = np.bincount(table.labels[~table.ignored], minlength=len(table.class_names))
     return [
-        Finding(Kind.RARE_CLASS, dataset, f"class {name} has {count} objects", badness=-float(count))
+        Finding(
+            Kind.RARE_CLASS,
+            dataset,
+            f"class {name} has {count} {'object' if count == 1 else 'objects'}",
+            badness=-float(count),
+        )
         for name, count in zip(table.class_names, counts.tolist(), strict=True)
         if count < config.min_objects
     ]
