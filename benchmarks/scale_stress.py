@@ -191,7 +191,7 @@ def main() -> None:
     test = load_dataset(args.test)
     train = load_dataset(args.train)
     train = train.select(np.flatnonzero(~np.isin(train.image_ids, test.image_ids)))  # no instance is in both parts
-    parts = (("train", train, args.inputs[0], args.seed), ("test", test, args.inputs[1], args.seed + 1))
+    parts = (("train", train, args.canvases[0], args.seed), ("test", test, args.canvases[1], args.seed + 1))
     report = {name: write_part(name, table, args.out, n, args.objects, seed) for name, table, n, seed in parts}
     print(json.dumps(report, indent=1))
 

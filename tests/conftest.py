@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import devices  # noqa: F401  it says how Triton's kernels run
 from forked import Python, share_server, stop_server
 from recorded import GOLDEN, Golden
 

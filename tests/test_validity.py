@@ -70,7 +70,7 @@ def test_training_and_inference_have_the_same_bounds(size: float, bounds: tuple[
     expected = bounds[0] <= size < (bounds[1] or np.inf)
     assert range_keep(box, *pyramid.infer_ranges_px()[0]).tolist() == [expected]
     assert valid_objects(table, images, rule).tolist() == [[expected]]
-    assert len(whole_images(table, pyramid).object_rows) == expected
+    assert len(whole_images(table, ScaledImages.of(table.sizes_wh, pyramid)).object_rows) == expected
 
 
 def test_boxes_in_range_take_bounds_of_their_own_and_no_box_is_fine() -> None:

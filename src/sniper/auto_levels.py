@@ -28,12 +28,13 @@ def derive_pyramid(
     object_px: float,
     chip_px: int | None = None,
     max_scale: float = 4.0,
+    max_spread: float = SPREAD,
     margin: float = MARGIN,
     min_side_px: float = MIN_SIDE_PX,
 ) -> Pyramid:
     """Levels, ranges and chip size from the sizes of a dataset's objects.
 
-    The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``SPREAD``;
+    The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``max_spread``;
     each part becomes a level that scales the part's geometric centre to ``object_px``. Where that shrinks the images
     of most of its objects below one chip, the level shows whole images in one chip: going lower saves no pixel.
     The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
@@ -48,6 +49,7 @@ def derive_pyramid(
         object_px: size the detector sees best, network px.
         chip_px: side of a chip, network px; None chooses it.
         max_scale: the largest scale allowed.
+        max_spread: ratio of the largest to the smallest object size that one level learns.
         margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
         min_side_px: objects with a shorter side, original px, are never valid.
     """
@@ -60,7 +62,7 @@ def derive_pyramid(
         return Pyramid(levels=(_whole(chip, max_scale),), chip_px=chip)
     sizes = np.sqrt(areas[usable])
     low, high = np.quantile(sizes, [0.02, 0.98])
-    parts = max(1, math.ceil(math.log(high / low) / math.log(SPREAD) - 1e-9))
+    parts = max(1, math.ceil(math.log(high / low) / math.log(max_spread) - 1e-9))
     edges = np.geomspace(low, high, parts + 1)
     centres = np.sqrt(edges[:-1] * edges[1:])
     scales = [min(float(f"{object_px / centre:.2g}"), max_scale) for centre in centres]

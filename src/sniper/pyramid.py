@@ -119,3 +119,8 @@ class PyramidConfig(Config):
         "auto", description="size the detector sees best, sqrt(area) in network px; auto: 4 feature cells"
     )
     max_scale: float = Field(4.0, gt=0, description="the finest level that auto may choose, network px per original px")
+    max_spread: float = Field(
+        5.0,
+        gt=1,
+        description="auto: one level serves objects whose sizes differ by up to this ratio; more levels beyond",
+    )

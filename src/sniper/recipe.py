@@ -54,6 +54,12 @@ class SamplerConfig(Config):
     method: Literal["chips", "tiles", "whole"] = Field(
         "chips", description="object-driven chips; uniform tiles of every level; whole images at every level"
     )
+    scale_jitter: float = Field(
+        1.0,
+        ge=1,
+        le=4,
+        description="each image's scale at a level is multiplied, every epoch anew, by a factor from 1 / this to this",
+    )
     tile_overlap: float = Field(0.2, ge=0, lt=1, description="tiles: share that neighbours have in common")
     tile_min_visible: float = Field(
         0.5, gt=0, le=1, description="tiles: an object counts in a tile that shows at least this share of it"

@@ -19,9 +19,9 @@ CONTENT = torch.tensor([[100, 120]])
 
 def test_clips_suppresses_and_drops_the_tiny():
     found = propose(maps_of([[3, 2, 1, 0, 9]]), ANCHORS, CONTENT, ProposalConfig(), before_nms=100)
-    assert found.boxes[0].tolist() == [[0, 0, 50, 50], [60, 60, 120, 100], [0, 0, 10, 10]]
-    assert found.present.all()
-    torch.testing.assert_close(found.scores[0], torch.tensor([3.0, 1, 0]).sigmoid())
+    assert found.boxes[0].tolist() == [[0, 0, 50, 50], [60, 60, 120, 100], [0, 0, 10, 10], [0] * 4, [0] * 4]
+    assert found.present[0].tolist() == [True, True, True, False, False]
+    torch.testing.assert_close(found.scores[0, :3], torch.tensor([3.0, 1, 0]).sigmoid())
 
 
 def test_range_applies_before_suppression():
@@ -29,7 +29,7 @@ def test_range_applies_before_suppression():
     range_px = torch.tensor([[0.0, 50.0]])
     inside = torch.tensor([[0.0, 0, 50, 50], [1, 1, 50, 50]])
     found = propose(maps_of([[3, 2]]), inside, CONTENT, ProposalConfig(), before_nms=10, range_px=range_px)
-    assert found.boxes[0].tolist() == [[1, 1, 50, 50]]
+    assert found.boxes[0][found.present[0]].tolist() == [[1, 1, 50, 50]]
 
 
 def test_images_do_not_suppress_each_other_and_batch_equals_single():
@@ -45,12 +45,13 @@ def test_images_do_not_suppress_each_other_and_batch_equals_single():
     for i in range(3):
         alone = propose(maps_of(scores[i : i + 1]), anchors, content[i : i + 1], config, before_nms=200)
         kept = together.boxes[i][together.present[i]]
-        assert torch.equal(kept, alone.boxes[0])
+        assert torch.equal(kept, alone.boxes[0][alone.present[0]])
         assert (box_iou(kept, kept).fill_diagonal_(0) <= 0.7).all()
         assert (together.scores[i][together.present[i]].diff() <= 0).all()
 
 
 def test_nothing_left():
     found = propose(maps_of([[1.0] * 5] * 2), ANCHORS, torch.tensor([[1, 1], [1, 1]]), ProposalConfig(), before_nms=5)
-    assert found.boxes.shape == (2, 0, 4)
-    assert found.present.shape == (2, 0)
+    assert found.boxes.shape == (2, 5, 4)
+    assert not found.present.any()
+    assert not found.scores.any()

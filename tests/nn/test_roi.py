@@ -6,7 +6,8 @@ import torch
 
 from sniper.nn.config import RoiConfig
 from sniper.nn.proposals import Proposals
-from sniper.nn.roi import region_targets
+from sniper.nn.roi import RegionTargets
+from sniper.nn.roi import region_targets as padded_targets
 from sniper.structures import Batch, ObjectState
 
 VALID, IGNORED, CROWD, EMPTY = ObjectState.VALID, ObjectState.IGNORED, ObjectState.CROWD, ObjectState.EMPTY
@@ -30,6 +31,12 @@ def batch_of(objects, range_px=(0.0, math.inf)):
 def proposals_of(boxes):
     boxes = torch.tensor(boxes, dtype=torch.float32).view(1, -1, 4)
     return Proposals(boxes, torch.ones(boxes.shape[:2]), torch.ones(boxes.shape[:2], dtype=torch.bool))
+
+
+def region_targets(*given):
+    """Without the empty places, of which there are as many as make up the number a chip."""
+    targets = padded_targets(*given)
+    return RegionTargets(*(column[targets.labels >= 0] for column in targets))
 
 
 def labels_by_box(targets):
@@ -102,3 +109,14 @@ def test_sampling_is_bounded_and_background_without_objects():
 def test_no_regions_at_all():
     targets = region_targets(proposals_of([]), batch_of([]), RoiConfig())
     assert targets.boxes.shape == (0, 4)
+
+
+def test_shapes_do_not_depend_on_what_is_found():
+    """Nothing is read from the device, and empty places train nothing."""
+    many = proposals_of([(i, i, i + 20, i + 20) for i in range(200)])
+    few = many._replace(present=many.present & (torch.arange(200) < 1))
+    for proposals, labelled in ((few, 2), (many, 64)):
+        targets = padded_targets(proposals, batch_of([(SQUARE, 4, VALID)]), RoiConfig(per_chip=64))
+        assert len(targets.labels) == 64
+        assert int((targets.labels >= 0).sum()) == labelled
+        assert (targets.matched[targets.labels <= 0] == -1).all()

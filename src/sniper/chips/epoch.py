@@ -40,6 +40,7 @@ def mine(
     epoch: int,
     proposals: Proposals | None = None,
     negatives: NegativeConfig | None = None,
+    scaled_images: ScaledImages | None = None,
 ) -> ChipTable:
     """The chips of one epoch, ordered by image; an image's positive chips by level, finest first, then negative ones
     (also by level), then background.
@@ -48,7 +49,7 @@ def mine(
     level exactly once for that level. A negative or a background chip lists the objects that are valid at its level
     and lie fully inside; an image without objects has none. Everything else that a chip shows is ignored.
     Negative chips come from ``proposals`` (of the images of ``table``; usually what ``negative.false_positives``
-    leaves).
+    leaves). ``scaled_images`` are those of the epoch where they vary (``jitter``); None: as the pyramid has them.
 
     The same arguments give the same chips, for any number of threads, and an image's positive chips do not depend on
     the other images of the table, nor do its negative ones without ``negatives.max_per_positive``.
@@ -57,7 +58,8 @@ def mine(
         RecipeError: the stride does not suit the chip's side.
     """
     min_count, largest = config.strides_px(pyramid.chip_px)
-    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
+    if scaled_images is None:
+        scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     rule = config.size_rule(pyramid.chip_px)
     stride_key = stream_keys(seed, epoch, Purpose.STRIDE, np.zeros(1, np.int64))[0]
     stride = min_count + draw_below(stride_key, 0, largest - min_count + 1)

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     EMPTY_IMAGE = 3
     EXTRA_BACKGROUND = 4
     NEGATIVE = 5
+    SCALE = 6
 
 
 @compiled

@@ -13,7 +13,6 @@ from sniper.chips.table import ChipKind, ChipTable
 from sniper.compiled import compiled, read_only
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
-from sniper.pyramid import Pyramid
 from sniper.validity import ScaledImages, boxes_in_range
 
 
@@ -74,7 +73,7 @@ class _LevelTiles(NamedTuple):
 
 
 def uniform_tiles(
-    table: AnnotationTable, pyramid: Pyramid, *, overlap: float = 0.2, min_visible: float = 0.5
+    table: AnnotationTable, scaled_images: ScaledImages, *, overlap: float = 0.2, min_visible: float = 0.5
 ) -> ChipTable:
     """Every tile of every image at every level, row by row, those without objects included.
 
@@ -89,16 +88,15 @@ def uniform_tiles(
     Raises:
         RecipeError: ``overlap`` or ``min_visible`` out of range.
     """
-    tile_px = pyramid.chip_px
+    tile_px = scaled_images.chip_px
     stride = int(tile_px * (1 - overlap))
     if overlap < 0 or stride < 1:
         raise RecipeError(f"overlap of uniform tiles must be in [0, 1) and leave a step of a pixel, not {overlap}")
     if not 0 < min_visible <= 1:
         raise RecipeError(f"min_visible of uniform tiles must be in (0, 1], not {min_visible}")
-    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     usable = _in_range(table, scaled_images)
     parts = []
-    for level in range(len(pyramid.levels)):
+    for level in range(len(scaled_images.ranges_px)):
         sizes = np.ascontiguousarray(scaled_images.sizes_wh[:, level])
         columns, lines = axis_counts(sizes, tile_px, stride).T
         tiles = columns * lines
@@ -127,12 +125,11 @@ def uniform_tiles(
     return _join(parts, scaled_images)
 
 
-def whole_images(table: AnnotationTable, pyramid: Pyramid) -> ChipTable:
+def whole_images(table: AnnotationTable, scaled_images: ScaledImages) -> ChipTable:
     """One padded input per image and level, as large as the scaled image.
 
     Every object in the level's training range that is no crowd or difficult object is valid.
     """
-    scaled_images = ScaledImages.of(table.sizes_wh, pyramid)
     image = np.arange(len(table), dtype=np.int32)
     parts = []
     for level, usable in enumerate(_in_range(table, scaled_images).T):

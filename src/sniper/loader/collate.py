@@ -9,14 +9,14 @@ from sniper.loader.sample import Sample
 from sniper.pixels.resample import BORDER_RGB
 from sniper.structures import Batch, ObjectState
 
-INPUT_MULTIPLE = 32  # padded inputs of unequal size are padded to a multiple of the coarsest usual stride
+INPUT_MULTIPLE = 128  # as at inference: few shapes, for each of which a GPU prepares its kernels anew
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch of at least one sample, on the CPU, pixels uint8.
 
     Objects are padded to the sample with the most (N may be 0). Padded inputs of one size stay as they are;
-    otherwise all are padded, at the right and the bottom, to the largest sides rounded up to a multiple of 32.
+    otherwise all are padded, at the right and the bottom, to the largest sides rounded up to a multiple of 128.
     """
     count = max(len(sample.boxes) for sample in samples)
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)

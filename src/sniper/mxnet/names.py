@@ -175,6 +175,6 @@ def _with_test_weights(arg: dict[str, NDArray], file: str) -> dict[str, NDArray]
                 f"{file}: arg:{name} has shape {array.shape}, not {learned[plain].shape} as arg:{plain}; "
                 "use another checkpoint"
             )
-        gain = np.asarray(box_deltas.REGION_WEIGHTS).reshape(4, *[1] * (array.ndim - 1))
+        gain = np.repeat(box_deltas.REGION_WEIGHTS, 2).reshape(4, *[1] * (array.ndim - 1))
         learned[plain] = array.astype(np.float64) * gain
     return learned

@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the standard deviations 0.1 and 0.2 of R-CNN's second stage
+UNIT_WEIGHTS = (1.0, 1.0)  # of the centre, of the size
+REGION_WEIGHTS = (10.0, 5.0)  # one over the standard deviations 0.1 and 0.2 of R-CNN's second stage
 
 # exp(4.1) = 62: a 16 px anchor can still reach a box of 1000 px, and an untrained net cannot overflow.
 MAX_LOG_GROWTH = math.log(1000 / 16)
 
 
-def encode(anchors: Tensor, boxes: Tensor, weights: tuple[float, float, float, float] = UNIT_WEIGHTS) -> Tensor:
+def encode(anchors: Tensor, boxes: Tensor, weights: tuple[float, float] = UNIT_WEIGHTS) -> Tensor:
     """(..., 4) codes of (..., 4) ``boxes`` relative to (..., 4) ``anchors``, both xyxy px.
 
     Empty boxes are treated as 1e-3 px wide, so that padded slots stay finite.
@@ -23,16 +23,15 @@ def encode(anchors: Tensor, boxes: Tensor, weights: tuple[float, float, float, f
     anchor_wh = (anchors[..., 2:] - anchors[..., :2]).clamp(min=1e-3)
     box_wh = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3)
     shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
-    code = torch.cat((shift / anchor_wh, (box_wh / anchor_wh).log()), dim=-1)
-    return code * code.new_tensor(weights)
+    # Plain numbers as weights: a tensor of them would be copied to the device, and the host would wait for that.
+    return torch.cat((shift / anchor_wh * weights[0], (box_wh / anchor_wh).log() * weights[1]), dim=-1)
 
 
-def decode(anchors: Tensor, deltas: Tensor, weights: tuple[float, float, float, float] = UNIT_WEIGHTS) -> Tensor:
+def decode(anchors: Tensor, deltas: Tensor, weights: tuple[float, float] = UNIT_WEIGHTS) -> Tensor:
     """(..., 4) xyxy px boxes from (..., 4) ``anchors`` and ``deltas``; growth is limited to ``MAX_LOG_GROWTH``."""
-    deltas = deltas / deltas.new_tensor(weights)
     anchor_wh = anchors[..., 2:] - anchors[..., :2]
-    centre = (anchors[..., :2] + anchors[..., 2:]) / 2 + deltas[..., :2] * anchor_wh
-    half_wh = deltas[..., 2:].clamp(max=MAX_LOG_GROWTH).exp() * anchor_wh / 2
+    centre = (anchors[..., :2] + anchors[..., 2:]) / 2 + deltas[..., :2] / weights[0] * anchor_wh
+    half_wh = (deltas[..., 2:] / weights[1]).clamp(max=MAX_LOG_GROWTH).exp() * anchor_wh / 2
     return torch.cat((centre - half_wh, centre + half_wh), dim=-1)
 
 

@@ -52,10 +52,10 @@ class RegionHead(nn.Module):
 def region_losses(output: RegionOutput, targets: RegionTargets) -> dict[str, Tensor]:
     """``class``: mean cross-entropy; ``box``: smooth L1 of the regions that hold an object, per region.
 
-    No regions give zeros that still reach the parameters.
+    Empty places count for nothing. No regions give zeros that still reach the parameters.
     """
-    count = max(len(targets.labels), 1)
-    entropy = functional.cross_entropy(output.logits, targets.labels, reduction="sum")
+    count = (targets.labels >= 0).sum().clamp(min=1)
+    entropy = functional.cross_entropy(output.logits, targets.labels, reduction="sum", ignore_index=-1)
     target_deltas = box_deltas.encode(targets.boxes, targets.objects, box_deltas.REGION_WEIGHTS)
     holds = (targets.labels > 0).unsqueeze(-1)
     distance = functional.smooth_l1_loss(

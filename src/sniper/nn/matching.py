@@ -42,51 +42,49 @@ def match_anchors(
     5. Anchors that leave the padded input by more than ``border_px``, or lie wholly over padding (in the original
        these are background): neither.
     """
-    labels = torch.full((len(boxes), len(anchors)), -1, dtype=torch.int8, device=anchors.device)
-    objects = torch.zeros(labels.shape, dtype=torch.int64, device=anchors.device)
-    near = _near(anchors, padded_hw, config.border_px)
-    anchors = anchors[near].float()
-    shown = _over_picture(anchors, valid_hw)
-    if boxes.shape[1] == 0 or len(anchors) == 0:
-        labels[:, near] = shown.to(torch.int8) - 1
-        return AnchorMatch(labels, objects)
-    found = _match(anchors, shown, boxes.float(), state, valid_hw, config)
-    labels[:, near] = found.labels.masked_fill(~shown, -1).to(torch.int8)
-    objects[:, near] = found.objects
-    return AnchorMatch(labels, objects)
+    anchors = anchors.float()
+    trains = _near(anchors, padded_hw, config.border_px) & _over_picture(anchors, valid_hw)
+    if boxes.shape[1] == 0:
+        labels = trains.to(torch.int8) - 1
+        return AnchorMatch(labels, torch.zeros_like(labels, dtype=torch.int64))
+    found = _match(anchors, trains, boxes.float(), state, valid_hw, config)
+    return AnchorMatch(found.labels.masked_fill(~trains, -1).to(torch.int8), found.objects)
 
 
 def _match(
-    anchors: Tensor, shown: Tensor, boxes: Tensor, state: Tensor, valid_hw: Tensor, config: AnchorMatchConfig
+    anchors: Tensor, trains: Tensor, boxes: Tensor, state: Tensor, valid_hw: Tensor, config: AnchorMatchConfig
 ) -> AnchorMatch:
-    """Rules 1 to 4 for (A, 4) anchors, ``shown`` (B, A) where over the picture; in parts, to bound the memory."""
+    """Rules 1 to 4 for (A, 4) anchors, of which (B, A) ``trains`` can be labelled; in parts, to bound the memory."""
     valid = (state == ObjectState.VALID).unsqueeze(-1)
     visible = overlaps.area(box_deltas.clip(anchors.expand(len(boxes), -1, 4), valid_hw))  # (B, A)
-    best, objects, left_out = [], [], []  # (B, A) each, part by part
-    tops, reached = [], []  # best overlap of each object in each part (B, N), and the anchors that have it
-    for part in _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"]):
+    parts = _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"])
+
+    def part_of(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Anchors of a part that are neither (B, A), overlaps with what they may learn (B, N, A), best of each (B, N).
+
+        An anchor that may not learn an object has overlap -1 with it.
+        """
         shared = overlaps.intersection(boxes, anchors[None, part])
         iou = overlaps.iou(boxes, anchors[None, part], shared)
         neither = ignored_anchors(
             iou, shared, visible[:, part], state, ignore_iou=config.ignore_iou, crowd_share=config.crowd_share
         )
-        left_out.append(neither)
-        iou.masked_fill_(~(valid & shown[:, None, part]), -1)
-        highest = iou.max(dim=1)
-        best.append(highest.values)
-        objects.append(highest.indices)
-        top = iou.amax(dim=2)
-        tops.append(top)
-        image, row, anchor = torch.where((iou == top.unsqueeze(-1)) & (top > 0).unsqueeze(-1))
-        reached.append(torch.stack((image, row, anchor + part.start)))
+        iou.masked_fill_(~(valid & trains[:, None, part]), -1)
+        return neither, iou, iou.amax(dim=2)
 
-    top = torch.stack(tops).amax(dim=0)
-    overlap = torch.cat(best, dim=1)
-    labels = torch.where(overlap >= config.positive_iou, 1, torch.where(overlap < config.negative_iou, 0, -1))
-    for (image, row, anchor), top_here in zip(reached, tops, strict=True):
-        is_best = top_here[image, row] == top[image, row]
-        labels[image[is_best], anchor[is_best]] = 1
-    return AnchorMatch(labels.masked_fill(torch.cat(left_out, dim=1), -1), torch.cat(objects, dim=1))
+    # The best overlap of an object is known after all parts; computing them twice needs neither memory nor waiting.
+    ahead = torch.stack([part_of(part)[2] for part in parts]).amax(dim=0) if len(parts) > 1 else None
+    labels, objects = [], []  # (B, A) each, part by part
+    for part in parts:
+        neither, iou, best_here = part_of(part)
+        top = best_here if ahead is None else ahead
+        is_best = ((iou == top.unsqueeze(-1)) & (top > 0).unsqueeze(-1)).any(dim=1)
+        overlap, index = iou.max(dim=1)
+        positive = is_best | (overlap >= config.positive_iou)
+        label = torch.where(positive, 1, torch.where(overlap < config.negative_iou, 0, -1))
+        labels.append(label.masked_fill(neither, -1))
+        objects.append(index)
+    return AnchorMatch(torch.cat(labels, dim=1), torch.cat(objects, dim=1))
 
 
 def _near(anchors: Tensor, padded_hw: tuple[int, int], border_px: float) -> Tensor:

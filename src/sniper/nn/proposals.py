@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from sniper.nn import box_deltas
 from sniper.nn.config import ProposalConfig
 from sniper.nn.rpn import RegionMaps
 from sniper.nn.sampling import gather_boxes
+from sniper.nn.suppress import keep_greedily
 from sniper.structures import Detections
 
 
 class Proposals(NamedTuple):
-    """Regions of a batch, best first, padded to the longest image."""
+    """Regions of a batch, best first, padded to as many as an image may keep: shapes do not depend on what is found."""
 
     boxes: Tensor  # (B, R, 4) xyxy, network px, inside the picture
     scores: Tensor  # (B, R) in [0, 1]
@@ -54,21 +54,9 @@ def propose(
 
 
 def _suppress(boxes: Tensor, logits: Tensor, config: ProposalConfig) -> Proposals:
-    """Non-maximum suppression of (B, K, 4) boxes, all images in one call; -inf marks empty slots."""
-    images, slots = torch.where(logits > -torch.inf)
-    flat_boxes, flat_logits = boxes[images, slots], logits[images, slots]
-    kept = batched_nms(flat_boxes, flat_logits, images, config.nms_iou)
-    kept = kept[images[kept].argsort(stable=True)]  # by image, best first within each
-    owner = images[kept]
-    counts = torch.bincount(owner, minlength=boxes.shape[0])
-    rank = torch.arange(len(kept), device=boxes.device) - (counts.cumsum(0) - counts)[owner]
-    first = rank < config.keep
-    owner, rank, kept = owner[first], rank[first], kept[first]
-
-    longest = int(counts.clamp(max=config.keep).max())
-    padded = boxes.new_zeros(boxes.shape[0], longest, 4)
-    scores = logits.new_zeros(boxes.shape[0], longest)
-    padded[owner, rank] = flat_boxes[kept]
-    scores[owner, rank] = flat_logits[kept].sigmoid()
-    present = torch.arange(longest, device=boxes.device) < counts.clamp(max=config.keep).unsqueeze(1)
-    return Proposals(padded, scores, present)
+    """Non-maximum suppression of (B, K, 4) boxes, best first; -inf marks empty slots."""
+    keep = min(config.keep, boxes.shape[1])
+    kept, counts = keep_greedily(boxes, (logits > -torch.inf).sum(dim=1), keep, config.nms_iou)
+    present = torch.arange(keep, device=boxes.device) < counts.unsqueeze(1)
+    scores = logits.gather(1, kept).sigmoid().masked_fill(~present, 0)
+    return Proposals(gather_boxes(boxes, kept).masked_fill(~present.unsqueeze(-1), 0), scores, present)

@@ -9,18 +9,18 @@ from sniper.nn import overlaps
 from sniper.nn.config import RoiConfig
 from sniper.nn.ignore import ignored_regions
 from sniper.nn.proposals import Proposals
-from sniper.nn.sampling import gather_boxes, sample
+from sniper.nn.sampling import Sample, gather_boxes, sample
 from sniper.structures import Batch
 
 
 class RegionTargets(NamedTuple):
-    """K regions of a batch that train."""
+    """K regions of a batch that train: equally many places a chip, whatever was found, some of which may be empty."""
 
     image: Tensor  # (K,) int64 row of the batch
     boxes: Tensor  # (K, 4) xyxy, network px
-    labels: Tensor  # (K,) int64: 0 background, class index + 1 otherwise
-    objects: Tensor  # (K, 4) xyxy, network px: the matched object; the region itself where the label is 0
-    matched: Tensor  # (K,) int64 index of that object in its chip; -1 where the label is 0
+    labels: Tensor  # (K,) int64: 0 background, class index + 1 an object, -1 an empty place that trains nothing
+    objects: Tensor  # (K, 4) xyxy, network px: the matched object; the region itself where there is none
+    matched: Tensor  # (K,) int64 index of that object in its chip; -1 where there is none
 
 
 class _Labelled(NamedTuple):
@@ -47,19 +47,24 @@ def region_targets(
     labelled = _label(boxes, learned, batch, config)
     labels = labelled.labels.masked_fill(~present, -1)
 
-    if original:
-        image, index = torch.where(labels >= 0)
-    else:
-        chosen = sample(labels, config.per_chip, config.positive_share, generator)
-        image, slot = torch.where(chosen.used)
-        index = chosen.picked[image, slot]
-    regions, kept_labels = boxes[image, index], labels[image, index]
-    objects, positive = regions, kept_labels > 0
+    if not original:
+        chosen = _used_first(sample(labels, config.per_chip, config.positive_share, generator), config.per_chip)
+        boxes = gather_boxes(boxes, chosen.picked)
+        labels = labels.gather(1, chosen.picked).masked_fill(~chosen.used, -1)
+        labelled = _Labelled(labels, labelled.objects.gather(1, chosen.picked))
+    positive, objects = labels > 0, boxes
     if batch.boxes.shape[1]:
-        matched = gather_boxes(batch.boxes, labelled.objects)[image, index].to(regions.dtype)
-        objects = torch.where(positive.unsqueeze(-1), matched, regions)
-    which = labelled.objects[image, index].masked_fill(~positive, -1)
-    return RegionTargets(image, regions, kept_labels, objects, which)
+        matched = gather_boxes(batch.boxes, labelled.objects).to(boxes.dtype)
+        objects = torch.where(positive.unsqueeze(-1), matched, boxes)
+    image = torch.arange(len(labels), device=labels.device).repeat_interleave(labels.shape[1])
+    which = labelled.objects.masked_fill(~positive, -1)
+    return RegionTargets(image, boxes.flatten(0, 1), labels.flatten(), objects.flatten(0, 1), which.flatten())
+
+
+def _used_first(chosen: Sample, count: int) -> Sample:
+    """The (B, count) first of the slots that are used, in their order; at most so many are."""
+    first = (~chosen.used).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+    return Sample(*(column.gather(1, first) for column in chosen))
 
 
 def _label(regions: Tensor, learned: Tensor, batch: Batch, config: RoiConfig) -> _Labelled:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sniper.chips.epoch import mine
+from sniper.chips.jitter import jittered_images
 from sniper.chips.negative import Proposals
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
@@ -70,22 +71,22 @@ class ChipSource:
         return list(self._skipped.items())
 
     def _mine(self, epoch: int, proposals: Proposals | None) -> ChipTable:
-        sampler = self.recipe.sampler
+        sampler, seed = self.recipe.sampler, self.recipe.train.seed
+        images = jittered_images(self.table, self.pyramid, sampler.scale_jitter, seed=seed, epoch=epoch)
         if sampler.method == "chips":
             return mine(
                 self.table,
                 self.pyramid,
                 self.recipe.chips,
-                seed=self.recipe.train.seed,
+                seed=seed,
                 epoch=epoch,
                 proposals=proposals,
                 negatives=self.recipe.negatives,
+                scaled_images=images,
             )
         if sampler.method == "whole":
-            return whole_images(self.table, self.pyramid)
-        return uniform_tiles(
-            self.table, self.pyramid, overlap=sampler.tile_overlap, min_visible=sampler.tile_min_visible
-        )
+            return whole_images(self.table, images)
+        return uniform_tiles(self.table, images, overlap=sampler.tile_overlap, min_visible=sampler.tile_min_visible)
 
     def _loader(self, chips: ChipTable, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
         return ChipLoader(

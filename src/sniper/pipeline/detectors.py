@@ -97,6 +97,7 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits
         object_px=float(object_px),
         chip_px=chip_px,
         max_scale=wanted.max_scale,
+        max_spread=wanted.max_spread,
         margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
         min_side_px=rule.min_side_px,
     )

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sniper.errors import RecipeError
 from sniper.training.config import TrainConfig
@@ -89,8 +89,20 @@ def build_average(model: nn.Module, config: TrainConfig) -> AveragedModel | None
     return None if config.ema is None else AveragedModel(model, use_buffers=True)
 
 
+@torch.no_grad()
 def update_average(average: AveragedModel, model: nn.Module, decay: float, updates: int) -> None:
-    """One step of the average. The decay rises from 0.1, so that short runs are not tied to their first weights."""
+    """One step of the average. The decay rises from 0.1, so that short runs are not tied to their first weights.
+
+    What ``AveragedModel.update_parameters`` does, but for a copy of its counter to the device, which the host would
+    wait for. Counters of the model are taken over as they are.
+    """
     risen = min(decay, (1 + updates) / (10 + updates))
-    average.multi_avg_fn = get_ema_multi_avg_fn(risen)  # type: ignore[no-untyped-call]
-    average.update_parameters(model)
+    own = [*average.module.parameters(), *average.module.buffers()]
+    new = [*model.parameters(), *model.buffers()]
+    first = bool(average.n_averaged == 0)  # which lies on the CPU
+    pairs = [(one, other) for one, other in zip(own, new, strict=True) if one.is_floating_point()]
+    torch._foreach_lerp_([one for one, _ in pairs], [other for _, other in pairs], 1.0 if first else 1 - risen)
+    for one, other in zip(own, new, strict=True):
+        if not one.is_floating_point():
+            one.copy_(other)
+    average.n_averaged += 1

@@ -182,13 +182,13 @@ def test_only_the_original_rule_teaches_what_is_out_of_range() -> None:
     maps = detector.maps(detector.normalise(batch))
     seen = detector.head, maps.reduced, maps.regions, detector.test_anchors
     generator, corrected = torch.Generator(), detector.config.model_copy(update={"rois": RoiConfig()})
-    assert len(original_losses(*seen, batch, detector.config).regions.labels) >= 2
-    assert len(corrected_losses(*seen, batch, detector.config, generator.manual_seed(0)).regions.labels) > 0, (
+    assert len(original_losses(*seen, batch, detector.config).regions().labels) >= 2
+    assert len(corrected_losses(*seen, batch, detector.config, generator.manual_seed(0)).regions().labels) > 0, (
         "the rule in the configuration is the original's in both"
     )
-    assert len(corrected_losses(*seen, batch, corrected, generator.manual_seed(0)).regions.labels) == 0
+    assert len(corrected_losses(*seen, batch, corrected, generator.manual_seed(0)).regions().labels) == 0
     narrow = replace(batch, boxes=torch.tensor([[8.0, 8, 17, 80]]).repeat(2, 1, 1))
-    assert len(original_losses(*seen, narrow, detector.config).regions.labels) == 0, (
+    assert len(original_losses(*seen, narrow, detector.config).regions().labels) == 0, (
         "the original did not know objects under 10 px"
     )
 

@@ -16,10 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from devices import DEVICE
 from recorded import Golden
-from sniper.detectors.original.boxes import decode, inclusive
+from sniper.detectors.original.boxes import decode, half_open, inclusive
 from sniper.detectors.original.heads import OriginalMaps
 from sniper.detectors.original.network import OriginalConfig, OriginalSniper, build_original
-from sniper.detectors.original.proposals import INCLUSIVE
 from sniper.mxnet.names import state_dict_of
 from sniper.mxnet.params import read_params
 from sniper.nn import box_deltas
@@ -131,7 +130,11 @@ def watch_heads(nodes: Nodes, detector: OriginalSniper) -> None:
     nodes.watch(head.classes, "cls_score")
     nodes.watch(head.classes, "cls_prob", lambda logits: logits.softmax(dim=1))
     # The checkpoint's test weights predict codes without the deviations, which our decoding divides by.
-    nodes.watch(head.deltas, "bbox_pred", lambda deltas: deltas / deltas.new_tensor(box_deltas.REGION_WEIGHTS))
+    nodes.watch(
+        head.deltas,
+        "bbox_pred",
+        lambda deltas: deltas / deltas.new_tensor(box_deltas.REGION_WEIGHTS).repeat_interleave(2),
+    )
     if detector.focus is not None:
         nodes.watch(detector.focus.relu1, "conv_new_2_relu")
         nodes.watch(detector.focus.relu2, "conv_new_3_relu")
@@ -249,7 +252,7 @@ def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tens
         found = np.quantile(errors(record, source + name, nodes[name]), MOST_REGIONS)
         assert found < tolerance(network.name, name), source + name
     im_info = torch.from_numpy(record["im_info"]).to(DEVICE)[rois[:, 0].long()]
-    boxes = decode(rois[:, 1:] + rois.new_tensor(INCLUSIVE), output.deltas, im_info[:, :2])
+    boxes = decode(half_open(rois[:, 1:]), output.deltas, im_info[:, :2])
     apart = np.abs((boxes / im_info[:, 2:]).cpu().numpy() - record[f"{source}det_boxes"].reshape(-1, 4))
     assert np.quantile(apart.max(axis=1), MOST_REGIONS) < 0.5
     assert np.median(apart) < 0.05

@@ -7,15 +7,16 @@ import torch
 from devices import DEVICE
 from recorded import GOLDEN, delta_rounding, rounding
 from sniper.detectors.original.config import OriginalProposalConfig
-from sniper.detectors.original.greedy import keep_greedily
-from sniper.detectors.original.proposals import INCLUSIVE, original_region_targets, propose_original
+from sniper.detectors.original.proposals import original_region_targets, propose_original
 from sniper.nn.anchors import Anchors
 from sniper.nn.box_deltas import REGION_WEIGHTS
 from sniper.nn.config import AnchorConfig
 from sniper.nn.rpn import RegionMaps
+from sniper.nn.suppress import keep_greedily
 
 INFERENCE = GOLDEN.cases("ops/multi_proposal.npz")
 TRAINING = GOLDEN.cases("ops/multi_proposal_target.npz")
+INCLUSIVE = (0.0, 0.0, 1.0, 1.0)  # half-open minus inclusive corners
 UNITS = 8  # in the last place of the largest corner
 
 
@@ -94,7 +95,7 @@ def test_what_the_second_stage_learns(golden, case):
     held = found.labels.flatten().numpy() > 0
     objects = np.take_along_axis(data["gt_boxes"][..., :4], found.objects.clamp(min=0)[..., None].numpy(), axis=1)
     boxes, truth = found.boxes.reshape(-1, 4).numpy()[held] + INCLUSIVE, objects.reshape(-1, 4)[held] + INCLUSIVE
-    limits = delta_rounding(UNITS, boxes, truth, expected[held], REGION_WEIGHTS)
+    limits = delta_rounding(UNITS, boxes, truth, expected[held], np.repeat(REGION_WEIGHTS, 2))
     ours = found.target_deltas.reshape(-1, 4).numpy()
     np.testing.assert_array_less(np.abs(ours - expected)[held], limits)
     np.testing.assert_array_equal(ours[~held & (expected == 0).all(axis=1)], 0)
@@ -122,7 +123,7 @@ def test_suppression_is_that_of_its_definition(grid, plus_one_areas, keep):
     generator = torch.Generator().manual_seed(0)
     order = torch.rand(3, len(grid), generator=generator).argsort(dim=1)
     boxes, candidates = grid[order].to(DEVICE), torch.tensor([len(grid), 17, 0], device=DEVICE)
-    kept, counts = keep_greedily(boxes, candidates, keep, 0.4, plus_one_areas=plus_one_areas)
+    kept, counts = keep_greedily(boxes, candidates, keep, 0.4, plus_one_sides=True, plus_one_areas=plus_one_areas)
     assert kept.device == counts.device == boxes.device
     assert counts[2] == 0
     assert 0 < counts[1] <= min(17, keep)

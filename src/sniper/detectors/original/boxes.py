@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sniper.detectors.original.proposals import INCLUSIVE
 from sniper.nn import box_deltas
 from sniper.structures import Batch
 
@@ -32,10 +31,15 @@ def at_least_single(values: Tensor) -> Tensor:
 
 def inclusive(boxes: Tensor) -> Tensor:
     """Half-open (..., 4) boxes as the 2018 code writes them: the last pixel is part of the box."""
-    return boxes - boxes.new_tensor(INCLUSIVE)
+    return torch.cat((boxes[..., :2], boxes[..., 2:] - 1), dim=-1)
+
+
+def half_open(boxes: Tensor, more: Tensor | float = 1.0) -> Tensor:
+    """The way back; ``more`` is what the 2018 code took for a pixel."""
+    return torch.cat((boxes[..., :2], boxes[..., 2:] + more), dim=-1)
 
 
 def as_wide_as_the_original(batch: Batch) -> Batch:
     """Objects as the original taught them: ``x2 - 1``, scaled, is the last pixel; ``detect`` undoes that."""
-    less = (batch.scale.to(batch.boxes.dtype) - 1).view(-1, 1, 1) * batch.boxes.new_tensor(INCLUSIVE)
-    return replace(batch, boxes=batch.boxes - less * (batch.state >= 0).unsqueeze(-1))
+    less = (batch.scale.to(batch.boxes.dtype) - 1).view(-1, 1, 1) * (batch.state >= 0).unsqueeze(-1)
+    return replace(batch, boxes=half_open(batch.boxes, -less))

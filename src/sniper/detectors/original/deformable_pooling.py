@@ -98,11 +98,14 @@ def _passes(
     """The regions in an order, and which of them are pooled together over how many cells of each axis.
 
     Samples of a small region share their cells: where the 2 * samples cells of an axis are fewer, regions of equal need
-    come together. Looking up these needs would break a compiled graph, so that takes all regions and cells at once.
+    come together. Looking up these needs would break a compiled graph, so that takes all regions and cells at once;
+    and the host would wait for a GPU, so that takes all cells.
     """
-    max_count = 2 * samples
-    if torch.compiler.is_compiling() or len(bins.x) == 0:
+    max_count, total = 2 * samples, len(bins.x)
+    if torch.compiler.is_compiling() or total == 0:
         return None, iter([(slice(None), max_count)])
+    if bins.x.device.type != "cpu":
+        return None, ((slice(start, start + at_once), max_count) for start in range(0, total, at_once))
     with torch.no_grad():
         need = torch.ones_like(bins.step, dtype=torch.int64)[:, 0]
         for first, step, length in ((bins.x, bins.step[:, 0], map_hw[1]), (bins.y, bins.step[:, 1], map_hw[0])):

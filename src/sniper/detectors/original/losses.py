@@ -1,5 +1,6 @@
 """Losses of the 2018 detectors, with the divisors of the original."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class SecondStage(NamedTuple):
     """What the second stage learns from a batch."""
 
     losses: dict[str, Tensor]  # class, box
-    regions: MaskRegions  # those of its regions that train the mask branch
+    regions: Callable[[], MaskRegions]  # those that train a mask branch; the host waits for their number
 
 
 def first_losses(
@@ -74,7 +75,8 @@ def original_losses(
     )  # fmt: skip
     image = torch.arange(len(batch), device=batch.boxes.device).repeat_interleave(targets.boxes.shape[1])
     output = head(reduced, image, targets.boxes.flatten(0, 1))
-    return SecondStage(second_stage_losses(output, targets, config.box_chips), mask_regions(targets, MASK_REGIONS))
+    losses = second_stage_losses(output, targets, config.box_chips)
+    return SecondStage(losses, lambda: mask_regions(targets, MASK_REGIONS))
 
 
 def corrected_losses(
@@ -93,9 +95,13 @@ def corrected_losses(
     )  # fmt: skip
     targets = region_targets(proposals, batch, config.rois, generator)
     losses = region_losses(head(reduced, targets.image, inclusive(targets.boxes)), targets)
-    first = torch.where(targets.labels > 0)[0][: MASK_REGIONS * len(batch)]
-    image, boxes = targets.image[first], inclusive(targets.boxes[first])
-    return SecondStage(losses, MaskRegions(image, boxes, targets.labels[first], targets.matched[first]))
+
+    def regions() -> MaskRegions:
+        first = torch.where(targets.labels > 0)[0][: MASK_REGIONS * len(batch)]
+        image, boxes = targets.image[first], inclusive(targets.boxes[first])
+        return MaskRegions(image, boxes, targets.labels[first], targets.matched[first])
+
+    return SecondStage(losses, regions)
 
 
 def focus_branch_loss(logits: Tensor, batch: Batch, stride: int, config: FocusConfig, recall: FocusRecall) -> Tensor:

@@ -10,7 +10,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sniper.detectors.original.boxes import as_wide_as_the_original, at_least_single, decode, inclusive, whole_precision
+from sniper.detectors.original.boxes import (
+    as_wide_as_the_original,
+    at_least_single,
+    decode,
+    half_open,
+    inclusive,
+    whole_precision,
+)
 from sniper.detectors.original.config import Network, OriginalConfig
 from sniper.detectors.original.heads import (
     FocusBranch,
@@ -29,7 +36,7 @@ from sniper.detectors.original.losses import (
 )
 from sniper.detectors.original.mobilenet import OriginalMobileNet
 from sniper.detectors.original.preact_resnet import PreactResNet, preact_resnet50, preact_resnet101
-from sniper.detectors.original.proposals import INCLUSIVE, propose_original
+from sniper.detectors.original.proposals import propose_original
 from sniper.detectors.protocol import Outputs
 from sniper.errors import RecipeError
 from sniper.nn import box_deltas
@@ -146,7 +153,7 @@ class OriginalSniper(nn.Module):
         image, slot = torch.where(proposals.present)
         output = self.regions(maps, image, proposals.boxes[image, slot])
         boxes = decode(proposals.boxes[image, slot], output.deltas, images.valid_hw[image])
-        boxes += boxes.new_tensor(INCLUSIVE) * images.scale[image].unsqueeze(1).to(boxes.dtype)
+        boxes = half_open(boxes, images.scale[image].unsqueeze(1).to(boxes.dtype))
         boxes = box_deltas.clip(boxes.unsqueeze(1), images.valid_hw[image]).squeeze(1)
         scores = output.logits.softmax(dim=1)[:, 1:]
         return [self._best(boxes[image == row], scores[image == row]) for row in range(len(images))]
@@ -185,7 +192,7 @@ class OriginalSniper(nn.Module):
         found = propose_original(
             maps.by_anchor(), anchors, valid_hw, scale, map_hw, self.backbone.stride, self.config.proposals
         )
-        return found._replace(boxes=found.boxes + found.boxes.new_tensor(INCLUSIVE))
+        return found._replace(boxes=half_open(found.boxes))
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class``, ``rpn_box``, ``class``, ``box``: finite scalars, zero where there is nothing to learn.
@@ -214,7 +221,7 @@ class OriginalSniper(nn.Module):
                     maps.focus, batch, self.backbone.stride, config.focus_cells, self.focus.recall
                 )
             if self.masks is not None and batch.polygons is not None:
-                losses["mask"] = mask_loss(self.masks, maps.reduced, found.regions, batch.polygons)
+                losses["mask"] = mask_loss(self.masks, maps.reduced, found.regions(), batch.polygons)
         return losses
 
     def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:

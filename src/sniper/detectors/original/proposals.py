@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from sniper.detectors.original.config import OriginalProposalConfig
-from sniper.detectors.original.greedy import keep_greedily
+from sniper.nn.box_deltas import REGION_WEIGHTS
 from sniper.nn.proposals import Proposals
 from sniper.nn.rpn import RegionMaps
 from sniper.nn.sampling import gather_boxes
+from sniper.nn.suppress import keep_greedily
 
-INCLUSIVE = (0.0, 0.0, 1.0, 1.0)  # half-open minus inclusive corners
-TARGET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the standard deviations of the second stage's codes
 _DUMMY_PX = 200.0  # side of the boxes that fill up missing proposals
 _DUMMY_PLACES = 100
 
@@ -69,7 +68,9 @@ def propose_original(
     logits, order = logits[:, : config.before_nms], order[:, : config.before_nms]
     boxes = gather_boxes(boxes, order)
     candidates = torch.full_like(order[:, 0], order.shape[1]) if mxnet else (logits > -torch.inf).sum(dim=1)
-    kept, counts = keep_greedily(boxes, candidates, config.keep, config.nms_iou, plus_one_areas=True)
+    kept, counts = keep_greedily(
+        boxes, candidates, config.keep, config.nms_iou, plus_one_sides=True, plus_one_areas=True
+    )
     slots = torch.arange(config.keep, device=kept.device).expand_as(kept)
     present = slots < counts.unsqueeze(1)
     if mxnet:
@@ -123,9 +124,9 @@ def original_region_targets(
     candidates = (logits > -torch.inf).sum(dim=1)
     if variant == "mask":
         candidates = candidates.clamp(max=6000)
-    kept, found = keep_greedily(boxes, candidates, keep, nms_iou, plus_one_areas=False)
+    kept, found = keep_greedily(boxes, candidates, keep, nms_iou, plus_one_sides=True)
     start = (images.unsqueeze(1) * (anchors.shape[0] if variant == "box" else 0) + slots) % _DUMMY_PLACES
-    dummies = (start.unsqueeze(-1) + start.new_tensor([0, 0, _DUMMY_PX, _DUMMY_PX])).to(boxes.dtype)
+    dummies = torch.stack((start, start, start + _DUMMY_PX, start + _DUMMY_PX), dim=-1).to(boxes.dtype)
     rois = torch.where((slots < found.unsqueeze(1)).unsqueeze(-1), gather_boxes(boxes, kept), dummies)
     rois = _with_objects(rois, objects, labels >= 0, square, variant)
     return _label(rois, objects, labels, found, positive_iou)
@@ -138,9 +139,10 @@ def _with_objects(rois: Tensor, objects: Tensor, used: Tensor, square: Tensor, v
     below = area <= square[:, 1:] if variant == "box" else area < square[:, 1:]
     rank = used.cumsum(dim=1) - 1
     row = keep - used.sum(dim=1, keepdim=True) + rank if variant == "box" else keep - 1 - rank
-    image, slot = torch.where(used & (area >= square[:, :1]) & below & (row >= 0))
-    rois[image, row[image, slot]] = objects[image, slot].to(rois.dtype)
-    return rois
+    # Those that overwrite nothing go into one more row, which is cut off again: no shape depends on their number.
+    row = torch.where(used & (area >= square[:, :1]) & below & (row >= 0), row, keep)
+    target = torch.cat((rois, rois[:, :1]), dim=1)
+    return target.scatter(1, row.unsqueeze(-1).expand(-1, -1, 4), objects.to(rois.dtype))[:, :keep]
 
 
 def _label(rois: Tensor, objects: Tensor, labels: Tensor, found: Tensor, positive_iou: float) -> OriginalRegionTargets:
@@ -164,4 +166,4 @@ def encode_original(regions: Tensor, objects: Tensor) -> Tensor:
     """(..., 4) codes of inclusive ``objects``, whose centres the original puts half a pixel further than a region's."""
     size, object_size = (b[..., 2:] - b[..., :2] + 1 for b in (regions, objects))
     shift = objects[..., :2] + object_size / 2 - (regions[..., :2] + (size - 1) / 2)
-    return torch.cat((shift / size, (object_size / size).log()), dim=-1) * regions.new_tensor(TARGET_WEIGHTS)
+    return torch.cat((shift / size * REGION_WEIGHTS[0], (object_size / size).log() * REGION_WEIGHTS[1]), dim=-1)
