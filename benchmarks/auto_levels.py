@@ -46,6 +46,8 @@ def tables(root: Path) -> dict[str, AnnotationTable]:
         "aerial cars": load_dataset(cars / "annotations" / "train.json", image_root=cars),
         "blood cells": load_dataset(root / "bccd", "train"),
         "COCO subset": load_dataset(root / "coco_subset" / "annotations" / "instances_train2017.json"),
+        "HIT-UAV": load_dataset(root / "hit_uav" / "train.json"),
+        "mask faces": load_dataset(root / "mask_faces" / "train.json"),
         "TACO": load_dataset(boxes_only / "taco_annotations.json"),
         "UAVVaste": load_dataset(boxes_only / "uavvaste_annotations.json"),
         "VisDrone, first 50": load_dataset(boxes_only / "visdrone_first50_coco.json"),
@@ -59,7 +61,7 @@ def row(table: AnnotationTable) -> dict[str, Any]:
     report = coverage(table, pyramid, recipe.chips)
     chips = report.pixels["chips"]
     return {
-        "levels": [f"{s.zoom} [{s.range_px[0]:g}, {s.range_px[1]:g})" for s in report.levels],
+        "levels": [f"{s.scale} [{s.range_px[0]:g}, {s.range_px[1]:g})" for s in report.levels],
         "covered_of_2px_and_more": round(report.covered, 4),
         "valid_in_none_one_several": [round(share, 4) for share in report.valid_in],
         "chips_per_image": round(sum(report.chips.values()) / report.images, 2),

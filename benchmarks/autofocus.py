@@ -84,7 +84,7 @@ def sahi(model: Model, zoom_of: Callable[[tuple[int, int]], float], score: float
 
     def look(images: list[NDArray[np.uint8]]) -> Looked:
         theirs = SniperDetectionModel(
-            model=model, device=model.device.type, image_size=SLICE_PX, confidence_threshold=score
+            model=model, device=model.backend.device.type, image_size=SLICE_PX, confidence_threshold=score
         )
         columns = []
         for image in images:
@@ -163,11 +163,11 @@ def run(args: argparse.Namespace) -> None:
         "name": name,
         "images": len(images),
         "objects": table.num_objects,
-        "device": str(model.device),
+        "device": str(model.backend.device),
         "threads": args.threads,
         "focus_branch": model.backend.focus_source == "branch",
         "levels": [level.model_dump(mode="json", exclude_none=True) for level in model.pyramid.levels],
-        "seconds": "processor" if model.device.type == "cpu" else "clock",
+        "seconds": "processor" if model.backend.device.type == "cpu" else "clock",
         "ways": [],
     }
     for way in ways(model, args.thresholds, args.sahi_scores):

@@ -189,6 +189,37 @@ def test_objects_far_apart_in_size_get_levels_of_their_own() -> None:
     assert valid[-1].tolist() == [False] * (len(pyramid.levels) - 1) + [True]
 
 
+def test_sizes_of_a_factor_of_ten_share_one_level_without_ranges() -> None:
+    """Several levels with ranges were worse there once training was long: benchmarks/RESULTS.md, "Near convergence"."""
+    sizes = np.geomspace(10, 92, 200)
+    pyramid = derive_pyramid(np.stack([sizes, sizes], axis=1), np.zeros(200, int), np.array([[640, 512]]), object_px=64)
+    assert [level.scale for level in pyramid.levels] == [2.1]
+    assert pyramid.train_ranges_px().tolist() == [[0, math.inf]]
+
+
+def test_an_edge_lies_where_few_objects_are_of_every_class() -> None:
+    people, houses, dogs = np.geomspace(8, 20, 3000), np.geomspace(31, 300, 3000), np.geomspace(22, 28, 30)
+    image_wh = np.array([[4000, 3000]])
+
+    def edge(sizes: NDArray, classes: NDArray) -> float:
+        object_wh, image = np.stack([sizes, sizes], axis=1), np.zeros(len(sizes), int)
+        pyramid = derive_pyramid(object_wh, image, image_wh, object_px=64, object_class=classes)
+        _check(pyramid, image_wh, 4.0)
+        low, high = pyramid.levels[1].train_range_px[0], pyramid.levels[0].train_range_px[1]
+        assert high is not None
+        return math.sqrt(low * high)
+
+    assert 23 < edge(np.concatenate([people, houses]), np.repeat([0, 1], 3000)) < 27, "the gap; the middle is at 47"
+    few = edge(np.concatenate([people, houses, dogs]), np.repeat([0, 1, 2], [3000, 3000, 30]))
+    assert few > 28 * math.sqrt(1.5), "a class of few objects counts as much as the others"
+
+
+def test_the_finest_level_shrinks_only_what_is_too_large() -> None:
+    for size, scale in ((150.0, 1.0), (1000.0, 0.29)):
+        pyramid = derive_pyramid(np.full((9, 2), size), np.zeros(9, int), np.array([[4000, 3000]]), object_px=64)
+        assert pyramid.levels[0].scale == scale
+
+
 def test_slivers_do_not_blow_up_the_pyramid() -> None:
     """Objects that no level may learn must not widen the coarse end down to one pixel."""
     cars, slivers = np.full((90, 2), 30.0), np.tile([100.0, 1.0], (10, 1))

@@ -108,7 +108,7 @@ def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda")
     begin.wait()  # all have imported everything
-    run = train(recipe, table=table, name=f"{data.name}-{way}", root=args.out / "runs")
+    run = train(recipe, data=table, name=f"{data.name}-{way}", root=args.out / "runs")
     weights = next(run.folder.glob("**/last.safetensors"))
     shutil.copy(weights, args.out / f"{data.name}-{way}.safetensors")
     model = load_model(run.folder, device=pick_device())

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from sniper.pyramid import Level, Pyramid, Range
 from sniper.validity import ScaledImages, valid_sizes
 
-SPREAD = 5.0  # ratio of the largest to the smallest object size that one level should have to learn
+SPREAD = 12.0  # ratio of the largest to the smallest object size that one level learns as well as several would
+LEAST_SPREAD = 2.5  # a level for less than that is not worth its pixels
+LARGEST = 4.5  # times the comfortable size: objects up to that are seen well too
 TRAIN_OVERLAP = 1.5  # neighbouring training ranges share this ratio of sizes, so that no size is at an edge twice
 INFER_OVERLAP = 2.0  # and a little more at inference, as the published ranges do: predicted sizes are noisy
 MOSTLY = 0.9  # share of a level's objects whose images must fit into a chip before the level shows whole images
@@ -31,12 +33,15 @@ def derive_pyramid(
     max_spread: float = SPREAD,
     margin: float = MARGIN,
     min_side_px: float = MIN_SIDE_PX,
+    object_class: NDArray[np.integer] | None = None,
 ) -> Pyramid:
     """Levels, ranges and chip size from the sizes of a dataset's objects.
 
-    The middle 96 % of the sizes (their logarithms) are cut into the fewest equal parts of at most ``max_spread``;
-    each part becomes a level that scales the part's geometric centre to ``object_px``. Where that shrinks the images
-    of most of its objects below one chip, the level shows whole images in one chip: going lower saves no pixel.
+    The middle 96 % of the sizes (their logarithms) are cut into the fewest parts of at most ``max_spread``, where few
+    objects are, of every class alike; each part becomes a level that scales the part's geometric centre to
+    ``object_px``. The finest does not shrink what is seen well at full size. One part has no ranges. Where a scale
+    shrinks the images of most of its objects below one chip, the level shows whole images in one chip: going lower
+    saves no pixel.
     The coarsest range is widened downwards, and a whole-image level added, while too many objects fit nowhere
     (long thin ones, or ones larger than a chip). No image is scaled further than by ``max_scale``, nor further at a
     coarser level than at a finer one. Objects that no level could learn (crowds are the caller's to leave out, slivers
@@ -52,6 +57,7 @@ def derive_pyramid(
         max_spread: ratio of the largest to the smallest object size that one level learns.
         margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
         min_side_px: objects with a shorter side, original px, are never valid.
+        object_class: (N,) class of each object; None: all of one.
     """
     wh, images = np.asarray(object_wh), np.asarray(image_wh)
     areas = np.multiply(wh[:, 0], wh[:, 1], dtype=np.float64)
@@ -62,10 +68,12 @@ def derive_pyramid(
         return Pyramid(levels=(_whole(chip, max_scale),), chip_px=chip)
     sizes = np.sqrt(areas[usable])
     low, high = np.quantile(sizes, [0.02, 0.98])
-    parts = max(1, math.ceil(math.log(high / low) / math.log(max_spread) - 1e-9))
-    edges = np.geomspace(low, high, parts + 1)
-    centres = np.sqrt(edges[:-1] * edges[1:])
-    scales = [min(float(f"{object_px / centre:.2g}"), max_scale) for centre in centres]
+    classes = np.zeros(len(sizes), np.int64) if object_class is None else np.asarray(object_class)[usable]
+    edges = _edges(sizes, classes, low, high, max_spread)
+    parts = len(edges) - 1
+    wanted = object_px / np.sqrt(edges[:-1] * edges[1:])
+    wanted[0] = max(wanted[0], min(1.0, LARGEST * object_px / edges[1]))
+    scales = [min(float(f"{scale:.2g}"), max_scale) for scale in wanted]
     if chip_px is None:
         chip = _chip_side(images, scales[0])
     long_sides = images.max(axis=1)[image]
@@ -92,6 +100,34 @@ def with_scout(pyramid: Pyramid) -> Pyramid:
         return pyramid
     scout = pyramid.levels[0].model_copy(update={"scale": float(f"{scale / SCOUT:.2g}")})
     return pyramid.model_copy(update={"levels": (*pyramid.levels, scout)})
+
+
+def _edges(
+    sizes: NDArray[np.float64], classes: NDArray[np.integer], low: float, high: float, max_spread: float
+) -> NDArray[np.float64]:
+    """(P + 1,) sizes at which the fewest parts of at most ``max_spread`` begin and end, the first and the last given.
+
+    An object near an edge is learned at two levels, or at one and not quite at the other. An edge costs the share of
+    objects within the overlap of ranges around it, the mean over classes; of equally good edges the most even ones.
+    """
+    parts = max(1, math.ceil(math.log(high / low) / math.log(max_spread) - 1e-9))
+    edges = np.geomspace(low, high, parts + 1)
+    kinds, kind, per_class = np.unique(classes, return_inverse=True, return_counts=True)
+    order = np.argsort(sizes)
+    until = np.concatenate([[0.0], np.cumsum((1 / (len(kinds) * per_class))[kind][order])])  # share of objects, by rank
+    half = math.sqrt(TRAIN_OVERLAP)
+    for _ in range(2 if parts > 1 else 0):
+        for k in range(1, parts):
+            first = max(edges[k - 1] * LEAST_SPREAD, edges[k + 1] / max_spread)
+            last = min(edges[k + 1] / LEAST_SPREAD, edges[k - 1] * max_spread)
+            if first >= last:
+                continue
+            tried = np.geomspace(first, last, 64)
+            low_rank, high_rank = (np.searchsorted(sizes[order], tried * by) for by in (1 / half, half))
+            cost = (until[high_rank] - until[low_rank]).round(3)
+            even = np.abs(np.log(tried**2 / (edges[k - 1] * edges[k + 1])))
+            edges[k] = tried[np.lexsort((even, cost))[0]]
+    return edges
 
 
 def _chip_side(image_wh: NDArray[np.integer], finest: float) -> int:

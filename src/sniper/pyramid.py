@@ -120,7 +120,7 @@ class PyramidConfig(Config):
     )
     max_scale: float = Field(4.0, gt=0, description="the finest level that auto may choose, network px per original px")
     max_spread: float = Field(
-        5.0,
+        12.0,
         gt=1,
         description="auto: one level serves objects whose sizes differ by up to this ratio; more levels beyond",
     )

@@ -100,4 +100,5 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits
         max_spread=wanted.max_spread,
         margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
         min_side_px=rule.min_side_px,
+        object_class=table.labels[learned],
     )
