@@ -130,7 +130,7 @@ def draw(out: Path) -> bytes:
         curve.set_yscale("log")
         curve.set_ylim(bottom=1)
         curve.set_xlim(left=0.12)
-        curve.set_title("False alarms on background ...")
+        curve.set_title("False positives on background ...")
         curve.set_xlabel("share of the objects found (recall)")
         curve.set_ylabel("detections on background")
         curve.legend(loc="upper left")

@@ -82,7 +82,7 @@ def compare(
         result[f"mine_us_{covered}"] = cpu_us(run, len(table), repetitions)
         result[f"times_faster_{covered}"] = result["original_us"] / result[f"mine_us_{covered}"]
         result[f"negatives_per_image_{covered}"] = float(np.mean([k[ChipKind.NEGATIVE] for k in kinds])) / len(table)
-    result["false_alarms_us"] = cpu_us(lambda: false_positives(table, proposals, NegativeConfig()), len(table), 5)
+    result["false_positives_us"] = cpu_us(lambda: false_positives(table, proposals, NegativeConfig()), len(table), 5)
     return result
 
 
@@ -130,8 +130,8 @@ def main() -> None:
         "negatives": int((made.kind == ChipKind.NEGATIVE).sum()),
         "mine_s": time.perf_counter() - wall,
         "mine_cpu_s": time.process_time() - cpu,
-        "false_alarms_s": once[0],
-        "false_alarms_cpu_s": once[1],
+        "false_positives_s": once[0],
+        "false_positives_cpu_s": once[1],
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     print(json.dumps(result, indent=2))

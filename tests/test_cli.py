@@ -217,7 +217,7 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     assert re.search(r"\d+ detections in 3 images, results: ", said.out)
     assert len(list((tmp_path / "p").glob("*.jpg"))) == 3
     said = sniper("predict", trained.folder, trained.val.parent / "images", "--draw-focus", "-o", tmp_path / "f")
-    _assert_one_sentence(said, "where AutoFocus looks cannot be drawn, as the model")
+    _assert_one_sentence(said, "focus maps cannot be drawn, as the model")
     again = sniper("train", "--resume", trained.folder)
     assert again.code == 0
     assert "2 steps" in again.out

@@ -209,7 +209,7 @@ def test_any_number_of_threads_gives_the_same_chips(monkeypatch: pytest.MonkeyPa
     assert np.array_equal(alone.origin_xy, made[0].origin_xy[here])
 
 
-def test_false_alarms_are_good_enough_among_the_best_and_on_no_object() -> None:
+def test_false_positives_are_good_enough_among_the_best_and_on_no_object() -> None:
     table = table_of(
         Scene((200, 200), [(10, 10, 50, 50), (100, 100, 180, 180)], [False, True]), Scene((200, 200)), Scene((9, 9))
     )

@@ -78,7 +78,7 @@ def test_the_best_by_number_score_and_recall() -> None:
     assert (every.true_positives, every.detections, every.score) == (2, 8, pytest.approx(0.3))
     assert every == verdicts.best(recall=1.0), "not reached: everything"
     assert every.as_dict()["wrong_class"] == 1
-    assert "8 best detections 2 are right; wrong are 3 on background" in every.sentence()
+    assert "8 best detections 2 are true positives, 3 lie on background" in every.sentence()
     none = verdicts.best(number=0)
     assert none.detections == 0
     assert math.isnan(none.precision)

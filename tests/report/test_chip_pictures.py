@@ -63,7 +63,7 @@ def test_picture_may_come_smaller_than_the_original() -> None:
     assert draw_chips(np.zeros((300, 400, 3), np.uint8), table, 1, chips).shape[2] == 3
 
 
-def test_negative_chips_and_the_false_alarms_in_them_have_their_own_colour(grey: np.ndarray) -> None:
+def test_negative_chips_and_the_false_positives_in_them_have_their_own_colour(grey: np.ndarray) -> None:
     table = make_table(BOXES)
     rows = [(1, 0, 1.0, 0, 0, [0]), (1, 0, 1.0, 100, 40, [])]
     proposals = Proposals(

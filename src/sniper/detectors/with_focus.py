@@ -220,7 +220,7 @@ def _one_map(heard: list[object], layer: str, images: int) -> Tensor:
         got = f"it ran {len(heard)} times"
     else:
         got = f"it gave {_kind(heard[0])}"
-    raise RecipeError(f"layer {layer!r} should give one map (B, F, H, W) of each look, but {got}; name another layer")
+    raise RecipeError(f"layer {layer!r} should give one map (B, F, H, W) of each batch, but {got}; name another layer")
 
 
 def _kind(given: object) -> str:

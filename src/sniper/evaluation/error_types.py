@@ -72,8 +72,9 @@ class ErrorSplit:
     def sentence(self) -> str:
         """One line for a terminal."""
         return (
-            f"of the {self.detections} best detections {self.true_positives} are right; wrong are {self.background} on "
-            f"background, {self.wrong_class} of class, {self.localisation} of box, {self.duplicate} twice"
+            f"of the {self.detections} best detections {self.true_positives} are true positives, {self.background} lie "
+            f"on background, {self.wrong_class} have the wrong class, {self.localisation} are localisation errors, "
+            f"{self.duplicate} are duplicates"
         )
 
 

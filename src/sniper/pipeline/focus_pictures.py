@@ -1,4 +1,4 @@
-"""A picture of where AutoFocus looked, for each image of a prediction."""
+"""A drawing of the focus maps and chips of each image of a prediction."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def focus_files(model: Model, stems: Mapping[Path, str], folder: Path, taken: Co
     if focus is None or focus.looks_everywhere or len(model.pyramid.levels) < 2:
         why = "has one level" if len(model.pyramid.levels) < 2 else "runs on every window"
         raise RecipeError(
-            f"where AutoFocus looks cannot be drawn, as the model {why}; give a focus threshold or a pixel budget, "
+            f"focus maps cannot be drawn, as the model {why}; give a focus threshold or a pixel budget, "
             "and a checkpoint of several levels"
         )
     files = {path: folder / f"{stem}-focus.jpg" for path, stem in stems.items()}

@@ -63,7 +63,7 @@ def predict(
             score of each class with the best F1 on the evaluation data of the training. A checkpoint that was not
             evaluated knows none: 0.3.
         draw: whether to draw detections.
-        draw_focus: whether to draw where AutoFocus looked, as ``<stem>-focus.jpg`` (images only, into ``output``).
+        draw_focus: whether to draw focus maps and chips, as ``<stem>-focus.jpg`` (images only, into ``output``).
         processes: work at the same time, each with its own copy of the model; several GPUs are dealt out. The result
             is the same (``pipeline.shards``). A video is one process' work. A script that asks for several must guard
             its own start by ``if __name__ == "__main__":``, as they import it.
@@ -85,7 +85,7 @@ def predict(
     paths = _paths(sources)
     job = _job(model, paths, MIN_SCORE if min_score is None else min_score, on_bad_image)._replace(keep=keep)
     if draw_focus and output is None:
-        raise RecipeError("where AutoFocus looks is drawn into the output folder; give output")
+        raise RecipeError("focus maps are drawn into the output folder; give output")
     if output is not None:
         stems = dict(zip(paths, distinct_stems(paths), strict=True))
         draw_from = _draw_scores(model, min_score, draw_min_score)

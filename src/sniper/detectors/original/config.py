@@ -33,8 +33,8 @@ class OriginalProposalConfig(Config):
         description="sniper: the paper's operator; mxnet: MXNet's own, where anchors over padding and tiny boxes come "
         "last instead of never, min_px is scaled with the image, and missing regions repeat the found ones",
     )
-    before_nms: int = Field(default=12_000, ge=1, description="best anchors per picture that enter suppression")
-    keep: int = Field(default=300, ge=1, description="regions per picture")
+    before_nms: int = Field(default=12_000, ge=1, description="best anchors per image that enter suppression")
+    keep: int = Field(default=300, ge=1, description="regions per image")
     nms_iou: float = Field(default=0.7, gt=0, le=1, description="IoU above which the weaker region is suppressed")
     min_px: float = Field(default=3.0, ge=0, description="regions with a shorter side are dropped, network px")
 

@@ -51,7 +51,9 @@ class SniperConfig(Config):
     mask_channels: int = Field(default=96, ge=1, description="features of the mask branch")
     mask_convs: int = Field(default=2, ge=0, description="3x3 convolutions of the mask branch")
     masks_per_chip: int = Field(default=8, ge=1, description="regions with an object that train the mask branch")
-    focus: bool = Field(default=False, description="with AutoFocus's branch, which says where to look closer")
+    focus: bool = Field(
+        default=False, description="with AutoFocus's branch, which predicts where finer levels must run"
+    )
     focus_channels: int = Field(default=64, ge=1, description="features of the focus branch")
     focus_labels: FocusConfig = Field(default=FocusConfig(), description="what the focus branch learns")
     rpn_box_weight: float = Field(default=3.0, gt=0, description="weight of the proposal network's box loss")
