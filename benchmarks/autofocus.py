@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from sahi.predict import get_sliced_prediction
 
 from sniper.data.detections import DetectionTable
+from sniper.data.source import DataSource
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import demo_data
 from sniper.evaluation.coco import evaluate_coco
@@ -40,8 +41,8 @@ from sniper.inference.config import InferenceConfig
 from sniper.inference.detect import detect_images
 from sniper.inference.images import ImageInput
 from sniper.integrations.sahi import SniperDetectionModel
-from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.tables import table_for
 from sniper.pixels.decode import read_image
 from sniper.pyramid import Pyramid
 from sniper.report.tradeoff import Spent, draw_tradeoff
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     if len(model.pyramid.levels) == 1:
         raise SystemExit(f"{args.checkpoint} has one level, so nothing can be looked at closer; train it with several")
     data = demo_data().heldout if args.data == "crowns" else args.data
-    table = table_for(model.class_names, data, args.split, image_root=args.image_root)
+    table = table_for(model.class_names, DataSource(data, args.split, images=args.image_root))
     table = table.select(np.arange(min(args.images or len(table), len(table))))
     images = [read_image(table.image_path(row), size_wh=tuple(table.sizes_wh[row])) for row in range(len(table))]
     name = args.name or f"{Path(args.data).stem}-{Path(args.checkpoint).stem}"

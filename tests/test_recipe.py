@@ -310,3 +310,16 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         Recipe.load(tmp_path / "a.yaml")
     with pytest.raises(RecipeError, match="no recipe"):
         Recipe.load(tmp_path)
+
+
+def test_keys_given_twice_and_words_that_are_no_booleans(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("train:\n  epochs: 2\n  seed: 1\n  epochs: 3\n")
+    with pytest.raises(RecipeError, match=facts("twice.yaml", "line 4", "epochs is given twice")):
+        Recipe.load(path)
+    path.write_text("data:\n  classes: [no, yes, car]\ntrain:\n  tensorboard: no\n", encoding="utf-8-sig")
+    recipe = Recipe.load(path, ["train.compile=on"])
+    assert recipe.data.classes == ("no", "yes", "car")
+    assert (recipe.train.tensorboard, recipe.train.compile) == (False, True)
+    recipe.save(path)
+    assert Recipe.load(path) == recipe

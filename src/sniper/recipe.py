@@ -36,13 +36,21 @@ class DataConfig(Config):
     train: str | None = Field(
         None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC folder"
     )
-    train_split: str | None = Field(None, description="split of the training dataset, where it holds several (train)")
+    train_split: str | None = Field(
+        None, description="split of the training dataset, where it holds several; none: train"
+    )
     evaluate: str | None = Field(None, description="dataset to evaluate on; none: no evaluation while training")
     evaluate_split: str | None = Field(
-        None, description="split of the evaluation dataset, where it holds several (val)"
+        None, description="split of the evaluation dataset, where it holds several; none: val, or test if there is none"
     )
     format: Literal["coco", "yolo", "voc"] | None = Field(None, description="form of the datasets; none: found")
+    evaluate_format: Literal["coco", "yolo", "voc"] | None = Field(
+        None, description="form of the evaluation dataset; none: that of format"
+    )
     image_root: str | None = Field(None, description="folder that file names are relative to; none: found")
+    evaluate_image_root: str | None = Field(
+        None, description="the same for the evaluation dataset; none: that of image_root"
+    )
     classes: tuple[str, ...] | None = Field(
         None, description="classes to use, in order; none: those of the training data"
     )
@@ -200,7 +208,7 @@ def _read_yaml(source: str | Path) -> dict[str, Any]:
         known = ", ".join(shipped)
         raise RecipeError(f"no recipe {source}: expected a YAML file or one of the shipped recipes ({known})")
     try:
-        settings = read_yaml(path.read_text(encoding="utf-8"))
+        settings = read_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"cannot read {path}: {error.strerror or error}; give a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

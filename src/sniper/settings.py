@@ -20,10 +20,36 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML, except that 1e-4 is a number, as a person means it and YAML 1.2 says; 1.1 wants a point and a sign."""
+class _EachKeyOnce:
+    """Mixed into a loader: the later of two equal keys would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name} is given twice; keep one", problem_mark=key.start_mark)
+            seen.update([name] if name is not None else [])
+        made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return made
 
 
+class _Loader(_EachKeyOnce, yaml.SafeLoader):
+    """YAML 1.2 where 1.1 surprises: 1e-4 is a number, and only true and false are booleans, not yes, no, on and off."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  as the base class has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _AsWritten(_EachKeyOnce, yaml.BaseLoader):
+    """Every value is the text that stands there."""
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
@@ -31,13 +57,13 @@ _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
 )
 
 
-def read_yaml(text: str) -> Any:
-    """The values of a YAML text.
+def read_yaml(text: str, *, as_written: bool = False) -> Any:
+    """The values of a YAML text; ``as_written``: every value and key is text, so that a class may be called no or 007.
 
     Raises:
-        yaml.YAMLError: it is none.
+        yaml.YAMLError: it is none, or gives a key twice.
     """
-    return yaml.load(text, _Loader)
+    return yaml.load(text, _AsWritten if as_written else _Loader)
 
 
 def set_value(settings: dict[str, Any], override: str) -> str:

@@ -56,7 +56,7 @@ def test_unknown_places(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(COCO))
     with pytest.raises(DataError, match=r"image folder .*none is not there"):
         load_dataset(tmp_path / "a.json", image_root=tmp_path / "none")
-    with pytest.raises(DataError, match="has no folder Annotations"):
+    with pytest.raises(DataError, match="has no annotation files"):
         load_dataset(tmp_path, format="voc")
 
 

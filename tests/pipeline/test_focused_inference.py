@@ -12,9 +12,10 @@ from devices import DEVICE
 from rectangle_set import TINY
 from sniper.errors import RecipeError, StorageError
 from sniper.inference.config import AutoFocusConfig
-from sniper.pipeline.evaluate import evaluate, save_evaluation, table_for
+from sniper.pipeline.evaluate import evaluate, save_evaluation
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import predict
+from sniper.pipeline.tables import table_for
 from sniper.pipeline.train import train
 from sniper.pixels.decode import read_image
 

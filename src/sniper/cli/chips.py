@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from sniper.cli.display import say, show_table, warn
-from sniper.cli.options import DataArgument, ProposalsOption, SetOption, SplitOption
+from sniper.cli.options import (
+    ClassesOption,
+    DataArgument,
+    FormatOption,
+    ImagesOption,
+    ProposalsOption,
+    SetOption,
+    TrainSplitOption,
+    data_source,
+)
 
 chips_app = typer.Typer(help="Show what training would see.", no_args_is_help=True)
 
@@ -16,7 +25,10 @@ def stats(
     data: DataArgument,
     recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are examined.")] = "mobilenetv2",
     set_: SetOption = None,
-    split: SplitOption = None,
+    split: TrainSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
     proposals: ProposalsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for coverage.json and a histogram.")
@@ -26,10 +38,11 @@ def stats(
     from sniper.recipe import Recipe
 
     settings = Recipe.load(recipe, set_ or [])
+    source = data_source(data, split, format, images, classes)
 
     from sniper.pipeline.chips import chip_stats
 
-    report = chip_stats(settings, data, split=split, proposals=proposals, output=output)
+    report = chip_stats(settings, source, proposals=proposals, output=output)
     for title, columns, rows in report.tables():
         show_table(title, columns, rows)
     for warning in report.warnings():
@@ -41,7 +54,10 @@ def preview(
     data: DataArgument,
     recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are drawn.")] = "mobilenetv2",
     set_: SetOption = None,
-    split: SplitOption = None,
+    split: TrainSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
     proposals: ProposalsOption = None,
     count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
     epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
@@ -51,13 +67,13 @@ def preview(
     from sniper.recipe import Recipe
 
     settings = Recipe.load(recipe, set_ or [])
+    source = data_source(data, split, format, images, classes)
 
     from sniper.pipeline.chips import chip_preview
 
     written = chip_preview(
         settings,
-        data,
-        split=split,
+        source,
         proposals=proposals,
         count=count,
         epoch=epoch,

@@ -11,12 +11,17 @@ from sniper.cli.options import (
     BadImageOption,
     BudgetOption,
     CheckpointArgument,
+    ClassesOption,
     DataArgument,
     DeviceOption,
     FocusOption,
+    FormatOption,
+    ImagesOption,
     ProcessesOption,
-    SplitOption,
+    TrainSplitOption,
+    ValSplitOption,
     bad_image,
+    data_source,
 )
 from sniper.errors import DataError, RecipeError
 
@@ -27,7 +32,10 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoint: CheckpointArgument,
     data: DataArgument,
-    split: SplitOption = None,
+    split: ValSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and curves.")
     ] = None,
@@ -39,12 +47,13 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on a dataset by the COCO protocol; with --output, a stopped one goes on where it was."""
     from sniper.pipeline.evaluate import evaluate as run
-    from sniper.pipeline.evaluate import table_for
     from sniper.pipeline.shards import opened
+    from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
+    source = data_source(data, split, format, images, classes)
     model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
-    table = table_for(model.class_names, data, split, on_bad_image=bad)
+    table = table_for(model.class_names, source, on_bad_image=bad)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
         done = run(
@@ -138,7 +147,10 @@ def propose(
     checkpoint: CheckpointArgument,
     data: DataArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
-    split: SplitOption = None,
+    split: TrainSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
     max_per_image: Annotated[
         int | None, typer.Option("--max-per-image", "--top", help="Best proposals kept of an image; none: all.", min=1)
     ] = None,
@@ -161,13 +173,14 @@ def propose(
         raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
 
     from sniper.inference.config import ProposeConfig
-    from sniper.pipeline.evaluate import table_for
     from sniper.pipeline.propose import propose as run
     from sniper.pipeline.shards import opened
+    from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
+    source = data_source(data, split, format, images, classes)
     model = opened(checkpoint, None, device, by_ranks=by_ranks)
-    table = table_for(model.class_names, data, split, on_bad_image=bad)
+    table = table_for(model.class_names, source, role="train", on_bad_image=bad)
     config = ProposeConfig(
         nms_iou=nms,
         max_per_image=max_per_image,

@@ -5,13 +5,16 @@ Each is checked when it is read, before a verb runs and loads torch: a wrong pat
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sniper.data.place import existing_dataset, existing_proposals
-from sniper.errors import RecipeError
+from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
+
+if TYPE_CHECKING:
+    from sniper.data.source import DataSource, Format
 
 
 def _device(name: str) -> str:
@@ -44,7 +47,18 @@ SetOption = Annotated[
 DataArgument = Annotated[
     str, typer.Argument(help="COCO JSON, YOLO data.yaml or folder, or Pascal VOC folder.", callback=_dataset)
 ]
-SplitOption = Annotated[str | None, typer.Option(help="Split of the dataset, where it holds several.")]
+TrainSplitOption = Annotated[str | None, typer.Option("--split", help="Split of the data; none: train.")]
+ValSplitOption = Annotated[str | None, typer.Option("--split", help="Split; none: val, or test if there is no val.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="coco|yolo|voc", help="Form of the data; none: found by looking.")
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the images; none: the usual ones are looked in.")
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option("--classes", metavar="A,B|FILE", help="Only these classes, in this order; a file lists one a line."),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", callback=_device)]
 BadImageOption = Annotated[
     str,
@@ -85,3 +99,49 @@ def bad_image(value: str) -> Literal["stop", "skip"]:
     if value == "skip":
         return "skip"
     raise RecipeError(f"--on-bad-image takes stop or skip, got {value!r}")
+
+
+def data_source(
+    data: str, split: str | None, format: str | None, images: Path | None, classes: str | None
+) -> "DataSource":
+    """The dataset that a verb's argument and options name.
+
+    Raises:
+        RecipeError: ``--format`` is none.
+        DataError: the file of ``--classes`` cannot be read.
+    """
+    from sniper.data.options import OptionNames
+    from sniper.data.source import DataSource
+
+    options = OptionNames("--split", "--format", "--images", "--classes")
+    return DataSource(data, split, form_of(format, "--format"), images, class_list(classes), options)
+
+
+def form_of(value: str | None, option: str) -> "Format | None":
+    """What ``--format`` says.
+
+    Raises:
+        RecipeError: none of the forms.
+    """
+    forms: dict[str | None, Format | None] = {None: None, "coco": "coco", "yolo": "yolo", "voc": "voc"}
+    if value not in forms:
+        raise RecipeError(f"{option} takes coco, yolo or voc, got {value!r}")
+    return forms[value]
+
+
+def class_list(value: str | None) -> tuple[str, ...] | None:
+    """The names that ``--classes`` gives: the lines of a file, or parts between commas.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if value is None:
+        return None
+    file = Path(value)
+    if not file.is_file():
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the class names in {file}: {error}; give a text file, one name a line") from error
+    return tuple(line.strip() for line in lines if line.strip())

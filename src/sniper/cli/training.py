@@ -7,7 +7,16 @@ import typer
 
 from sniper.cli.display import err, say, show_skipped
 from sniper.cli.inference import is_main, show_evaluation
-from sniper.cli.options import BadImageOption, SetOption, bad_image
+from sniper.cli.options import (
+    BadImageOption,
+    ClassesOption,
+    FormatOption,
+    ImagesOption,
+    SetOption,
+    bad_image,
+    class_list,
+    form_of,
+)
 from sniper.errors import RecipeError
 from sniper.pipeline.short_forms import short_overrides
 
@@ -21,6 +30,19 @@ def train(
     set_: SetOption = None,
     data: Annotated[str | None, typer.Option(help="Training data; short for --set data.train=...")] = None,
     val: Annotated[str | None, typer.Option(help="Evaluation data; short for --set data.evaluate=...")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the training data; none: train.")] = None,
+    val_split: Annotated[
+        str | None, typer.Option(help="Split of the evaluation data; none: val, or test if there is no val.")
+    ] = None,
+    format: FormatOption = None,
+    val_format: Annotated[
+        str | None, typer.Option(metavar="coco|yolo|voc", help="Form of the evaluation data; none: as --format.")
+    ] = None,
+    images: ImagesOption = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Folder of the images of the evaluation data; none: as --images.")
+    ] = None,
+    classes: ClassesOption = None,
     negatives: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +70,13 @@ def train(
     if (recipe is None) == (resume is None):
         raise RecipeError("sniper train takes a recipe, or --resume RUN, and not both; see 'sniper models' for recipes")
     words = short_overrides(
+        split=split,
+        format=form_of(format, "--format"),
+        images=images,
+        classes=class_list(classes),
+        val_split=val_split,
+        val_format=form_of(val_format, "--val-format"),
+        val_images=val_images,
         data=data or None,
         val=val or None,
         negatives=negatives or None,

@@ -149,7 +149,7 @@ def read_proposals(path: Path | str, table: AnnotationTable) -> DetectionTable:
     if Path(path).suffix.lower() != ".json":
         return for_images(load_detections(path), table, path)
     try:
-        results = msgspec.json.decode(Path(path).read_bytes(), type=list[_Box])
+        results = msgspec.json.decode(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), type=list[_Box])
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give the path of a COCO results file") from error
     except msgspec.MsgspecError as error:

@@ -1,21 +1,126 @@
-"""Any supported dataset from a path: its form is found by looking."""
+"""The one place that opens data: any supported dataset from a path; its form and its splits are found by looking."""
 
 import logging
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from sniper.data.options import IN_PYTHON, OptionNames, Role, split_of_role
 from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
+from sniper.data.readers.coco_files import coco_file, coco_splits, image_roots, is_coco
 from sniper.data.readers.voc import read_voc
-from sniper.data.readers.yolo import IMAGE_SUFFIXES, read_yolo
+from sniper.data.readers.voc_folders import image_folders, is_voc, voc_files, voc_splits
+from sniper.data.readers.yolo import read_yolo
+from sniper.data.readers.yolo_images import DESCRIPTIONS, IMAGE_SUFFIXES, yolo_splits
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
 logger = logging.getLogger("sniper")
 
 Format = Literal["coco", "yolo", "voc"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A dataset, and how to read it: all that a user says of one."""
+
+    path: Path | str  # a COCO JSON file, a data.yaml, or the folder of a dataset
+    split: str | None = None  # none: by what it is opened for
+    format: Format | None = None  # none: found from the path
+    images: Path | str | None = None  # the folder of the images; none: the usual ones are looked in
+    classes: tuple[str, ...] | None = None  # only these, in this order; the names of a YOLO folder without a names file
+    options: OptionNames = IN_PYTHON  # how the user says these
+
+    def open(
+        self,
+        role: Role | None = None,
+        *,
+        known_as: Sequence[str] | None = None,
+        needs_images: bool = False,
+        skip_bad_images: bool = False,
+        masks: bool = True,
+    ) -> AnnotationTable:
+        """Read the dataset.
+
+        Where no split is said, ``role`` says which one is meant: train for training; val, else test, for evaluation.
+        A dataset without splits is read whole. Without a role, ``data.yaml`` means its train split and other folders
+        are read whole.
+
+        ``known_as`` are the classes of a trained detector: those that the dataset lacks have no objects, and objects of
+        others are left out, with a warning. ``needs_images``: some image must be there. ``skip_bad_images`` leaves out,
+        with a warning, images whose size must be read from a file that cannot be (YOLO; the other forms state sizes and
+        no image is opened here). ``masks=False`` leaves COCO's masks out, for speed.
+
+        Raises:
+            DataError: nothing is there, the form is not known (the message lists what was looked for), the split is
+                missing or ambiguous, no image is found, or the annotations are wrong.
+        """
+        place = existing_dataset(self.path)
+        if self.images is not None and not Path(self.images).is_dir():
+            raise DataError(f"image folder {self.images} is not there; give the folder of the dataset's images")
+        form = self.format or _form(place, self.split, self.options)
+        place = _voc_root(place) if form == "voc" else place
+        split = self._split(place, form, role)
+        if form == "coco":
+            file = place if place.is_file() else coco_file(place, split, self.options)
+            table = read_coco(file, image_root=self.images, masks=masks)
+        elif form == "voc":
+            table = read_voc(place, split, image_root=self.images, options=self.options)
+        else:
+            table = read_yolo(
+                place,
+                split,
+                image_root=self.images,
+                names=self.classes,
+                known_as=known_as,
+                skip_bad_images=skip_bad_images,
+                options=self.options,
+            )
+        logger.info("%s (%s%s): %d images, %d objects", place, form, f", {split}" if split else "", len(table),
+                    table.num_objects)  # fmt: skip
+        if needs_images:
+            self._require_images(place, form, split, table)
+        if self.classes is not None and self.classes != table.class_names:
+            table = table.with_classes(self.classes)
+        if known_as is not None and tuple(known_as) != table.class_names:
+            whole, table = table, table.with_classes(known_as, missing="allow")
+            _tell_of_others(place, whole, table)
+        return table
+
+    def _split(self, place: Path, form: Format, role: Role | None) -> str | None:
+        if form == "coco" and place.is_file():
+            if self.split is not None:
+                raise DataError(
+                    f"{place} is one file and has no split {self.split!r}; leave {self.options.split} out, "
+                    "or give the folder"
+                )
+            return None
+        if self.split is not None or role is None:
+            return self.split
+        splits = {"coco": coco_splits, "yolo": yolo_splits, "voc": voc_splits}[form](place)
+        return split_of_role(place, splits, role, self.options)
+
+    def _require_images(self, place: Path, form: Format, split: str | None, table: AnnotationTable) -> None:
+        """An error with the folders that were searched, where not one image is found."""
+        probes = np.unique(np.linspace(0, len(table) - 1, 64).round().astype(int))
+        rows = [*probes.tolist(), *range(len(table))]
+        if any(table.image_path(row).is_file() for row in rows):
+            return
+        searched = [table.root]
+        if self.images is None and form == "coco":
+            searched = image_roots(place if place.is_file() else coco_file(place, split, self.options))
+        elif self.images is None and form == "voc":
+            files = voc_files(place, split, self.options)
+            searched = image_folders(files.folder, files.pages)
+        there = ", ".join(str(folder) for folder in searched if folder.is_dir())
+        raise DataError(
+            f"{place}: none of {len(table)} images is found, such as {table.file_name(0)}; looked in "
+            f"{there or table.root}; give the folder of the images with {self.options.images}"
+        )
 
 
 def load_dataset(
@@ -32,39 +137,23 @@ def load_dataset(
     """Read a dataset in COCO, YOLO or Pascal VOC form; the form is found from the path unless ``format`` says it.
 
     ``path`` is a COCO JSON file, a folder with ``annotations/*.json`` (or the file itself, also inside split folders),
-    a ``data.yaml``, a folder of a YOLO set, or a folder with ``Annotations``. ``split`` names a part (train, val,
-    ...). ``image_root`` is the folder of the images, if not the usual one. ``classes`` keeps only these classes, in
-    this order; a YOLO folder without a names file takes its names from it. With ``missing_classes="allow"``, classes
-    that the dataset does not have are classes without objects, as a trained detector's may be in a test set.
-    ``skip_bad_images`` leaves out, with a warning, images whose size must be read from a file that cannot be (YOLO; the
-    other forms state sizes and no image is opened here). ``masks=False`` leaves COCO's masks out, for speed.
+    a ``data.yaml``, a folder of a YOLO set, or a folder with annotations as XML (Pascal VOC). ``split`` names a part
+    (train, val, ...); none: that of ``data.yaml`` for training, or all. ``image_root`` is the folder of the images, if
+    not the usual one. ``classes`` keeps only these classes, in this order; a YOLO folder without a names file takes its
+    names from it. With ``missing_classes="allow"``, classes that the dataset does not have are classes without objects,
+    as a trained detector's may be in a test set. ``skip_bad_images`` and ``masks`` as for ``DataSource.open``.
 
     Raises:
-        DataError: nothing is there, the form is not known (the message lists what was looked for), the split is
-            missing or ambiguous, or the annotations are wrong.
+        DataError: as ``DataSource.open``.
     """
-    place = existing_dataset(path)
-    if image_root is not None and not Path(image_root).is_dir():
-        raise DataError(f"image folder {image_root} is not there; give the folder of the dataset's images")
-    form = format or _form(place, split)
-    if form == "coco" and place.is_file() and split is not None:
-        raise DataError(f"{place} is one file and has no split {split!r}; leave the split out, or give the folder")
-    if form == "coco":
-        table = read_coco(place if place.is_file() else _json_of(place, split), image_root=image_root, masks=masks)
-    elif form == "voc":
-        table = read_voc(_voc_root(place), split, image_root=image_root)
-    else:
-        table = read_yolo(place, split, image_root=image_root, names=classes, skip_bad_images=skip_bad_images)
-    if classes is not None and tuple(classes) != table.class_names:
-        whole, table = table, table.with_classes(classes, missing=missing_classes)
-        _tell_of_others(place, whole, table, missing_classes)
-    return table
+    chosen = None if classes is None else tuple(classes)
+    strict = missing_classes == "error"
+    source = DataSource(path, split, format, image_root, chosen if strict else None)
+    return source.open(known_as=None if strict else chosen, skip_bad_images=skip_bad_images, masks=masks)
 
 
-def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable, missing: str) -> None:
+def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable) -> None:
     """One line where objects are left out for classes that nobody chose by hand."""
-    if missing == "error":
-        return
     others = [name for name in whole.class_names if name not in chosen.class_names]
     left_out = whole.num_objects - chosen.num_objects
     if left_out:
@@ -77,27 +166,35 @@ def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable
         )
 
 
-def _form(place: Path, split: str | None) -> Format:
+def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     if place.is_file():
         forms: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}
         if place.suffix.lower() in forms:
             return forms[place.suffix.lower()]
         raise DataError(f"{place} is neither a COCO .json nor a YOLO .yaml; give one of these, or the dataset's folder")
-    if (_voc_root(place) / "Annotations").is_dir() and any((_voc_root(place) / "Annotations").glob("*.xml")):
+    if next((_voc_root(place) / "Annotations").glob("*.xml"), None) is not None:
         return "voc"
-    if any((place / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml")):
+    if any((place / name).is_file() for name in DESCRIPTIONS):
         return "yolo"
-    if _json_files(place, split):
+    if is_coco(place, split):
         return "coco"
-    folders = [place, place / "images", *([place / split, place / "images" / split] if split else [])]
-    folders += [folder / "images" for folder in folders[2:3]]
-    if any((place / name).is_dir() for name in ("labels", f"{split}/labels")) or any(map(_has_label_beside, folders)):
+    if _is_yolo_folder(place, split):
         return "yolo"
+    if is_voc(_voc_root(place)):
+        return "voc"
     raise DataError(
         f"{place} is no dataset of a known form; looked for annotations/*.json, *.json and <split>/*.json (COCO), "
-        "data.yaml, images/ with labels/, images with .txt beside them (YOLO), Annotations/*.xml (Pascal VOC); "
-        "give the file itself, or format="
+        "data.yaml, images/ with labels/, images with .txt beside them (YOLO), *.xml in Annotations/, annots/ or the "
+        f"like or beside the images (Pascal VOC); give the file itself, or say {options.format}"
     )
+
+
+def _is_yolo_folder(place: Path, split: str | None) -> bool:
+    folders = [place, place / "images"]
+    for name in [split] if split else yolo_splits(place):
+        folders += [place / name, place / "images" / name, place / name / "images"]
+    labels = [folder / "labels" for folder in folders]
+    return any(next(folder.rglob("*.txt"), None) for folder in labels) or any(map(_has_label_beside, folders))
 
 
 def _voc_root(place: Path) -> Path:
@@ -111,40 +208,3 @@ def _has_label_beside(folder: Path) -> bool:
         return False
     files = {file.name for file in folder.iterdir()}
     return any(Path(name).suffix.lower() in IMAGE_SUFFIXES and f"{Path(name).stem}.txt" in files for name in files)
-
-
-def _json_files(folder: Path, split: str | None) -> list[Path]:
-    """JSON files that may hold annotations, from the first place that has any."""
-    inside = [folder / split] if split else []
-    for place in (folder / "annotations", *inside, folder):
-        files = sorted(file for file in place.glob("*.json") if _looks_like_coco(file))
-        if files:
-            return files
-    return []
-
-
-def _looks_like_coco(file: Path) -> bool:
-    """Whether the file begins as an object: result files and id lists are arrays."""
-    with file.open("rb") as opened:
-        return opened.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
-
-
-def _json_of(folder: Path, split: str | None) -> Path:
-    files = _json_files(folder, split)
-    if not files:
-        raise DataError(f"{folder} has no COCO file: looked for annotations/*.json, *.json and <split>/*.json")
-    chosen = files
-    if split is not None and any(file.parent != folder / split for file in files):
-        part = re.compile(rf"(^|[_\-.]){re.escape(split)}(\d{{4}})?($|[_\-.])")
-        chosen = [file for file in files if part.search(file.stem)]
-    if len(chosen) > 1:
-        chosen = [file for file in chosen if file.stem.startswith("instances")] or chosen
-    if len(chosen) == 1:
-        return chosen[0]
-    there = ", ".join(file.name for file in files[:12])
-    if not chosen:
-        raise DataError(
-            f"{folder} has no annotations of split {split!r}; it has {there}; name one of these splits or files"
-        )
-    wanted = "which split to read" if split is None else f"which file of split {split!r} is meant"
-    raise DataError(f"{folder} does not say {wanted}; it has {there}; give a split or the file itself")

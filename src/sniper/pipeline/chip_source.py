@@ -55,9 +55,9 @@ class ChipSource:
     def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
         """Batches of an epoch for one process."""
         chips = self.chips(epoch)
-        if len(chips) == 0:
+        if len(chips.object_rows) == 0:
             raise DataError(
-                f"{self.table.root}: no chips can be cut: none of the {self.table.num_objects} objects is "
+                f"{self.table.root}: nothing can be learned: none of the {self.table.num_objects} objects is "
                 "valid at any level; see 'sniper chips stats' or set pyramid.levels to auto"
             )
         self.skipped()

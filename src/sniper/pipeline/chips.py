@@ -8,7 +8,6 @@ from torch import nn
 
 from sniper.boxes import sqrt_area
 from sniper.chips.stats import Coverage, coverage
-from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.files import write_bytes, write_text
 from sniper.pipeline.chip_source import ChipSource
@@ -16,13 +15,14 @@ from sniper.pipeline.detectors import resolve_pyramid, with_detector
 from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.previews import draw_previews
 from sniper.pipeline.proposal_feed import ProposalFeed, feed_from_file
+from sniper.pipeline.tables import Data, table_of
 from sniper.recipe import Recipe
 from sniper.report.curves import draw_size_histogram
 
 
 def chip_stats(
     recipe: Recipe | str | Path,
-    data: Path | str | AnnotationTable,
+    data: Data,
     *,
     split: str | None = None,
     proposals: Path | str | None = None,
@@ -37,7 +37,7 @@ def chip_stats(
     ``output`` gets ``coverage.json``, the resolved ``recipe.yaml`` and ``sizes.png``, the object sizes under the valid
     ranges.
     """
-    recipe, table = _recipe(recipe, detector), _table(data, split)
+    recipe, table = _recipe(recipe, detector), table_of(data, split)
     recipe, pyramid = resolve_pyramid(recipe, table)
     feed = _feed(recipe, proposals, table)
     report = coverage(
@@ -61,7 +61,7 @@ def chip_stats(
 
 def chip_preview(
     recipe: Recipe | str | Path,
-    data: Path | str | AnnotationTable,
+    data: Data,
     *,
     output: Path | str,
     split: str | None = None,
@@ -75,7 +75,7 @@ def chip_preview(
     With ``proposals``, or where the recipe names a file of them, the negative chips too, around their proposals.
     ``detector`` is your own, if training gets one: automatic levels go by what it sees best.
     """
-    recipe, table = _recipe(recipe, detector), _table(data, split)
+    recipe, table = _recipe(recipe, detector), table_of(data, split, needs_images=True)
     recipe, pyramid = resolve_pyramid(recipe, table)
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
     source = ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
@@ -91,7 +91,3 @@ def _feed(recipe: Recipe, proposals: Path | str | None, table: AnnotationTable) 
 def _recipe(recipe: Recipe | str | Path, detector: nn.Module | None) -> Recipe:
     given = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     return given if detector is None else with_detector(given, detector)
-
-
-def _table(data: Path | str | AnnotationTable, split: str | None) -> AnnotationTable:
-    return data if isinstance(data, AnnotationTable) else load_dataset(data, split)

@@ -9,7 +9,6 @@ from pathlib import Path
 from torch import nn
 
 from sniper.data.detections import DetectionTable
-from sniper.data.source import Format, load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.errors import RecipeError
 from sniper.evaluation.best_f1 import BestF1, best_f1
@@ -28,6 +27,7 @@ from sniper.pipeline.model import Model
 from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, opened
 from sniper.pipeline.sources import BadImage
+from sniper.pipeline.tables import Data, table_for
 from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
 
@@ -126,7 +126,7 @@ def scored(table: AnnotationTable, found: DatasetDetections, settings: CocoEvalC
 
 def evaluate(
     checkpoint: Path | str | Model,
-    data: Path | str | AnnotationTable,
+    data: Data,
     *,
     split: str | None = None,
     output: Path | str | None = None,
@@ -145,8 +145,8 @@ def evaluate(
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
-        data: dataset by path (its form is found), or a table.
-        split: split of the dataset, where it holds several.
+        data: dataset by path (its form is found), a ``DataSource`` that says more, or a table.
+        split: split of a dataset by path, where it holds several; none: val, or test if there is none.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
         processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out.
         by_ranks: share the images with the other processes of this launch (torchrun, accelerate), all of which must
@@ -175,29 +175,6 @@ def evaluate(
         save_evaluation(done, table, output)
         parts.remove()
     return done
-
-
-def table_for(
-    class_names: tuple[str, ...],
-    data: Path | str | AnnotationTable,
-    split: str | None = None,
-    *,
-    on_bad_image: BadImage = "stop",
-    format: Format | None = None,
-    image_root: str | None = None,
-) -> AnnotationTable:
-    """A dataset as a detector of these classes sees it: its labels; classes the data lack have no objects."""
-    if isinstance(data, AnnotationTable):
-        return data if data.class_names == class_names else data.with_classes(class_names, missing="allow")
-    return load_dataset(
-        data,
-        split,
-        format=format,
-        image_root=image_root,
-        classes=class_names,
-        missing_classes="allow",
-        skip_bad_images=on_bad_image == "skip",
-    )
 
 
 def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str, *, step: int | None = None) -> None:

@@ -18,12 +18,12 @@ from sniper.inference.config import ProposeConfig
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.proposing import propose_images
 from sniper.pipeline.detect import table_of
-from sniper.pipeline.evaluate import table_for
 from sniper.pipeline.keys import proposals_key
 from sniper.pipeline.model import Model
 from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pipeline.tables import Data, table_for
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.devices import on_main
@@ -94,7 +94,7 @@ class Extraction(NamedTuple):
 
 def propose(
     checkpoint: Path | str | Model,
-    data: Path | str | AnnotationTable,
+    data: Data,
     output: Path | str,
     *,
     split: str | None = None,
@@ -113,9 +113,9 @@ def propose(
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
-        data: dataset by path (its form is found), or a table.
+        data: dataset by path (its form is found), a ``DataSource`` that says more, or a table.
         output: file to write, ``.safetensors``.
-        split: split of the dataset, where it holds several.
+        split: split of a dataset by path, where it holds several; none: train.
         config: NMS, number and score of proposals; none: the recipe's ``negatives.extraction``.
         processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out. A
             script that asks for several must guard its own start by ``if __name__ == "__main__":``.
@@ -131,7 +131,7 @@ def propose(
     """
     model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
-    table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
+    table = table_for(model.class_names, data, split, role="train", on_bad_image=on_bad_image)
     config = config or model.recipe.negatives.extraction
     job = extraction(
         model.detector or model.backend, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image

@@ -5,7 +5,14 @@ from pathlib import Path
 
 _SETTINGS = {
     "data": "data.train",
+    "split": "data.train_split",
+    "format": "data.format",
+    "images": "data.image_root",
+    "classes": "data.classes",
     "val": "data.evaluate",
+    "val_split": "data.evaluate_split",
+    "val_format": "data.evaluate_format",
+    "val_images": "data.evaluate_image_root",
     "weights": "weights",
     "negatives": "negatives.proposals",
     "epochs": "train.epochs",
@@ -17,7 +24,7 @@ _SETTINGS = {
 }
 
 
-def short_overrides(**words: str | Path | float | None) -> list[str]:
+def short_overrides(**words: str | Path | float | tuple[str, ...] | None) -> list[str]:
     """The words that are not None as ``a.b=c`` settings.
 
     ``short_overrides(epochs=2, data=None) == ["train.epochs=2"]``. Values are quoted as JSON, which is YAML: a path is

@@ -14,13 +14,13 @@ from sniper.errors import RecipeError
 from sniper.files import write_text
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
-from sniper.pipeline.evaluate import Evaluation, table_for
+from sniper.pipeline.evaluate import Evaluation
 from sniper.pipeline.finishing import finish
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
 from sniper.pipeline.short_forms import short_overrides
 from sniper.pipeline.sources import BadImage
-from sniper.pipeline.tables import evaluation_table_of, training_table_of
+from sniper.pipeline.tables import Data, evaluation_table_of, require_objects, table_for, training_table_of, words_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta
@@ -55,8 +55,8 @@ def train(
     recipe: Recipe | str | Path | None = None,
     *,
     overrides: Iterable[str] = (),
-    data: Path | str | AnnotationTable | None = None,
-    val: Path | str | AnnotationTable | None = None,
+    data: Data | None = None,
+    val: Data | None = None,
     negatives: str | None = None,
     weights: Path | str | None = None,
     epochs: float | None = None,
@@ -76,9 +76,9 @@ def train(
     Args:
         recipe: a recipe, or a YAML file or shipped name of one; none: with ``resume``, the one of that run.
         overrides: ``a.b=c`` settings on top of it.
-        data: the training data, by path or loaded; none: ``recipe.data.train``.
-        val: the evaluation data, by path or loaded; none: ``recipe.data.evaluate``, if any. Classes that only one of
-            the two has do not matter: those of the training data count.
+        data: the training data, by path, as a ``DataSource`` that says more, or loaded; none: ``recipe.data.train``.
+        val: the evaluation data, likewise; none: ``recipe.data.evaluate``, if any. Classes that only one of the two has
+            do not matter: those of the training data count.
         negatives: ``auto``, ``self`` or a file of proposals: ``negatives.proposals``.
         weights: a checkpoint or run folder to start from, in place of ``recipe.weights`` and ``recipe.model.weights``;
             what depends on the classes is taken over for those whose names agree.
@@ -105,7 +105,7 @@ def train(
         require_name(name, f"{root}/train")
     former = RunFolder.open(resume) if resume is not None else None
     words = short_overrides(
-        data=_path(data), val=_path(val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
+        **words_of(data, val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
         batch=batch, device=device, seed=seed, on_bad_image=on_bad_image,
     )  # fmt: skip
     recipe = _recipe(recipe, [*overrides, *words], former)
@@ -209,14 +209,7 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: list[str], former: Ru
     return Recipe.load(place, overrides)
 
 
-Data = Path | str | AnnotationTable | None
-
-
-def _path(data: Data) -> Path | str | None:
-    return None if isinstance(data, AnnotationTable) else data
-
-
-def _datasets(recipe: Recipe, data: Data, val: Data) -> _Datasets:
+def _datasets(recipe: Recipe, data: Data | None, val: Data | None) -> _Datasets:
     """Those given as tables, else those that the recipe names."""
     train = data if isinstance(data, AnnotationTable) else training_table_of(recipe)
     evaluate = None
@@ -224,6 +217,9 @@ def _datasets(recipe: Recipe, data: Data, val: Data) -> _Datasets:
         evaluate = table_for(train.class_names, val)
     elif recipe.data.evaluate is not None:
         evaluate = evaluation_table_of(recipe, train.class_names)
+    require_objects(train, "to learn from")
+    if evaluate is not None:
+        require_objects(evaluate, "to evaluate on")
     # Workers that are not forked would each get a copy of the table.
     return _Datasets(train.share() if recipe.loader.shares_table else train, evaluate)
 

@@ -218,10 +218,10 @@ def _require_content(path: Path) -> None:
 
 
 def _is_pickle(path: Path) -> bool:
-    """For files that are no safetensors only: those begin with a length, which may look like anything."""
+    """Whether a file that cannot be read is one; safetensors begin with a length of any eight bytes, then ``{``."""
     with path.open("rb") as file:
-        start = file.read(4)
-    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+        start = file.read(9)
+    return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
 def _refuse_mismatch(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

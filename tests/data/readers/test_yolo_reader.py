@@ -194,3 +194,40 @@ def test_aerial_cars_are_the_same_in_both_forms(shared_data):
         assert np.array_equal(part.sizes_wh, coco.sizes_wh)
         assert np.array_equal(part.labels, coco.labels)
         assert np.allclose(part.boxes_xyxy, coco.boxes_xyxy, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nc: 3\nnames: [car, bus]\n", facts("data.yaml", "nc is 3", 2)),
+        ("names: [car, bus, car]\n", facts("data.yaml", 0, 2, "car")),
+        ("names: [car, bus]\ntrain: images\n", facts("data.yaml", "train is given twice", "line 3")),
+    ],
+)
+def test_descriptions_that_contradict_themselves(tmp_path, text, said):
+    put(tmp_path / "data.yaml", f"train: images\n{text}")
+    put_image(tmp_path / "images/a.jpg")
+    put(tmp_path / "labels/a.txt", "0 0.5 0.5 0.2 0.4")
+    with pytest.raises(DataError, match=said):
+        read_yolo(tmp_path)
+
+
+def test_class_names_are_what_is_written(tmp_path):
+    put(tmp_path / "data.yaml", "train: images\nnc: 6\nnames: [yes, no, on, 007, 1.50, null]\n")
+    put_image(tmp_path / "images/a.jpg")
+    put(tmp_path / "labels/a.txt", "0 0.5 0.5 0.2 0.4")
+    assert read_yolo(tmp_path).class_names == ("yes", "no", "on", "007", "1.50", "null")
+    put(tmp_path / "data.yaml", "train: images\nnames:\n  0: no\n  1: yes\n")
+    assert read_yolo(tmp_path).class_names == ("no", "yes")
+
+
+def test_labels_in_pixels_are_named(flat, caplog):
+    put(flat / "a.txt", "0 50 25 20 20\n1 10 10 20 20\n")
+    with pytest.raises(DataError, match=facts(2, "of 2", "pixels", str(flat / "a.txt"))):
+        read_yolo(flat)
+    put(flat / "a.txt", "0 50 25 70 25 70 40\n")
+    with pytest.raises(DataError, match="pixels"):
+        read_yolo(flat)
+    put(flat / "b.txt", "0 0.5 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1\n")
+    assert read_yolo(flat).num_objects == 2
+    assert "1 of 3 labels look like pixels" in caplog.text

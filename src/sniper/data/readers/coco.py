@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sniper.data.building import ObjectRows, build_table, check_images
 from sniper.data.columns import MaskBuilder
 from sniper.data.flags import ObjectFlag, flags_where
+from sniper.data.readers.coco_files import guess_image_root
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 
@@ -84,6 +85,7 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None, masks: 
     twice = np.flatnonzero(np.diff(class_ids) == 0)
     if len(twice):
         raise DataError(f"{file}: category id {class_ids[twice[0]]} is given twice; give every category its own")
+    _refuse_names_twice(file, categories)
     image_ids = np.array([image.id for image in data.images], np.int64)
     file_names = [image.file_name for image in data.images]
     sizes = np.array([(image.width, image.height) for image in data.images], np.int64).reshape(-1, 2)
@@ -101,11 +103,12 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None, masks: 
         areas=np.array([a.area for a in annotations], np.float64),
         ids=own_ids,
     )
+    some = file_names[0], file_names[len(file_names) // 2], file_names[-1]
     has_masks = masks and any(len(bytes(a.segmentation)) > 2 and bytes(a.segmentation) != b"null" for a in annotations)
     return build_table(
         objects,
         source=file,
-        root=Path(image_root) if image_root is not None else guess_image_root(file, file_names[0]),
+        root=Path(image_root) if image_root is not None else guess_image_root(file, *some),
         file_names=file_names,
         image_ids=image_ids,
         sizes_wh=sizes,
@@ -115,31 +118,19 @@ def read_coco(path: Path | str, *, image_root: Path | str | None = None, masks: 
     )
 
 
-def guess_image_root(file: Path, file_name: str) -> Path:
-    """The folder around an annotation file in which ``file_name`` lies; the likeliest one if it is nowhere."""
-    folder, above = file.parent, file.parent.parent
-    stem = re.sub(r"^(instances|person_keypoints|captions|image_info|annotations)_|_(annotations|coco)$", "", file.stem)
-    splits = list(dict.fromkeys([stem, re.sub(r"\d{4}$", "", stem)]))
-    inner = [
-        "",
-        "images",
-        *splits,
-        *(f"images/{s}" for s in splits),
-        *(f"{s}/images" for s in splits),
-        "JPEGImages",
-        "data",
-    ]
-    candidates = [base / name for base in (folder, above) for name in inner]
-    for candidate in candidates:
-        if (candidate / file_name).is_file():
-            return candidate
-    named = [base / name for base in (above, folder) for name in splits if (base / name).is_dir()]
-    return named[0] if named else folder
+def _refuse_names_twice(file: Path, categories: list[_Category]) -> None:
+    first: dict[str, int] = {}
+    for category in categories:
+        if first.setdefault(category.name, category.id) != category.id:
+            raise DataError(
+                f"{file}: categories {first[category.name]} and {category.id} are both called {category.name!r}; "
+                "give each its own name, or make them one"
+            )
 
 
 def _decode(file: Path) -> _Dataset:
     try:
-        content = file.read_bytes()
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a mark that Windows programs write
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}; give the path of a COCO JSON file") from error
     decoder = msgspec.json.Decoder(_Dataset)

@@ -1,5 +1,7 @@
 """Pascal VOC: one XML file an image."""
 
+import os
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ import numpy as np
 
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.flags import ObjectFlag
+from sniper.data.options import IN_PYTHON, OptionNames
+from sniper.data.readers.voc_folders import image_folders, voc_files
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pixels.open import image_size
@@ -19,6 +23,7 @@ _MARKS = {
     "truncated": ObjectFlag.TRUNCATED,
     "occluded": ObjectFlag.OCCLUDED,
 }
+_NO_IMAGE = (".xml", ".txt", ".csv", ".json", ".yaml", ".yml")  # what else lies beside images
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -26,45 +31,43 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 class _Page:
     """One annotation file."""
 
-    file_name: str  # relative to the image folder
+    file: Path  # the image
     size_wh: tuple[int, int]
     names: list[str]
     corners: list[tuple[float, ...]]  # 1-based, both ends inclusive, as written
     flags: list[int]  # bits of ObjectFlag
 
 
-def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | str | None = None) -> AnnotationTable:
-    """Read a folder with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main``.
+def read_voc(
+    path: Path | str,
+    split: str | None = None,
+    *,
+    image_root: Path | str | None = None,
+    options: OptionNames = IN_PYTHON,
+) -> AnnotationTable:
+    """Read a folder with annotation files: ``Annotations``, ``annots``, ``xml`` or the like, or beside the images.
 
-    ``split`` is a list in ``ImageSets/Main``; without it every annotated image is taken. Classes are all the names in
-    ``Annotations``, sorted, whatever the split, so that splits agree. The inclusive corners that count from 1 become
-    half-open boxes: ``x1 - 1, y1 - 1, x2, y2``; one whose corners are a single point is empty.
-    Objects may be marked difficult, truncated and occluded. ``image_root`` replaces ``JPEGImages``.
+    Images are in ``JPEGImages``, ``images`` or the like, or beside their annotations; ``image_root`` replaces all of
+    these. ``split`` is a list in ``ImageSets/Main``, or a folder (``train``, ``test``) with such a layout of its own;
+    without it every annotated image is taken. Classes are all the names in all annotation files, sorted, whatever the
+    split, so that splits agree. The inclusive corners that count from 1 become half-open boxes: ``x1 - 1, y1 - 1, x2,
+    y2``; one whose corners are a single point is empty. Objects may be marked difficult, truncated and occluded.
 
     Raises:
         DataError: a folder, list or annotation is missing, or an XML file is damaged or incomplete.
     """
     folder = Path(path)
-    annotations = folder / "Annotations"
-    if not annotations.is_dir():
-        raise DataError(f"{folder} has no folder Annotations; give the folder that contains it")
-    root = Path(image_root) if image_root is not None else folder / "JPEGImages"
-    files = {file.stem: file for file in sorted(annotations.glob("*.xml"))}
-    stems = list(files) if split is None else _listed(folder, split)
-    images = {file.name for file in root.iterdir()} if root.is_dir() else set()
-    by_stem = {Path(name).stem: name for name in sorted(images)}
-    absent = [stem for stem in stems if stem not in files]
-    if absent:
-        raise DataError(f"{annotations} lacks {absent[0]}.xml of split {split!r} ({len(absent)} such); restore it")
-    chosen = set(stems)
-    others = (stem for stem in files if stem not in chosen)
-    names = {name for stem in others for name in _class_names(files[stem])}
+    files = voc_files(folder, split, options)
+    places = image_folders(files.folder, files.pages) if image_root is None else [Path(image_root)]
+    images = _Images(places)
+    names = {name for page in files.others for name in _class_names(page)}
     with ThreadPoolExecutor(8) as pool:
-        pages = list(pool.map(lambda stem: _page(files[stem], root, images, by_stem), stems))
+        pages = list(pool.map(lambda file: _page(file, images), files.pages))
     classes = sorted(names.union(*(page.names for page in pages)))
     index = {name: label for label, name in enumerate(classes)}
     corners = np.array([box for page in pages for box in page.corners], np.float64).reshape(-1, 4)
     clicked = (corners[:, :2] == corners[:, 2:]).all(axis=1)[:, None]  # an accident of labelling, left empty
+    root = images.root(page.file for page in pages)
     return build_table(
         ObjectRows(
             image_row=np.repeat(np.arange(len(pages)), [len(page.names) for page in pages]),
@@ -74,21 +77,38 @@ def read_voc(path: Path | str, split: str | None = None, *, image_root: Path | s
         ),
         source=folder if split is None else f"{folder} ({split})",
         root=root,
-        file_names=[page.file_name for page in pages],
+        file_names=[page.file.relative_to(root).as_posix() for page in pages],
         image_ids=None,
         sizes_wh=np.array([page.size_wh for page in pages], np.int64).reshape(-1, 2),
         class_names=classes,
     )
 
 
-def _listed(folder: Path, split: str) -> list[str]:
-    """Image names of a split; a second column (the per-class lists have it) is left out."""
-    sets = folder / "ImageSets" / "Main"
-    file = sets / f"{split}.txt"
-    if not file.is_file():
-        there = ", ".join(sorted(found.stem for found in sets.glob("*.txt"))[:20]) or "no lists"
-        raise DataError(f"{folder} has no split {split!r} in ImageSets/Main; it has {there}")
-    return [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+class _Images:
+    """The images in some folders, found by the name of the file or of its annotation."""
+
+    def __init__(self, places: list[Path]) -> None:
+        self._likeliest = places[0]
+        self._by_name: dict[str, Path] = {}
+        self._by_stem: dict[str, Path] = {}
+        for place in reversed(places):  # the likeliest overwrites
+            names = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+            images = [name for name in names if not name.lower().endswith(_NO_IMAGE)]
+            self._by_name.update((name, place / name) for name in images)
+            self._by_stem.update((Path(name).stem, place / name) for name in images)
+
+    def find(self, page: Path, written: str) -> Path:
+        """The image of an annotation file that calls it ``written``; a likely place for it if it is nowhere.
+
+        Renamed sets keep the old name inside; the file of the annotation's own name is then meant.
+        """
+        found = self._by_name.get(written) or self._by_stem.get(page.stem)
+        return found or self._likeliest / (written or f"{page.stem}.jpg")
+
+    def root(self, files: Iterable[Path]) -> Path:
+        """The folder that holds all of ``files``."""
+        folders = {str(file.parent) for file in files}
+        return Path(os.path.commonpath(folders)) if folders else self._likeliest
 
 
 def _parse(file: Path) -> ElementTree.Element:
@@ -104,11 +124,11 @@ def _class_names(file: Path) -> Iterable[str]:
     return [(item.findtext("name") or "").strip() for item in _parse(file).iter("object")]
 
 
-def _page(file: Path, root: Path, images: set[str], by_stem: dict[str, str]) -> _Page:
+def _page(file: Path, images: _Images) -> _Page:
     page = _parse(file)
-    written = (page.findtext("filename") or "").strip()
-    # Renamed sets keep the old name inside; the file of the annotation's own name is then meant.
-    name = written if written in images else by_stem.get(file.stem, written or f"{file.stem}.jpg")
+    # Some programs write a path of the machine on which the boxes were drawn.
+    written = re.split(r"[/\\]", (page.findtext("filename") or "").strip())[-1]
+    image = images.find(file, written)
     names, corners, flags = [], [], []
     for number, item in enumerate(page.iter("object"), start=1):
         label = (item.findtext("name") or "").strip()
@@ -117,7 +137,7 @@ def _page(file: Path, root: Path, images: set[str], by_stem: dict[str, str]) -> 
         names.append(label)
         corners.append(_corners(file, number, item))
         flags.append(sum(int(flag) for word, flag in _MARKS.items() if _is_marked(item, word)))
-    return _Page(name, _size(file, page, root / name), names, corners, flags)
+    return _Page(image, _size(file, page, image), names, corners, flags)
 
 
 def _is_marked(item: ElementTree.Element, word: str) -> bool:

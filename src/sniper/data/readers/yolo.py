@@ -1,26 +1,26 @@
 """YOLO labels: one text file an image, one object a line, in shares of the image's size."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder
+from sniper.data.options import IN_PYTHON, OptionNames
+from sniper.data.readers.yolo_images import class_names_of, no_class_names, yolo_images
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pixels.open import image_size
 
 logger = logging.getLogger("sniper")
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm"})
-_NAME_FILES = ("classes.txt", "obj.names", "*.names")
+_PIXELS_FROM = 1.5  # centre, width and height above it are no shares of an image, however badly drawn
 _THREADS = 8  # headers and label files are small reads, mostly waiting
 
 
@@ -30,41 +30,62 @@ def read_yolo(
     *,
     image_root: Path | str | None = None,
     names: Sequence[str] | None = None,
+    known_as: Sequence[str] | None = None,
     skip_bad_images: bool = False,
+    options: OptionNames = IN_PYTHON,
 ) -> AnnotationTable:
     """Read a ``data.yaml`` or a folder.
 
     ``data.yaml`` has ``path``, ``train``/``val``/``test`` (a folder, a list file, or several) and ``names``; the split
     is train unless given. A folder has ``images/`` and ``labels/`` (each with splits, or inside each split), or label
-    files beside the images; its class names stand in ``data.yaml``, ``classes.txt`` or ``*.names``, or are given as
-    ``names``. With beside-lying labels a split is a list file ``<split>.txt``. ``image_root`` replaces the folder that
-    images are looked for in. Lines are ``class cx cy w h`` or ``class x y x y x y ...`` (a polygon); an image without
-    a label file has no objects. ``skip_bad_images`` leaves out, with a warning, images without a readable size.
+    files beside the images; its class names stand in ``data.yaml``, ``classes.txt`` or ``*.names``; else they are
+    ``names``, or those of a detector, ``known_as``, with a warning. With beside-lying labels a split is a list file
+    ``<split>.txt``. ``image_root`` replaces the folder that images are looked for in; labels may stay where they are.
+    Lines are ``class cx cy w h`` or ``class x y x y x y ...`` (a polygon); an image without a label file has no
+    objects. ``skip_bad_images`` leaves out, with a warning, images without a readable size.
 
     Raises:
-        DataError: no images, labels or names are found, or a line is wrong (file and line are named).
+        DataError: no images, labels or names are found, a line is wrong (file and line are named), or the labels are in
+            pixels.
     """
     place = Path(path)
-    described = next((f for f in _descriptions(place) if f.is_file()), None)
-    if described is not None:
-        root, images, found = _from_description(described, split or "train", image_root)
-    else:
-        root, images = _from_folder(Path(image_root) if image_root is not None else place, split)
-        found = None
-    names = found or names or _names_in(place if place.is_dir() else place.parent)
-    images = sorted(images)
+    found = yolo_images(place, split, image_root, options)
+    root, images = found.root, found.images
+    folder = place if place.is_dir() else place.parent
+    class_names = found.class_names or class_names_of(folder) or names
+    if class_names is None:
+        if known_as is None:
+            raise no_class_names(folder, options)
+        class_names = known_as
+        told = ", ".join(class_names[:20])
+        logger.warning("%s has no class names; its numbers are taken for the detector's classes: %s", folder, told)
     if not images:
-        raise DataError(
-            f"{path} has no images in {root} ({' '.join(sorted(IMAGE_SUFFIXES))}); check the path and the split"
-        )
+        raise DataError(f"{path} has no images in {root}; check the path, {options.split} and {options.images}")
     sizes, images, unreadable = _sizes(path, images, skip_bad_images)
-    labels = [_label_path(image) for image in images]
+    labels = [_label_path(image, root, folder) for image in images]
     present = [label if label.is_file() else None for label in labels]
     if not any(present):
         raise DataError(f"{path}: none of {len(images)} images has a label file, e.g. {labels[0]}; put labels there")
     with ThreadPoolExecutor(_THREADS) as pool:
-        objects = list(pool.map(lambda label: _parse(label, len(names)), present))
-    return _build(path, root, images, sizes, objects, names, unreadable)
+        objects = list(pool.map(lambda label: _parse(label, len(class_names)), present))
+    _refuse_pixels(path, present, objects)
+    return _build(path, root, images, sizes, objects, class_names, unreadable)
+
+
+def _refuse_pixels(path: Path | str, files: Sequence[Path | None], objects: "list[_Labels]") -> None:
+    """Labels in pixels would all lie outside of their images, and nothing would be learned."""
+    boxes = np.concatenate([labels.boxes for labels in objects])
+    low, high = boxes[:, :2], boxes[:, 2:]
+    in_pixels = (low + high > 2 * _PIXELS_FROM).all(axis=1) & (high - low > _PIXELS_FROM).all(axis=1)
+    count = int(in_pixels.sum())
+    if not count:
+        return
+    ends = np.cumsum([len(labels.classes) for labels in objects])
+    file = files[int(np.searchsorted(ends, np.argmax(in_pixels), side="right"))]
+    what = f"{path}: {count} of {len(boxes)} labels look like pixels, not like shares of the image, e.g. in {file}"
+    if count >= len(boxes) / 2:
+        raise DataError(f"{what}; divide cx and w by the image's width, cy and h by its height")
+    logger.warning("%s; they are left out", what)
 
 
 class _Sizes(NamedTuple):
@@ -153,7 +174,7 @@ def _parse(path: Path | None, classes: int) -> _Labels:
     if path is None:
         return _NONE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read label file {path}: {error}; write it again as text") from error
     fields = [line.split() for line in lines]
@@ -206,96 +227,18 @@ def _corners(centre_size: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def _label_path(image: Path) -> Path:
-    """The twin of an image in ``labels/`` where it lies under ``images/``, else beside it."""
+def _label_path(image: Path, root: Path, folder: Path) -> Path:
+    """The twin of an image in ``labels/`` where it lies under ``images/``, else beside it, else in ``folder``."""
+    candidates = [image.with_suffix(".txt")]
     parts = list(image.parts)
     if "images" in parts[:-1]:
         last = len(parts) - 2 - parts[-2::-1].index("images")
-        twin = Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
-        beside = image.with_suffix(".txt")
-        return beside if not twin.is_file() and beside.is_file() else twin
-    return image.with_suffix(".txt")
+        candidates.insert(0, Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt"))
+    if not image.is_relative_to(folder) and image.is_relative_to(root):
+        inner = image.relative_to(root).with_suffix(".txt")
+        candidates += [folder / "labels" / inner, folder / inner]
+    return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def _relative(image: Path, root: Path) -> str:
     return image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image.absolute())
-
-
-def _images_under(folder: Path) -> list[Path]:
-    return [
-        file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
-
-
-def _images_listed(file: Path) -> list[Path]:
-    """Images of a list file, a path a line, relative to the file."""
-    return [file.parent / line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _descriptions(place: Path) -> list[Path]:
-    if place.suffix.lower() in (".yaml", ".yml"):
-        return [place]
-    return [place / "data.yaml", place / "data.yml", place / "dataset.yaml"]
-
-
-def _from_description(
-    file: Path, split: str, image_root: Path | str | None
-) -> tuple[Path, list[Path], tuple[str, ...]]:
-    try:
-        said: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}; mend the file") from error
-    if not isinstance(said, dict) or not said.get("names"):
-        raise DataError(f"{file} has no names; list the class names in it, e.g. 'names: [car, bus]'")
-    names = said["names"]
-    ordered = [names[key] for key in sorted(names)] if isinstance(names, dict) else names
-    if isinstance(names, dict) and sorted(names) != list(range(len(names))):
-        raise DataError(f"{file}: names must be numbered 0..{len(names) - 1}, not {sorted(names)[:10]}; number them so")
-    keys = [split, "valid"] if split == "val" else [split, "val"] if split == "valid" else [split]
-    entry = next((said[key] for key in keys if said.get(key)), None)
-    if entry is None:
-        there = [key for key in ("train", "val", "valid", "test") if said.get(key)]
-        raise DataError(f"{file} has no split {split!r}; it has {', '.join(there) or 'none'}")
-    root = Path(image_root) if image_root is not None else file.parent / (said.get("path") or "")
-    if not root.is_dir() and image_root is None:  # written for another machine, or relative to somewhere else
-        root = file.parent
-    images: list[Path] = []
-    for place in _as_list(entry):
-        # Exported files often say ../train/images although the folders lie beside them.
-        options = [root / place, file.parent / place, file.parent / str(place).removeprefix("../")]
-        target = next((option for option in options if option.exists()), None)
-        if target is None:
-            raise DataError(f"{file}: {split} is {place!r}, which is not there ({options[0]}); correct the path")
-        images += _images_under(target) if target.is_dir() else _images_listed(target)
-    return root, images, tuple(str(name) for name in ordered)
-
-
-def _as_list(entry: Any) -> Iterable[str]:
-    return [str(place) for place in entry] if isinstance(entry, list) else [str(entry)]
-
-
-def _from_folder(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
-    if split is None:
-        inner = folder / "images"
-        return folder, _images_under(inner if inner.is_dir() else folder)
-    for candidate in (folder / "images" / split, folder / split / "images", folder / split):
-        if candidate.is_dir():
-            return folder, _images_under(candidate)
-    listed = folder / f"{split}.txt"
-    if listed.is_file():
-        return folder, _images_listed(listed)
-    raise DataError(
-        f"{folder} has no split {split!r}: looked for images/{split}, {split}/images, {split} and {split}.txt"
-    )
-
-
-def _names_in(folder: Path) -> tuple[str, ...]:
-    for base in (folder, folder / "labels", folder.parent):
-        for pattern in _NAME_FILES:
-            for file in sorted(base.glob(pattern)):
-                lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-                if any(lines):
-                    return tuple(line for line in lines if line)
-    raise DataError(
-        f"{folder} has no class names: looked for data.yaml, {', '.join(_NAME_FILES)}; add one or give classes"
-    )
