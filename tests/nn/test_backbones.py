@@ -5,7 +5,9 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from facts import facts
 from sniper.errors import CheckpointError, RecipeError
+from sniper.fetch.shipped import shipped
 from sniper.nn.backbones import build_backbone
 
 PIXELS = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
@@ -144,15 +146,24 @@ def test_wrong_weights_are_named(tmp_path):
     path.write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match="not a readable weight file"):
         build_backbone("torchvision/resnet18", weights=str(path))
-    with pytest.raises(CheckpointError, match="No such file"):
+    with pytest.raises(
+        CheckpointError, match=facts("No such file", "model.weights", str(shipped("torchvision/mobilenet_v2")))
+    ):
         build_backbone("torchvision/resnet18", weights=str(tmp_path / "absent.safetensors"))
 
 
-def test_imagenet_weights_without_a_network(tmp_path, monkeypatch):
+def test_imagenet_weights_without_a_network(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("SNIPER_CACHE", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match="could not be downloaded"):
-        build_backbone("torchvision/mobilenet_v2", weights="imagenet")
+    path = shipped("torchvision/mobilenet_v2")
+    with pytest.raises(CheckpointError, match=facts("could not be downloaded", "model.weights", str(path))):
+        build_backbone("torchvision/resnet18", weights="imagenet")
+    offline = build_backbone("torchvision/mobilenet_v2", weights="imagenet")
+    assert f"the shipped ones, an earlier version, are taken: {path}" in caplog.text
+    given = build_backbone("torchvision/mobilenet_v2", weights=str(path))
+    body, expected = offline.body.state_dict(), given.body.state_dict()
+    assert all(torch.equal(body[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Cutting the classifiers of timm and torchvision open into stages: runs of blocks with one stride."""
 
 import difflib
+import logging
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -12,9 +13,12 @@ from torchvision.ops import Conv2dNormActivation
 
 from sniper.errors import CheckpointError, RecipeError, SniperError
 from sniper.fetch import cache_folder, cached
+from sniper.fetch.shipped import shipped, shipped_hint
 from sniper.nn.config import Dilation
 from sniper.nn.dilation import hold_stride, reductions
 from sniper.nn.weights import load_weights
+
+logger = logging.getLogger("sniper")
 
 
 class Stage(NamedTuple):
@@ -114,7 +118,8 @@ def cut_torchvision(name: str, stride: int, weights: str | None, feature_levels:
     except (OSError, RuntimeError) as error:  # no network, or a damaged file
         if weights != "imagenet":
             raise
-        raise _no_download(f"torchvision/{name}", error) from error
+        weights = _shipped(f"torchvision/{name}", error)
+        model = torchvision.models.get_model(name, weights=None)
     blocks, prefix = _blocks(model, name)
     after_block = reductions(_Blocks(blocks, ())).children
     names = list(blocks)
@@ -158,9 +163,25 @@ def _here(backbone: str, weights: str | None) -> str | None:
     return weights if found is None else str(found)
 
 
+def _shipped(backbone: str, error: Exception) -> str:
+    """The file of weights that the package ships for a backbone, where its own could not be downloaded."""
+    found = shipped(backbone)
+    if found is None:
+        raise _no_download(backbone, error) from error
+    logger.warning(
+        "the ImageNet weights of %s could not be downloaded (%s); the shipped ones, an earlier version, are taken: %s",
+        backbone, _reason(error), found,
+    )  # fmt: skip
+    return str(found)
+
+
 def _no_download(what: str, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return CheckpointError(
-        f"the ImageNet weights of {what} could not be downloaded ({reason}); where there is a network, "
-        f"'sniper download {what}' puts them into {cache_folder()}, where they are found; or give a file, or null"
+        f"the ImageNet weights of {what} could not be downloaded ({_reason(error)}); where there is a network, "
+        f"'sniper download {what}' puts them into {cache_folder()}, where they are found; or set model.weights to a "
+        f"file or to null, or choose a backbone whose weights are {shipped_hint()}"
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

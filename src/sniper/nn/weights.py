@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sniper.errors import CheckpointError
 from sniper.fetch import cached
+from sniper.fetch.shipped import shipped_hint
 
 
 def first_not_finite(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
@@ -46,7 +47,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(
             f"cannot read the weights {path}: {error.strerror or error}; "
-            "check the path, or fetch weights by name with: sniper download NAME"
+            "set model.weights to a file, to a name that 'sniper download NAME' has fetched, or to null; "
+            f"{shipped_hint()}"
         ) from error
     except Exception as error:  # a damaged file can fail anywhere inside the two libraries
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
