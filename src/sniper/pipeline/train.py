@@ -15,6 +15,7 @@ from sniper.files import write_text
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation
+from sniper.pipeline.file_check import check_files
 from sniper.pipeline.finishing import finish
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
@@ -136,6 +137,14 @@ def _train(
     # Resolve and build: settings and data, the detector, and what follows from both, written out.
     former = place.former
     datasets = load(recipe)
+    on_main(
+        lambda: check_files(
+            *datasets,
+            whole_pixels=recipe.loader.whole_megapixels * 1e6,
+            on_bad_image=recipe.loader.on_bad_image,
+            log=log,
+        )
+    )
     class_names = datasets.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
