@@ -1,6 +1,7 @@
 """Every verb that reads data takes the same words, and means the same split of it."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -116,12 +117,6 @@ def test_training_and_evaluation_on_no_objects_are_refused(tmp_path: Path, name:
     assert not (tmp_path / "runs").exists()
 
 
-def test_objects_that_are_valid_at_no_level_are_an_error(tmp_path: Path) -> None:
-    levels = "pyramid.levels=[{scale: 1, train_range_px: [900, 990]}]"
-    with pytest.raises(DataError, match=facts("none of the 20 objects", "pyramid.levels")):
-        train("mobilenetv2", overrides=[*TINY, levels], data=make_set(tmp_path / "set"), root=tmp_path / "runs")
-
-
 def test_labels_without_class_names(tmp_path: Path, trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
     made = make_set(tmp_path / "set", "yolo").parent
     (made / "data.yaml").unlink()
@@ -138,3 +133,18 @@ def test_chosen_classes_are_all_that_is_measured(tmp_path: Path, trained: Traine
     red = table_for(CLASSES, DataSource(trained.val_json, classes=("red",)))
     assert red.class_names == CLASSES
     assert set(red.labels.tolist()) == {2}
+
+
+def test_a_run_goes_on_from_any_folder(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_set(tmp_path / "set")
+    make_set(tmp_path / "val", images=3)
+    monkeypatch.chdir(tmp_path)
+    weights = os.path.relpath(trained.run.folder / "last.safetensors")
+    overrides = [*TINY, "train.steps=1", f"weights={weights}"]
+    run = train("mobilenetv2", overrides=overrides, data="set/set.json", val=Path("val/set.json"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = train(resume=tmp_path / run.folder, overrides=["train.steps=2"])
+    assert again.result.finished
+    assert again.recipe.data.evaluate == str(tmp_path / "val" / "set.json")
+    assert Path(str(again.recipe.weights)).samefile(trained.run.folder / "last.safetensors")

@@ -1,6 +1,9 @@
 """The files that a recipe names, looked for before anything that takes seconds; without torch."""
 
+from pathlib import Path
+
 from sniper.data.place import existing_dataset, existing_proposals
+from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 from sniper.recipe import Recipe
 from sniper.training.weights_file import checkpoint_file
@@ -34,3 +37,25 @@ def require_named_files(recipe: Recipe, *, fresh: bool) -> None:
         checkpoint_file(recipe.weights)
     if fresh and recipe.negatives.proposals not in (None, AUTO, SELF):
         existing_proposals(str(recipe.negatives.proposals))
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the files and folders that it names by absolute paths: it is kept, and read from elsewhere."""
+    data, model = recipe.data, recipe.model
+    places = ("train", "evaluate", "image_root", "evaluate_image_root")
+    update: dict[str, object] = {
+        "data": data.model_copy(update={name: _absolute(getattr(data, name)) for name in places}),
+        "weights": _absolute(recipe.weights),
+        "negatives": recipe.negatives.model_copy(update={"proposals": _absolute(recipe.negatives.proposals)}),
+    }
+    if isinstance(model, SniperConfig):
+        update["model"] = model.model_copy(update={"weights": _absolute(model.weights)})
+    return recipe.model_copy(update=update)
+
+
+def _absolute(named: str | None) -> str | None:
+    """The path, if it is one of something that is there; words such as ``auto`` and ``imagenet`` stay."""
+    if named is None or named in (AUTO, SELF, "imagenet"):
+        return named
+    place = Path(named).expanduser()
+    return str(place.absolute()) if place.exists() else named

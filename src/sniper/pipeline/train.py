@@ -17,6 +17,7 @@ from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_det
 from sniper.pipeline.evaluate import Evaluation
 from sniper.pipeline.file_check import check_files
 from sniper.pipeline.finishing import finish
+from sniper.pipeline.named_files import with_absolute_paths
 from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_proposals, resolve_refresh
 from sniper.pipeline.previews import draw_busiest
 from sniper.pipeline.short_forms import short_overrides
@@ -109,7 +110,7 @@ def train(
         **words_of(data, val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
         batch=batch, device=device, seed=seed, on_bad_image=on_bad_image,
     )  # fmt: skip
-    recipe = _recipe(recipe, [*overrides, *words], former)
+    recipe = with_absolute_paths(_recipe(recipe, [*overrides, *words], former))
     meet(recipe.train)
     with RunLock() as lock:
         if former is not None:
