@@ -53,7 +53,7 @@ def test_evaluation_tells_the_share_of_pixels(focusing: Model, trained: Trained,
 def test_prediction_tells_the_share_of_pixels(focusing: Model, trained: Trained) -> None:
     images = sorted(trained.val_json.parent.rglob("*.jpg")) or sorted(trained.val_json.parent.rglob("*.png"))
     assert predict(focusing, images).pixel_share == 1
-    assert predict(focusing.focused(1.0), images).pixel_share < 1
+    assert predict(focusing, images, focus_threshold=1.0).pixel_share < 1
 
 
 def test_where_it_looked_is_drawn_beside_the_detections(focusing: Model, trained: Trained, tmp_path: Path) -> None:

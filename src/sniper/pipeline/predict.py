@@ -37,6 +37,8 @@ def predict(
     draw_min_score: float | None = None,
     draw: bool = True,
     draw_focus: bool = False,
+    focus_threshold: float | None = None,
+    pixel_budget: float | None = None,
     processes: int = 1,
     by_ranks: bool = False,
     detector: nn.Module | None = None,
@@ -64,6 +66,9 @@ def predict(
             evaluated knows none: 0.3.
         draw: whether to draw detections.
         draw_focus: whether to draw focus maps and chips, as ``<stem>-focus.jpg`` (images only, into ``output``).
+        focus_threshold: AutoFocus: run finer levels only where a small object is at least this likely; 0: everywhere;
+            none: as the recipe says.
+        pixel_budget: AutoFocus: bound on the pixels, as a share of the full pyramid; none: as the recipe says.
         processes: work at the same time, each with its own copy of the model; several GPUs are dealt out. The result
             is the same (``pipeline.shards``). A video is one process' work. A script that asks for several must guard
             its own start by ``if __name__ == "__main__":``, as they import it.
@@ -80,7 +85,7 @@ def predict(
         StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
         RecipeError: ``draw_focus`` without ``output``, or without AutoFocus.
     """
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
     job = _job(model, paths, MIN_SCORE if min_score is None else min_score, on_bad_image)._replace(keep=keep)
