@@ -111,3 +111,21 @@ def test_the_verb_says_what_is_wrong_and_ends_with_1(sniper, spoiled: tuple[Path
     missing = sniper("check", "none.json")
     assert missing.code == 2
     assert missing.lines[-1].startswith("error: none.json is not there")
+
+
+def test_the_verbs_take_where_images_and_which_classes(sniper, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "set")
+    (tmp_path / "set" / "images").rename(tmp_path / "elsewhere")
+    lost = sniper("check", data, "-o", tmp_path / "lost")
+    assert lost.code == 1
+    assert "unreadable image" in lost.out
+    chosen = "--images", tmp_path / "elsewhere", "--classes", "red,blue", "--format", "coco"
+    found = sniper("check", data, *chosen, "-o", tmp_path / "found")
+    assert found.code == 0, found.out
+    told = json.loads((tmp_path / "found" / "check.json").read_text())
+    assert list(told["datasets"][0]["classes"]) == ["red", "blue"]
+    done = sniper("convert", data, *chosen, "--to", "yolo", "-o", tmp_path / "out")
+    assert done.code == 0, done.lines
+    assert load_dataset(tmp_path / "out" / "data.yaml", "train").class_names == ("red", "blue")
+    wrong = sniper("convert", data, "--format", "xml", "--to", "yolo", "-o", tmp_path / "no")
+    assert wrong.lines[-1].startswith("error: --format takes coco, yolo or voc, got 'xml'")

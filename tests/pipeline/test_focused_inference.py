@@ -40,7 +40,7 @@ def test_two_settings_and_nothing_else_change(focusing: Model) -> None:
 
 def test_evaluation_tells_the_share_of_pixels(focusing: Model, trained: Trained, tmp_path: Path) -> None:
     plain, zero, none = (
-        evaluate(model, trained.val_json) for model in (focusing, focusing.focused(0.0), focusing.focused(1.0))
+        evaluate(focusing, trained.val_json, focus_threshold=threshold) for threshold in (None, 0.0, 1.0)
     )
     assert plain.pixel_share == zero.pixel_share == 1
     assert none.pixel_share < 1, "no cell is that sure: the coarsest level alone"

@@ -7,13 +7,16 @@ import typer
 
 from sniper.cli.display import progress, say, show_table
 from sniper.cli.inference import numbered
-from sniper.cli.options import DataArgument
+from sniper.cli.options import ClassesOption, DataArgument, FormatOption, ImagesOption, class_list, form_of
 from sniper.errors import RecipeError
 
 
 def check(
     data: Annotated[list[str], typer.Argument(help="Datasets that are used together; all splits of each.")],
     split: Annotated[str | None, typer.Option(help="This split only; none: all splits.")] = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for check.json and index.html.")] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write COCO files without what is wrong into a new folder.")
@@ -24,10 +27,19 @@ def check(
     threads: Annotated[int | None, typer.Option(help="Threads that open images; none: one a core.", min=1)] = None,
 ) -> None:
     """Find what is wrong or suspicious in datasets, and show the worst cases; exit code 1 if something is wrong."""
+    from sniper.data.options import OF_VERBS
     from sniper.pipeline.check import check as run
     from sniper.pipeline.check import load_parts
 
-    loaded = load_parts(data, split=split, masks=fix is not None)
+    loaded = load_parts(
+        data,
+        split=split,
+        format=form_of(format, "--format"),
+        images=images,
+        classes=class_list(classes),
+        masks=fix is not None,
+        options=OF_VERBS,
+    )
     folder = output or numbered(Path("runs/check"), "check")
     with progress("images", loaded.images if open_images else 0) as on_progress:
         report = run(loaded, output=folder, fix=fix, open_images=open_images, threads=threads, on_progress=on_progress)
@@ -67,8 +79,12 @@ def convert(
     masks: Annotated[bool, typer.Option("--masks", help="yolo: write outlines in place of boxes.")] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the images; else they are linked or referred to.")] = False,
     seed: Annotated[int, typer.Option(help="Another one divides otherwise.")] = 0,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
 ) -> None:
     """Write a dataset in another form, divided or not, and tell what the form cannot hold."""
+    from sniper.data.options import OF_VERBS
     from sniper.pipeline.convert import convert as run
 
     with progress("images", 0) as on_progress:
@@ -81,6 +97,10 @@ def convert(
             masks=masks,
             copy=copy,
             seed=seed,
+            format=form_of(format, "--format"),
+            images=images,
+            classes=class_list(classes),
+            options=OF_VERBS,
             on_progress=on_progress,
         )
     for name, count in done.images.items():

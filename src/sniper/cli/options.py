@@ -110,11 +110,10 @@ def data_source(
         RecipeError: ``--format`` is none.
         DataError: the file of ``--classes`` cannot be read.
     """
-    from sniper.data.options import OptionNames
+    from sniper.data.options import OF_VERBS
     from sniper.data.source import DataSource
 
-    options = OptionNames("--split", "--format", "--images", "--classes")
-    return DataSource(data, split, form_of(format, "--format"), images, class_list(classes), options)
+    return DataSource(data, split, form_of(format, "--format"), images, class_list(classes), OF_VERBS)
 
 
 def form_of(value: str | None, option: str) -> "Format | None":

@@ -18,6 +18,8 @@ class OptionNames(NamedTuple):
 
 
 IN_PYTHON = OptionNames("split=", "format=", "image_root=", "classes=")
+AS_WORDS = OptionNames("split=", "format=", "images=", "classes=")  # of functions that take the words of a verb
+OF_VERBS = OptionNames("--split", "--format", "--images", "--classes")
 
 _SAME = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 _OF_ROLE: dict[Role, tuple[str, ...]] = {"train": ("train", "trainval"), "evaluate": ("val", "test")}

@@ -9,7 +9,9 @@ from sniper.checks.config import CheckConfig
 from sniper.checks.repaired import repaired
 from sniper.checks.report import CheckReport
 from sniper.checks.run import check_datasets
-from sniper.data.source import Format, load_dataset
+from sniper.data.options import AS_WORDS, OptionNames
+from sniper.data.place import existing_dataset
+from sniper.data.source import DataSource, Format
 from sniper.data.splits import Part, parts_of
 from sniper.data.table import AnnotationTable
 from sniper.data.writers.coco import relative_names, write_coco
@@ -36,26 +38,25 @@ def load_parts(
     images: Path | str | None = None,
     classes: Sequence[str] | None = None,
     masks: bool = False,
+    options: OptionNames = AS_WORDS,
 ) -> Loaded:
     """All splits of all datasets, or of each the one that is named; ``masks`` are for a repaired copy.
 
     Raises:
         DataError: a path is not there.
     """
+    chosen = None if classes is None else tuple(classes)
     given = [data] if isinstance(data, str | Path | AnnotationTable) else list(data)
     parts: list[tuple[str, AnnotationTable | DataError]] = []
     for one in given:
         if isinstance(one, AnnotationTable):
             parts.append((str(one.root), one))
             continue
-        if not Path(one).expanduser().exists():
-            raise DataError(f"{one} is not there; give a COCO JSON file, a data.yaml, or a folder of a dataset")
+        existing_dataset(one)
         for part in [Part(Path(one), split)] if split is not None else parts_of(one):
             try:
-                table: AnnotationTable | DataError = load_dataset(
-                    part.path, part.split, format=format, image_root=images, classes=classes, skip_bad_images=True,
-                    masks=masks,
-                )  # fmt: skip
+                source = DataSource(part.path, part.split, format, images, chosen, options)
+                table: AnnotationTable | DataError = source.open(skip_bad_images=True, masks=masks)
             except DataError as error:
                 table = error
             parts.append((part.name, table))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sniper.data.dividing import divide, groups_of
-from sniper.data.source import Format, load_dataset
+from sniper.data.options import AS_WORDS, OptionNames
+from sniper.data.source import DataSource, Format
 from sniper.data.splits import Part, parts_of, split_in
 from sniper.data.table import AnnotationTable
 from sniper.data.writers.coco import relative_names, write_coco
@@ -51,6 +52,7 @@ def convert(
     format: Format | None = None,
     images: Path | str | None = None,
     classes: Sequence[str] | None = None,
+    options: OptionNames = AS_WORDS,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Converted:
     """Write a dataset in another form. Boxes and classes stay; the result names what else the form cannot hold.
@@ -69,6 +71,7 @@ def convert(
         format: form of ``data``; none: found.
         images: folder of the images of ``data``, if not the usual one.
         classes: these only, in this order.
+        options: how messages call ``split``, ``format``, ``images`` and ``classes``.
         on_progress: told how many more images are done.
 
     Raises:
@@ -85,7 +88,8 @@ def convert(
         raise StorageError(f"{folder} exists and is not empty; choose another folder")
 
     def load(part: Part) -> AnnotationTable:
-        return load_dataset(part.path, part.split, format=format, image_root=images, classes=classes)
+        chosen = None if classes is None else tuple(classes)
+        return DataSource(part.path, part.split, format, images, chosen, options).open()
 
     parts = _parts(data, split, load)
     if isinstance(split, float):

@@ -130,6 +130,8 @@ def evaluate(
     *,
     split: str | None = None,
     output: Path | str | None = None,
+    focus_threshold: float | None = None,
+    pixel_budget: float | None = None,
     processes: int = 1,
     by_ranks: bool = False,
     detector: nn.Module | None = None,
@@ -148,6 +150,9 @@ def evaluate(
         data: dataset by path (its form is found), a ``DataSource`` that says more, or a table.
         split: split of a dataset by path, where it holds several; none: val, or test if there is none.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
+        focus_threshold: AutoFocus: run finer levels only where a small object is at least this likely; 0: everywhere;
+            none: as the recipe says.
+        pixel_budget: AutoFocus: bound on the pixels, as a share of the full pyramid; none: as the recipe says.
         processes: work on parts at the same time, each with its own copy of the model; several GPUs are dealt out.
         by_ranks: share the images with the other processes of this launch (torchrun, accelerate), all of which must
             call this; the main one writes the files.
@@ -159,7 +164,7 @@ def evaluate(
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     inference = model.recipe.inference

@@ -143,8 +143,9 @@ def _of_pair(report: CheckReport, place: Place) -> Pixels:
 
 def _panel(table: AnnotationTable, row: int, text: str, finding: Finding | None) -> Pixels:
     boxes = np.zeros((0, 4)) if finding is None or finding.boxes_xyxy is None else finding.boxes_xyxy
-    boxes = boxes[np.isfinite(boxes).all(axis=1)].astype(np.float64)
-    boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+    found = boxes[np.isfinite(boxes).all(axis=1)].astype(np.float64)
+    low, high = np.minimum(found[:, :2], found[:, 2:]), np.maximum(found[:, :2], found[:, 2:])
+    boxes = np.concatenate([low, high], axis=1, dtype=np.float64)
     width, height = table.sizes_wh[row].tolist()
     view = _view(finding.kind if finding is not None else None, boxes, width, height)
     shown, scale = fit(_crop(table, row, view), at_least=PANEL_PX, at_most=PANEL_PX)

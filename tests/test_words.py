@@ -1,0 +1,31 @@
+"""The Python functions take the words of the verbs."""
+
+import inspect
+
+import pytest
+
+import sniper
+from sniper.cli import data, inference, training
+
+# What Python says in another way: settings, and a dataset with more than a path (DataSource).
+_OTHERWISE = {
+    "train": {"set_", "split", "format", "images", "classes", "val_split", "val_format", "val_images"},
+    "evaluate": {"format", "images", "classes"},
+    "predict": set(),
+    "check": set(),
+    "convert": set(),
+}
+_VERBS = {
+    "train": training.train,
+    "evaluate": inference.evaluate,
+    "predict": inference.predict,
+    "check": data.check,
+    "convert": data.convert,
+}
+
+
+@pytest.mark.parametrize("name", list(_VERBS))
+def test_words(name: str) -> None:
+    words = set(inspect.signature(_VERBS[name]).parameters)
+    known = set(inspect.signature(getattr(sniper, name)).parameters)
+    assert words - known == _OTHERWISE[name]
