@@ -37,10 +37,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
         os.close(handle)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {final}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise StorageError(f"cannot write {final}: {reason or error}; free space or choose another folder") from error
     partial = Path(name)
     try:
         yield partial

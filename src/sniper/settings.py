@@ -57,13 +57,46 @@ _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
 )
 
 
+MAX_REPEATED = 100_000  # values that the aliases of one text may stand for
+
+
 def read_yaml(text: str, *, as_written: bool = False) -> Any:
     """The values of a YAML text; ``as_written``: every value and key is text, so that a class may be called no or 007.
 
     Raises:
-        yaml.YAMLError: it is none, or gives a key twice.
+        yaml.YAMLError: it is none, gives a key twice, or a few lines stand for more values than any settings have.
     """
-    return yaml.load(text, _AsWritten if as_written else _Loader)
+    loader = (_AsWritten if as_written else _Loader)(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        sizes: dict[int, int] = {}
+        if _written_out(node, sizes) - len(sizes) > MAX_REPEATED:
+            problem = f"its aliases stand for more than {MAX_REPEATED:,} values"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.MarkedYAMLError(problem="nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _written_out(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """The number of nodes that a node is with every alias written out; ``sizes`` holds those found by node."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            problem = "an alias inside what it stands for"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return sizes[id(node)]
+    sizes[id(node)] = 0  # not known yet
+    total = 1
+    if isinstance(node, yaml.SequenceNode):
+        total += sum(_written_out(inner, sizes) for inner in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(_written_out(inner, sizes) for pair in node.value for inner in pair)
+    sizes[id(node)] = total
+    return total
 
 
 def set_value(settings: dict[str, Any], override: str) -> str:

@@ -117,6 +117,17 @@ def test_images_of_one_pixel_and_long_ones(model: Model, tmp_path: Path) -> None
         assert (item.boxes_xyxy <= [*size, *size]).all()
 
 
+def test_links_to_nowhere_are_skipped(model: Model, tmp_path: Path) -> None:
+    _image(tmp_path / "in" / "a.png")
+    for name in ("b.png", "c.mp4"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "nowhere")
+    found = predict(model, tmp_path / "in", output=tmp_path / "out", keep=False, on_bad_image="skip")
+    assert [Path(name).name for name, _ in found.skipped] == ["b.png", "c.mp4"]
+    assert found.images == 1
+    with pytest.raises(DataError, match=r"cannot read .*b\.png: No such file"):
+        predict(model, tmp_path / "in", output=tmp_path / "other")
+
+
 def test_bad_sources(model: Model, tmp_path: Path) -> None:
     good = _image(tmp_path / "good.png")
     cut = _image(tmp_path / "cut.png")

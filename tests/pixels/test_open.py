@@ -12,6 +12,7 @@ from PIL import Image
 from facts import facts
 from forked import Python
 from sniper.errors import DataError, StorageError
+from sniper.files import write_text
 from sniper.pixels import open as opening
 from sniper.pixels.decode import read_image
 from sniper.pixels.open import has_random_access, image_size, open_pixels
@@ -307,3 +308,17 @@ def test_without_rasterio(python: Python, files):
     assert "five.tif" in said[3]
     assert extra in said[3]
     assert said[4] == "ground None"
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    """JSON may hold a NUL, which ends names."""
+    name = tmp_path / "a\0.tif"
+    for read in (
+        lambda: open_pixels(name, whole_pixels=1e6),
+        lambda: open_pixels(name, whole_pixels=1e6, size_wh=(4, 4), image_id=7),
+        lambda: image_size(name),
+    ):
+        with pytest.raises(DataError, match=r"cannot read .*null byte; restore the file or remove the image"):
+            read()
+    with pytest.raises(StorageError, match="null byte"):
+        write_text(name, "x")

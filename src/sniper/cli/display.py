@@ -4,6 +4,7 @@ Rich is loaded when something is shown, so that help is there at once.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,16 +35,26 @@ def err() -> "Console":
     return Console(stderr=True)
 
 
+# Of file and class names from anywhere: what terminals obey, what turns the direction of reading, and bytes that are
+# not text.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Text whose control characters are shown as Python writes them."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
 def say(text: str, console: Callable[[], "Console"] = out) -> None:
     """Text as it is, never wrapped, so that paths stay whole."""
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    console().print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(mark: str, text: str) -> None:
     """One line on standard error; ``mark`` may have markup, ``text`` is shown as it is."""
     from rich.markup import escape
 
-    err().print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+    err().print(f"{mark} {escape(visible(text)).replace(chr(10), chr(92) + 'n')}", highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -120,11 +131,11 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(visible(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(escape(visible(column)), justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(visible(cell)) for cell in row))
     out().print(table)
 
 

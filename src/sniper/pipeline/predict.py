@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -136,7 +136,7 @@ def _paths(sources: Sources) -> list[Path]:
 
 def _job(model: Model, found: list[Path], min_score: float, on_bad_image: BadImage) -> PredictJob:
     images = [path for path in found if not is_video(path)]
-    large = [path.stat().st_size > ALONE_BYTES for path in images]
+    large = [_stamp(path).size > ALONE_BYTES for path in images]
     shards = split(len(images), model.recipe.inference.images_in_flight, alone=large)
     shards += [range(row, row + 1) for row in range(len(images), len(found))]
     paths = images + [path for path in found if is_video(path)]
@@ -151,6 +151,22 @@ def _draw_scores(model: Model, min_score: float | None, draw_min_score: float | 
     if not model.draw_scores:
         return DEFAULT_SCORE
     return model.draw_scores if min_score is None else min_score
+
+
+class _Stamp(NamedTuple):
+    """What tells a file from its former content."""
+
+    size: int
+    time_ns: int
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Zeros where there is no such file, such as behind a dangling link: opening it tells so."""
+    try:
+        found = path.stat()
+    except OSError:
+        return _Stamp(0, 0)
+    return _Stamp(found.st_size, found.st_mtime_ns)
 
 
 def _output_files(
@@ -174,9 +190,8 @@ def _output_files(
 
 def _key(model: Model, job: PredictJob, drawing: list[Any]) -> str:
     """Of everything that can change what is written."""
-    facts = [(path, path.stat()) for path in job.paths]
     settings: dict[str, Any] = {
-        "files": [(str(path.resolve()), fact.st_size, fact.st_mtime_ns) for path, fact in facts],
+        "files": [(str(path.resolve()), *_stamp(path)) for path in job.paths],
         "names": [str(path) for path in job.paths],
         "classes": model.class_names,
         "min_score": job.min_score,

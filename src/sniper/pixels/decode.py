@@ -50,8 +50,8 @@ def read_image(
     place = _name(path, image_id)
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {place}: {error.strerror}; restore the file or remove the image") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(place, error) from error
     jpeg = content[:2] == b"\xff\xd8"
     raw_wh, orientation = _jpeg_header(content, place) if jpeg else _header(BytesIO(content), content[:16], place)
     if size_wh is not None:
@@ -83,8 +83,8 @@ def image_header(path: Path | str, *, size_wh: tuple[int, int] | None = None, im
             image = _open(file, start, place)
             form, raw_wh, orientation = image.format or "", image.size, _orientation(image)
             tiff = image.tag_v2.get(_ORIENTATION, 1) if form == "TIFF" else 1  # type: ignore[attr-defined]
-    except OSError as error:
-        raise DataError(f"cannot read {place}: {error.strerror}; restore the file or remove the image") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(place, error) from error
     if size_wh is not None:
         orientation = _orientation_for(tuple(size_wh), raw_wh, orientation, place)
     if form == "TIFF":  # Pillow turns these itself, and its size is the upright one
@@ -94,6 +94,12 @@ def image_header(path: Path | str, *, size_wh: tuple[int, int] | None = None, im
 
 def _name(path: Path | str, image_id: int | None) -> str:
     return str(path) if image_id is None else f"{path} (image id {image_id})"
+
+
+def _unreadable(place: str, error: OSError | ValueError) -> DataError:
+    """``ValueError``: there is a NUL in the name, which no file can have."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return DataError(f"cannot read {place}: {reason}; restore the file or remove the image")
 
 
 def _refuse(place: str, what: str) -> NoReturn:

@@ -191,7 +191,7 @@ def _starts_as_tiff(path: Path | str) -> bool:
     try:
         with Path(path).open("rb") as file:
             return file.read(4) in _TIFF
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -158,7 +158,7 @@ def _open(path: Path | str, place: str) -> "DatasetReader":
         with warnings.catch_warnings(), rasterio.Env(**_options()):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(Path(path))
-    except (RasterioError, OSError) as error:
+    except (RasterioError, OSError, ValueError) as error:
         raise DataError(
             f"{place} cannot be opened as an image ({str(error).rstrip('.')}); replace the file or remove the image"
         ) from error

@@ -69,9 +69,10 @@ class RunFolder:
                     raise StorageError(
                         f"{path} exists and is not empty; choose another name, or go on with --resume {path}"
                     )
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
+                reason = error.strerror if isinstance(error, OSError) else None
                 raise StorageError(
-                    f"cannot make a run folder in {parent}: {error.strerror or error}; choose another folder"
+                    f"cannot make a run folder in {parent}: {reason or error}; choose another folder"
                 ) from error
             run = cls(path)
             if recipe is not None:
