@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import layouts
 from rectangle_set import SIZE, make_set
 from sniper.checks.config import CheckConfig
 from sniper.checks.findings import Kind
@@ -129,3 +130,14 @@ def test_the_verbs_take_where_images_and_which_classes(sniper, tmp_path: Path) -
     assert load_dataset(tmp_path / "out" / "data.yaml", "train").class_names == ("red", "blue")
     wrong = sniper("convert", data, "--format", "xml", "--to", "yolo", "-o", tmp_path / "no")
     assert wrong.lines[-1].startswith("error: --format takes coco, yolo or voc, got 'xml'")
+
+
+@pytest.mark.parametrize("name", ["kangaroo", "raccoon", "playing_cards", "ultralytics"])
+def test_all_parts_of_a_dataset_are_checked_as_people_have_it(tmp_path: Path, name: str) -> None:
+    parts = {"playing_cards": ["train", "test"], "ultralytics": ["train", "val"]}
+    data = getattr(layouts, name)(tmp_path / name)
+    report = check(data, config=FEW)
+    assert report.findings == []
+    expected = [f"{data} ({part})" for part in parts[name]] if name in parts else [str(data)]
+    assert [checked.name for checked in report.datasets] == expected
+    assert all(checked.table is not None and len(checked.table) for checked in report.datasets)
