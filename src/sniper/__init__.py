@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sniper.pipeline.evaluate import evaluate
     from sniper.pipeline.from_callable import from_callable
     from sniper.pipeline.model import load_model
+    from sniper.pipeline.plan import plan
     from sniper.pipeline.predict import predict, predict_stream
     from sniper.pipeline.propose import propose
     from sniper.pipeline.runs import runs
@@ -42,6 +43,7 @@ __all__ = [
     "from_sahi",
     "load_dataset",
     "load_model",
+    "plan",
     "predict",
     "predict_stream",
     "propose",
@@ -62,6 +64,7 @@ _HOMES = {
     "from_sahi": "sniper.integrations.from_sahi",
     "load_dataset": "sniper.data.source",
     "load_model": "sniper.pipeline.model",
+    "plan": "sniper.pipeline.plan",
     "predict": "sniper.pipeline.predict",
     "predict_stream": "sniper.pipeline.predict",
     "propose": "sniper.pipeline.propose",

@@ -1,10 +1,21 @@
 """Windows over a scaled image, and the boxes that their borders cut."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sniper.inference.windows import INPUT_STEP, Window, cut_by_border, scaled_size, starts, windows_of
+from sniper.inference.windows import (
+    INPUT_STEP,
+    Window,
+    cut_by_border,
+    overlap_for,
+    pyramid_pixels,
+    scaled_size,
+    starts,
+    windows_of,
+)
+from sniper.pyramid import Level, Pyramid
 
 WINDOW = 200
 
@@ -93,3 +104,18 @@ def test_an_object_smaller_than_the_overlap_is_kept_whole_by_some_window(
     assert any(np.allclose(one, box) for one in kept)
     # What is kept besides the whole object is what a border touches by a hair: at most touch_px of it are missing.
     assert all(np.abs(one - box).max() <= 2.0 for one in kept)
+
+
+@pytest.mark.parametrize("largest_px", [None, 300.0])
+def test_pixels_of_many_images_are_those_of_their_windows(largest_px: float | None) -> None:
+    sizes = np.array([[1, 1], [640, 512], [512, 640], [4000, 3000], [1537, 1536], [20000, 90]])
+    levels = (Level(scale=2.1, infer_range_px=(0, largest_px)), Level(long_px=512), Level(scale=0.3))
+    pixels = pyramid_pixels(sizes, Pyramid(levels=levels), window_px=1536, overlap=0.2)
+    for (width, height), counted in zip(sizes.tolist(), pixels.tolist(), strict=True):
+        windows = []
+        for number, level in enumerate(levels):
+            scale = float(level.scales(np.array([[width, height]]))[0])
+            high = np.inf if level.infer_range_px[1] is None else level.infer_range_px[1]
+            shared = overlap_for(high, scale, window_px=1536, overlap=0.2)
+            windows += windows_of(0, (width, height), number, scale, window_px=1536, overlap_px=shared)
+        assert counted == sum(window.padded_pixels for window in windows)

@@ -16,6 +16,7 @@ from sniper.cli.chips import chips_app
 from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.inference import evaluate, predict, propose
+from sniper.cli.plan import plan
 from sniper.cli.start import demo, models, runs, settings
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
@@ -53,6 +54,7 @@ def _options(
     logging.getLogger("sniper").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
+app.command()(plan)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)

@@ -33,6 +33,11 @@ def _dataset(path: str) -> str:
     return path
 
 
+def optional_dataset(path: str | None) -> str | None:
+    """A dataset that need not be named, and is there if it is."""
+    return None if path is None else _dataset(path)
+
+
 def _proposals(path: Path | None) -> Path | None:
     return None if path is None else existing_proposals(path)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.pyramid import Pyramid
 from sniper.validity import scaled_sizes
 
 INPUT_STEP = 128  # padded inputs are rounded up to this, so that images of similar shape share a batch
@@ -99,6 +100,22 @@ def overlap_for(largest_px: float, scale: float, *, window_px: int, overlap: flo
     """
     wanted = min(largest_px * scale, window_px / 2) if math.isfinite(largest_px) else 0
     return int(max(overlap * window_px, wanted))
+
+
+def pyramid_pixels(
+    sizes_wh: NDArray[np.integer], pyramid: Pyramid, *, window_px: int, overlap: float
+) -> NDArray[np.int64]:
+    """(I,) padded pixels of the windows of images of (I, 2) original size at all levels: what ``windows_of`` gives."""
+    scales, pixels = pyramid.scales(sizes_wh), np.zeros(len(sizes_wh), np.int64)
+    for column, (_, largest_px) in zip(scales.T, pyramid.infer_ranges_px().tolist(), strict=True):
+        of_scale, image = np.unique(column, return_inverse=True)
+        overlaps = [overlap_for(largest_px, s, window_px=window_px, overlap=overlap) for s in of_scale.tolist()]
+        shared = np.asarray(overlaps, np.int64)[image, None]
+        sizes = scaled_sizes(sizes_wh, column).astype(np.int64)
+        many = -((shared - sizes) // (window_px - shared))
+        sides = -INPUT_STEP * (-np.minimum(sizes, window_px) // INPUT_STEP)
+        pixels += (np.where(sizes <= window_px, 1, many) * sides).prod(axis=1)
+    return pixels
 
 
 def windows_of_chip(

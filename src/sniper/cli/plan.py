@@ -1,0 +1,77 @@
+"""The verb that tells before a training what it looks at, costs and takes."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from sniper.cli.display import say, show_table, warn
+from sniper.cli.options import (
+    ClassesOption,
+    DataArgument,
+    FormatOption,
+    ImagesOption,
+    SetOption,
+    TrainSplitOption,
+    data_source,
+    optional_dataset,
+)
+
+
+def plan(
+    data: DataArgument,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            help="Data to test on: test pixels are of its images; none: of DATA's.", callback=optional_dataset
+        ),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe whose levels, detector and training are planned.")
+    ] = "mobilenetv2",
+    set_: SetOption = None,
+    split: TrainSplitOption = None,
+    val_split: Annotated[
+        str | None, typer.Option(help="Split of --val; none: val, or test if there is no val.")
+    ] = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    gpus: Annotated[int | None, typer.Option(help="Also project to so many GPUs.", min=1)] = None,
+    gpu_memory: Annotated[float | None, typer.Option(help="Memory of each GPU, GB.", min=1)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Tell what these buy; none: how long the recipe's training takes.", min=0.01)
+    ] = None,
+    calibration: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time training steps on this machine for so long; 0: not.", min=0, max=30),
+    ] = 20.0,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Levels and why, pixels, time and memory of a training, and whether chips, tiles or whole images suit the data."""
+    from sniper.recipe import Recipe
+
+    settings = Recipe.load(recipe, set_ or [])
+    source = data_source(data, split, format, images, classes)
+    tested = None if val is None else data_source(val, val_split, format, None, None)
+
+    from sniper.pipeline.plan import plan as make
+
+    made = make(
+        source,
+        val=tested,
+        recipe=settings,
+        gpus=gpus,
+        gpu_memory=gpu_memory,
+        minutes=minutes,
+        calibration_s=calibration,
+    )
+    if json_:
+        say(json.dumps(made.as_dict(), indent=1))
+        return
+    for title, columns, rows in made.tables():
+        show_table(title, columns, rows)
+    for warning in made.coverage.warnings():
+        warn(warning)
+    for sentence in made.sentences():
+        say(sentence)
