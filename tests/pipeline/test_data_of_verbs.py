@@ -59,6 +59,11 @@ def test_each_verb_takes_the_words_of_a_dataset(
         words = ["--images", tmp_path / "data" / "pictures", "--format", "coco", "--split", "val", "--classes", "red"]
         done = sniper(*command, *words)
         assert done.code == 0, done.lines
+    words[words.index("--split") : words.index("--classes")] = []
+    for verb in (["check", data], ["convert", data, "--to", "yolo", "-o", "as-yolo"]):
+        done = sniper(*verb, *words)
+        assert done.code in (0, 1), done.lines
+    assert (tmp_path / "as-yolo" / "data.yaml").read_text().count("red") == 1
     wrong = sniper("chips", "stats", data, "--format", "xml")
     assert wrong.code == 2
     assert "--format takes coco, yolo or voc, got 'xml'" in wrong.lines[-1]
