@@ -156,6 +156,13 @@ def test_files_that_are_not_coco(write, tmp_path):
         read_coco(write(cut_with_nan[:-9]))
 
 
+def test_broken_json_behind_a_wrong_entry(write):  # found by benchmarks/fuzz.py
+    data = dataset()
+    data["images"][0]["id"] = None
+    with pytest.raises(DataError, match=r"is not JSON.* at line 1, byte \d+"):
+        read_coco(write(json.dumps(data)[:-200] + "]]"))
+
+
 @pytest.mark.parametrize(
     ("file", "images"),
     [

@@ -147,11 +147,15 @@ def _decode(file: Path) -> _Dataset:
                 _explain(file, finite, inner)
             except msgspec.DecodeError:
                 pass
-        place = re.search(r"byte (\d+)", str(error))
-        byte = int(place.group(1)) if place else len(content)
-        line = content.count(b"\n", 0, byte) + 1
-        what = "ends in the middle (cut off?)" if place is None else f"is not JSON ({error})"
-        raise DataError(f"{file} {what} at line {line}, byte {byte}; copy or write the file again") from error
+        _refuse_json(file, content, error)
+
+
+def _refuse_json(file: Path, content: bytes, error: msgspec.DecodeError) -> NoReturn:
+    place = re.search(r"byte (\d+)", str(error))
+    byte = int(place.group(1)) if place else len(content)
+    line = content.count(b"\n", 0, byte) + 1
+    what = "ends in the middle (cut off?)" if place is None else f"is not JSON ({error})"
+    raise DataError(f"{file} {what} at line {line}, byte {byte}; copy or write the file again") from error
 
 
 def _without_nan(content: bytes) -> bytes | None:
@@ -170,7 +174,10 @@ def _explain(file: Path, content: bytes, error: msgspec.ValidationError) -> NoRe
         raise DataError(f"{file} is not a COCO annotation file: {said}; it needs images, annotations and categories")
     kind = place.group(1)
     models: dict[str, type[msgspec.Struct]] = {"images": _Image, "annotations": _Annotation, "categories": _Category}
-    entries: list[msgspec.Raw] = getattr(msgspec.json.decode(content, type=_Pieces), kind)
+    try:
+        entries: list[msgspec.Raw] = getattr(msgspec.json.decode(content, type=_Pieces), kind)
+    except msgspec.DecodeError as broken:  # behind the wrong entry, which is told first
+        _refuse_json(file, content, broken)
     for row, entry in enumerate(entries):
         try:
             msgspec.json.decode(entry, type=models[kind])
