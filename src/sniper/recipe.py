@@ -7,10 +7,10 @@ kept with every run and inside every checkpoint. ``sniper.settings`` reads them 
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sniper.chips.config import ChipConfig, NegativeConfig
 from sniper.detectors.config import ModelConfig
@@ -20,12 +20,17 @@ from sniper.evaluation.config import CocoEvalConfig
 from sniper.files import write_text
 from sniper.inference.config import InferenceConfig, ProposeConfig
 from sniper.loader.config import AugmentConfig, LoaderConfig
+from sniper.pixels.sample_map import FULL_RANGE, SampleMap
 from sniper.pyramid import PyramidConfig
 from sniper.renamed import Rename, Renamed, set_by_any_name, with_present_names
 from sniper.settings import Config, read_yaml, sentence
 from sniper.training.config import TrainConfig
 
 logger = logging.getLogger("sniper")
+
+
+Sample = Annotated[int, Field(ge=0, le=65535)]
+Band = Annotated[int, Field(ge=1)]
 
 
 class DataConfig(Config):
@@ -54,6 +59,27 @@ class DataConfig(Config):
     classes: tuple[str, ...] | None = Field(
         None, description="classes to use, in order; none: those of the training data"
     )
+    value_range: tuple[Sample, Sample] | Literal["auto"] = Field(
+        "auto",
+        description="16-bit samples that become 0 and 255; auto: all values of as many bits as some of the files use, "
+        "kept with the run",
+    )
+    bands: tuple[Band, Band, Band] | None = Field(
+        None,
+        description="bands of TIFF and JPEG 2000 files that are red, green, blue, from 1; none: the first three",
+    )
+
+    @field_validator("value_range")
+    @classmethod
+    def _rises(cls, value: Any) -> Any:
+        if value != "auto" and value[0] >= value[1]:
+            raise ValueError(f"value_range rises, for example [0, 4095], not {list(value)}")
+        return value
+
+    @property
+    def sample_map(self) -> SampleMap:
+        """How samples become 8-bit colours; the high byte of 16 bits while the range is not known."""
+        return SampleMap(FULL_RANGE if self.value_range == "auto" else self.value_range, self.bands)
 
 
 class SamplerConfig(Config):

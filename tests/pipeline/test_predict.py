@@ -87,6 +87,22 @@ def test_one_result_whatever_else_is_looked_at(model: Model, tmp_path: Path, mon
     assert 0 < len(some.items[1].scores) < len(together.items[1].scores)
 
 
+def test_a_video_that_is_cut_off_is_told(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (96, 64))
+    for frame in np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), dtype=np.uint8):
+        writer.write(frame)
+    writer.release()
+    assert predict(model, whole).images == 12
+    assert not caplog.messages
+    cut = tmp_path / "cut.avi"
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    found = predict(model, cut).images
+    assert 0 < found < 12
+    assert f"cut.avi: {found} of 12 frames can be read: the video is cut off" in caplog.text
+
+
 def test_videos(model: Model, tmp_path: Path) -> None:
     clip = _video(tmp_path / "clip.avi")
     (tmp_path / "more").mkdir()

@@ -276,3 +276,20 @@ def test_agrees_with_the_decoder_on_photos(shared_data):
         assert image_size(path) == found.shape[1::-1]
         reduced = read_image(path, reduction=4)
         assert np.abs(reduced - block_means(found, 4)).mean() < 6
+
+
+def test_frames_that_are_not_read_are_told_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("sniper.pixels.decode._told_of_frames", set())
+    first, *others = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (10, 120, 250)]
+    for form in ("gif", "webp", "tiff", "png"):
+        caplog.clear()
+        for name in ("one", "two"):
+            first.save(tmp_path / f"{name}.{form}", save_all=True, append_images=others)
+            assert abs(int(read_image(tmp_path / f"{name}.{form}").mean()) - 10) < 3
+        (told,) = caplog.messages
+        assert "one." in told
+        assert "has 3 frames or pages, and the first is read" in told
+    caplog.clear()
+    first.save(tmp_path / "still.gif")
+    read_image(tmp_path / "still.gif")
+    assert not caplog.messages

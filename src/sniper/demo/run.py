@@ -116,10 +116,7 @@ def _page(told: _Told) -> Report:
     _chips(report, told)
     training_section(report, read_metrics(told.run.folder / "metrics.csv"))
     score_section(report, told.evaluation.scores, told.evaluation.best_f1_table())
-    recipe = told.run.recipe
-    verdict_sections(
-        report, told.evaluation, told.heldout, recipe.loader.whole_megapixels, recipe.evaluation.class_agnostic
-    )
+    verdict_sections(report, told.evaluation, told.heldout, told.run.recipe)
     return report.paragraph(CREDIT)
 
 

@@ -21,6 +21,7 @@ from sniper.loader.transforms import View, recolour, turn
 from sniper.pixels.decode import Pixels, Reduction
 from sniper.pixels.open import open_pixels
 from sniper.pixels.resample import planes
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import PixelSource, close, cut_region_from
 from sniper.structures import ObjectState
 
@@ -65,8 +66,10 @@ class ImageChips:
         seed: int,
         epoch: int,
         outlines: bool = False,
+        sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         self.table, self.chips, self.augment, self.whole_pixels = table, chips, augment, whole_pixels
+        self.sample_map = sample_map
         self.seed, self.epoch = seed, epoch
         self.masks = table.masks if outlines else None
 
@@ -90,6 +93,7 @@ class ImageChips:
                     in_order=len(parts) == 1,
                     size_wh=(width, height),
                     image_id=int(self.table.image_ids[task.image]),
+                    sample_map=self.sample_map,
                 )
                 opened.callback(close, pixels)
                 if not isinstance(pixels, np.ndarray):

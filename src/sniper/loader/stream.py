@@ -18,6 +18,7 @@ from sniper.loader.image_chips import ImageChips, Part, Unreadable
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import ImageTask, chip_order, remaining_tasks
 from sniper.loader.workers import read_by_workers
+from sniper.pixels.sample_map import SampleMap
 from sniper.structures import Batch
 
 log = logging.getLogger("sniper")
@@ -41,7 +42,8 @@ class ChipLoader:
     same as in an epoch read from its start. Each image is decoded at most once, and only if chips of it are
     still to come; one of more than ``whole_megapixels`` is read by windows instead. Chips come in parts of 32 MB, so
     that memory is bounded whatever the number of chips of an image. Iterating again starts over at ``first_batch``.
-    With ``outlines``, batches carry those of a table that has masks (``Batch.polygons``).
+    With ``outlines``, batches carry those of a table that has masks (``Batch.polygons``). ``sample_map`` says how
+    samples of files become 8-bit colours.
 
     Attributes:
         num_batches: batches of the whole epoch; ``len(loader)`` is what is left from ``first_batch``.
@@ -64,6 +66,7 @@ class ChipLoader:
         world_size: int = 1,
         first_batch: int = 0,
         outlines: bool = False,
+        sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         self.config = config
         self._order = chip_order(
@@ -81,7 +84,16 @@ class ChipLoader:
         self._first = first_batch * config.batch_size
         self._tasks = remaining_tasks(self._order, chips.image_index, self._first)
         pixels = config.whole_megapixels * 1e6
-        self._source = ImageChips(table, chips, augment, whole_pixels=pixels, seed=seed, epoch=epoch, outlines=outlines)
+        self._source = ImageChips(
+            table,
+            chips,
+            augment,
+            whole_pixels=pixels,
+            seed=seed,
+            epoch=epoch,
+            outlines=outlines,
+            sample_map=sample_map,
+        )
         self._workers = worker_count(config.workers, world_size)
         self.decodes = 0
         self.skipped: list[tuple[str, str]] = []

@@ -100,4 +100,5 @@ class ChipSource:
             world_size=world_size,
             first_batch=first_batch,
             outlines=self.recipe.model.masks,
+            sample_map=self.recipe.data.sample_map,
         )

@@ -16,6 +16,7 @@ from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.previews import draw_previews
 from sniper.pipeline.proposal_feed import ProposalFeed, feed_from_file
 from sniper.pipeline.tables import Data, table_of
+from sniper.pipeline.value_range import files_of, with_value_range
 from sniper.recipe import Recipe
 from sniper.report.curves import draw_size_histogram
 
@@ -76,7 +77,7 @@ def chip_preview(
     ``detector`` is your own, if training gets one: automatic levels go by what it sees best.
     """
     recipe, table = _recipe(recipe, detector), table_of(data, split, needs_images=True)
-    recipe, pyramid = resolve_pyramid(recipe, table)
+    recipe, pyramid = resolve_pyramid(with_value_range(recipe, files_of(table)), table)
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
     source = ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
     return draw_previews(source, rows, Path(output), epoch=epoch)

@@ -22,6 +22,7 @@ from sniper.inference.trace import OnTrace
 from sniper.pipeline.processes import Source, Watch
 from sniper.pipeline.shards import Parts, make_shards, split
 from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 
 ALONE_PX = 64_000_000  # an image of more pixels has windows enough to be a shard of its own
@@ -72,6 +73,7 @@ class DetectionJob(NamedTuple):
     shards: list[range]
     on_bad_image: BadImage = "stop"
     parts: Parts | None = None  # where finished shards are kept, so that one can go on; None: nowhere
+    sample_map: SampleMap = SampleMap()
 
     def make(self, number: int, backend: Backend, watch: Watch) -> DatasetDetections:
         """Detections of one shard."""
@@ -81,7 +83,13 @@ class DetectionJob(NamedTuple):
             watch.images(len(rows))
             return done
         images, skipped = self.images.select(np.asarray(rows)), Skipped()
-        pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=self.inference.whole_megapixels)
+        pictures = table_images(
+            images,
+            skipped,
+            self.on_bad_image,
+            whole_megapixels=self.inference.whole_megapixels,
+            sample_map=self.sample_map,
+        )
         found = []
         for one in look(
             backend, pictures, self.pyramid, self.inference, watch,

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -28,6 +28,8 @@ from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, opened
 from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import Data, table_for
+from sniper.pipeline.value_range import files_of, with_value_range
+from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
 
@@ -102,13 +104,15 @@ def evaluate_table(
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     by_ranks: bool = False,
+    sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
 ) -> Evaluation:
     """Evaluation of a detector on a dataset that is already loaded, by the protocols of ``settings``.
 
     With ``by_ranks`` all processes of this launch (torchrun, accelerate) must call this: each runs on its share of the
     images, and all get the result of all, as one process would.
     """
-    job = DetectionJob(table, pyramid, inference, shards_of(table, inference), on_bad_image)
+    shards = shards_of(table, inference)
+    job = DetectionJob(table, pyramid, inference, shards, on_bad_image, sample_map=sample_map)
     start = time.perf_counter()
     found = detect_dataset(job, backend, Watch(on_progress), by_ranks=by_ranks)
     return scored(table, found, settings, seconds=time.perf_counter() - start)
@@ -167,12 +171,14 @@ def evaluate(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
+    model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
     inference = model.recipe.inference
     parts = None
     if output is not None:
         key = detections_key(model.recipe, table, model.detector or model.backend, {"on_bad_image": on_bad_image})
         parts = Parts.beside(Path(output) / PREDICTIONS, key[:16])
-    job = DetectionJob(table, model.pyramid, inference, shards_of(table, inference), on_bad_image, parts)
+    shards, sample_map = shards_of(table, inference), model.recipe.data.sample_map
+    job = DetectionJob(table, model.pyramid, inference, shards, on_bad_image, parts, sample_map)
     watch, start = Watch(on_progress), time.perf_counter()
     found = detect_dataset(job, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
     done = scored(table, found, model.recipe.evaluation, seconds=time.perf_counter() - start)

@@ -20,7 +20,13 @@ from sniper.recipe import Recipe
 _OF_EVERY_KEY = frozenset(
     {
         "description",  # text
-        "data.",  # the fingerprint of the table covers what they name
+        "data.train",  # the fingerprint of the table covers what these name
+        "data.train_split",
+        "data.evaluate",
+        "data.evaluate_split",
+        "data.format",
+        "data.image_root",
+        "data.classes",
         "weights",  # the digest of the weights covers what it names
         "evaluation.",  # measures what is kept
     }

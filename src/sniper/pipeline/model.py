@@ -20,8 +20,10 @@ from sniper.inference.detect import OnWindowProgress, detect_images
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
 from sniper.pipeline.detectors import build_detector
+from sniper.pipeline.value_range import with_value_range
 from sniper.pixels.in_memory import rgb_of
 from sniper.pixels.open import open_pixels
+from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
@@ -101,10 +103,15 @@ class Model:
         """
         several = images if isinstance(images, list | tuple) else [images]
         whole_px = self.recipe.inference.whole_megapixels * 1e6
-        inputs = (
-            ImageInput(key, open_pixels(one, whole_pixels=whole_px) if isinstance(one, str | Path) else rgb_of(one))
-            for key, one in enumerate(several)
-        )
+        files = [Path(one) for one in several if isinstance(one, str | Path)]
+        sample_map = with_value_range(self.recipe, files).data.sample_map if files else SampleMap()
+
+        def opened(one: AnyImage) -> Any:
+            if isinstance(one, str | Path):
+                return open_pixels(one, whole_pixels=whole_px, sample_map=sample_map)
+            return rgb_of(one)
+
+        inputs = (ImageInput(key, opened(one)) for key, one in enumerate(several))
         found = [one.above(min_score) for one in self.detect_inputs(inputs)]
         return found if isinstance(images, list | tuple) else found[0]
 

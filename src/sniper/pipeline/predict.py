@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from sniper.pipeline.processes import OnProgress, OnWindowProgress, Watch, sourc
 from sniper.pipeline.shards import Parts, is_main, make_shards, opened, split
 from sniper.pipeline.source_files import distinct_stems, expand, is_video
 from sniper.pipeline.sources import BadImage, Skipped
+from sniper.pipeline.value_range import with_value_range
 from sniper.writers.coco_json import join_predictions
 
 PREDICTIONS = "predictions.json"
@@ -88,6 +90,7 @@ def predict(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
+    model = _for_files(model, paths)
     job = _job(model, paths, MIN_SCORE if min_score is None else min_score, on_bad_image)._replace(keep=keep)
     if draw_focus and output is None:
         raise RecipeError("focus maps are drawn into the output folder; give output")
@@ -124,10 +127,17 @@ def predict_stream(
     Arguments and errors are those of ``predict``. A file that is skipped is told in the log.
     """
     model = opened(checkpoint, detector, device)
-    job = _job(model, _paths(sources), min_score, on_bad_image)
+    paths = _paths(sources)
+    job = _job(_for_files(model, paths), paths, min_score, on_bad_image)
     watch = Watch(on_progress, on_window_progress)
     for number in range(len(job.shards)):
         yield from job.predictions(number, model.backend, watch, Skipped())
+
+
+def _for_files(model: Model, paths: list[Path]) -> Model:
+    """The model with the value range of these files, where it was trained on none of 16 bit."""
+    images = [path for path in paths if not is_video(path)]
+    return replace(model, recipe=with_value_range(model.recipe, images))
 
 
 def _paths(sources: Sources) -> list[Path]:
@@ -141,7 +151,16 @@ def _job(model: Model, found: list[Path], min_score: float, on_bad_image: BadIma
     shards += [range(row, row + 1) for row in range(len(images), len(found))]
     paths = images + [path for path in found if is_video(path)]
     inference = model.recipe.inference
-    return PredictJob(paths, shards, model.class_names, model.pyramid, inference, min_score, on_bad_image)
+    return PredictJob(
+        paths,
+        shards,
+        model.class_names,
+        model.pyramid,
+        inference,
+        min_score,
+        on_bad_image,
+        sample_map=model.recipe.data.sample_map,
+    )
 
 
 def _draw_scores(model: Model, min_score: float | None, draw_min_score: float | None) -> float | tuple[float, ...]:

@@ -21,6 +21,7 @@ from sniper.pipeline.shards import Parts
 from sniper.pipeline.source_files import is_video
 from sniper.pipeline.sources import BadImage, Skipped, file_images, video_facts, video_images
 from sniper.pixels.open import where_on_ground
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import small_copy
 from sniper.pyramid import Pyramid
 from sniper.report.draw import draw_detections
@@ -54,6 +55,7 @@ class PredictJob(NamedTuple):
     on_bad_image: BadImage
     files: OutputFiles | None = None
     keep: bool = True  # give the items back, and not only what they were
+    sample_map: SampleMap = SampleMap()
 
     def make(self, number: int, backend: Backend, watch: Watch) -> Predictions:
         """Predict the files of one shard, and write what there is to write."""
@@ -101,7 +103,9 @@ class PredictJob(NamedTuple):
 
         def kept() -> Iterator[ImageInput]:
             whole = self.inference.whole_megapixels
-            for image in file_images(paths, skipped, self.on_bad_image, whole_megapixels=whole):
+            for image in file_images(
+                paths, skipped, self.on_bad_image, whole_megapixels=whole, sample_map=self.sample_map
+            ):
                 if drawn or focus:
                     held[image.key] = image
                 yield image

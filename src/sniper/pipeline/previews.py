@@ -11,6 +11,7 @@ from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.source_files import distinct_stems
 from sniper.pipeline.sources import BadImage, Skipped
 from sniper.pixels.open import open_pixels
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import close, small_copy
 from sniper.report.chips import draw_chips, draw_levels
 from sniper.writers.images import save_picture
@@ -28,7 +29,9 @@ def draw_previews(
     stems = distinct_stems(Path(table.file_name(row)) for row in map(int, rows))
     for row, stem in zip(map(int, rows), stems, strict=True):
         try:
-            pixels, _ = image_to_draw_on(table, row, source.recipe.loader.whole_megapixels)
+            pixels, _ = image_to_draw_on(
+                table, row, source.recipe.loader.whole_megapixels, source.recipe.data.sample_map
+            )
         except DataError as error:
             skipped.handle(str(table.image_path(row)), error, on_bad_image)
             continue
@@ -38,7 +41,9 @@ def draw_previews(
     return written
 
 
-def image_to_draw_on(table: AnnotationTable, row: int, whole_megapixels: float) -> tuple[NDArray[np.uint8], float]:
+def image_to_draw_on(
+    table: AnnotationTable, row: int, whole_megapixels: float, sample_map: SampleMap
+) -> tuple[NDArray[np.uint8], float]:
     """The pixels of an image of a dataset and their scale, below 1 for one that is read by windows.
 
     Raises:
@@ -50,6 +55,7 @@ def image_to_draw_on(table: AnnotationTable, row: int, whole_megapixels: float) 
         whole_pixels=whole_megapixels * 1e6,
         size_wh=(width, height),
         image_id=int(table.image_ids[row]),
+        sample_map=sample_map,
     )
     try:
         return small_copy(opened, PREVIEW_PX)

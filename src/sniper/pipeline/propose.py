@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pipeline.tables import Data, table_for
+from sniper.pipeline.value_range import files_of, with_value_range
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.devices import on_main
@@ -77,7 +78,13 @@ class Extraction(NamedTuple):
                 skipped.handle(str(images.image_path(row)), error, self.on_bad_image)
 
             whole = self.recipe.inference.whole_megapixels
-            pictures = table_images(images, skipped, self.on_bad_image, whole_megapixels=whole)
+            pictures = table_images(
+                images,
+                skipped,
+                self.on_bad_image,
+                whole_megapixels=whole,
+                sample_map=self.recipe.data.sample_map,
+            )
             found = list(self._proposals(number, backend, pictures, on_error))
             save_detections(path, table_of(found, images.image_ids), {"key": self.key, "skipped": skipped.files})
         watch.images(len(rows))
@@ -132,6 +139,7 @@ def propose(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, role="train", on_bad_image=on_bad_image)
+    model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
     config = config or model.recipe.negatives.extraction
     job = extraction(
         model.detector or model.backend, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image

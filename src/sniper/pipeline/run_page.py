@@ -13,6 +13,7 @@ from sniper.evaluation.error_types import Verdict, Verdicts, judge
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.evaluate import Evaluation
 from sniper.pipeline.previews import image_to_draw_on
+from sniper.recipe import Recipe
 from sniper.report.comparison import ImageTruth, draw_comparison
 from sniper.report.html import Figure, Number, Report
 from sniper.report.metrics import known_points, read_metrics
@@ -59,7 +60,7 @@ def write_run_page(
     training_section(report, metrics)
     if evaluation is not None and table is not None:
         score_section(report, evaluation.scores, evaluation.best_f1_table())
-        verdict_sections(report, evaluation, table, recipe.loader.whole_megapixels, recipe.evaluation.class_agnostic)
+        verdict_sections(report, evaluation, table, recipe)
     report.heading("What it cost")
     report.table(["", ""], _costs(result, metrics, evaluation))
     report.heading("Use it")
@@ -67,27 +68,26 @@ def write_run_page(
     return report.write(run.path, embed=True)
 
 
-def verdict_sections(
-    report: Report, evaluation: Evaluation, table: AnnotationTable, whole_megapixels: float, class_agnostic: bool
-) -> Report:
+def verdict_sections(report: Report, evaluation: Evaluation, table: AnnotationTable, recipe: Recipe) -> Report:
     """What goes wrong, and the worst and best images, among the detections that are drawn."""
+    class_agnostic = recipe.evaluation.class_agnostic
     looked = table.select(np.flatnonzero(np.isin(table.image_ids, evaluation.detections.image_ids)))
     drawn = drawn_detections(evaluation.detections, evaluation.draw_scores)
     verdicts = judge(looked, drawn, class_agnostic=class_agnostic)
     error_section(report, verdicts, () if class_agnostic else table.class_names)
     worst, best = (
-        [one for row in rows if (one := _example(looked, verdicts, drawn.boxes_xyxy, row, whole_megapixels))]
+        [one for row in rows if (one := _example(looked, verdicts, drawn.boxes_xyxy, row, recipe))]
         for rows in choose_examples(verdicts, EXAMPLES)
     )
     return example_section(report, worst, best)
 
 
 def _example(
-    looked: AnnotationTable, verdicts: Verdicts, boxes_xyxy: np.ndarray, row: int, whole_megapixels: float
+    looked: AnnotationTable, verdicts: Verdicts, boxes_xyxy: np.ndarray, row: int, recipe: Recipe
 ) -> Example | None:
     """The drawings of an image; none if it can no longer be read: a page must not end a training."""
     try:
-        pixels, scale = image_to_draw_on(looked, row, whole_megapixels)
+        pixels, scale = image_to_draw_on(looked, row, recipe.loader.whole_megapixels, recipe.data.sample_map)
     except DataError as error:
         logger.warning("not on the page: %s", error)
         return None

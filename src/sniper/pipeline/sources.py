@@ -17,6 +17,7 @@ from sniper.errors import DataError
 from sniper.inference.config import InferenceConfig
 from sniper.inference.images import ImageInput
 from sniper.pixels.open import open_pixels
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import PixelSource
 
 log = logging.getLogger("sniper")
@@ -76,6 +77,7 @@ def table_images(
     on_bad_image: BadImage = "stop",
     *,
     whole_megapixels: float = WHOLE_MEGAPIXELS,
+    sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
 ) -> Iterator[ImageInput]:
     """The images of a dataset; keys are rows of the table. Those of more than ``whole_megapixels`` come by windows."""
 
@@ -86,6 +88,7 @@ def table_images(
             whole_pixels=whole_megapixels * 1e6,
             size_wh=(width, height),
             image_id=int(table.image_ids[row]),
+            sample_map=sample_map,
         )
 
     return images_of(read, len(table), lambda row: str(table.image_path(row)), skipped, on_bad_image)
@@ -97,11 +100,16 @@ def file_images(
     on_bad_image: BadImage = "stop",
     *,
     whole_megapixels: float = WHOLE_MEGAPIXELS,
+    sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
 ) -> Iterator[ImageInput]:
     """Image files; keys are positions in ``paths``. Those of more than ``whole_megapixels`` come by windows."""
     pixels = whole_megapixels * 1e6
     return images_of(
-        lambda k: open_pixels(paths[k], whole_pixels=pixels), len(paths), lambda k: str(paths[k]), skipped, on_bad_image
+        lambda k: open_pixels(paths[k], whole_pixels=pixels, sample_map=sample_map),
+        len(paths),
+        lambda k: str(paths[k]),
+        skipped,
+        on_bad_image,
     )
 
 
@@ -136,15 +144,20 @@ def video_facts(path: Path) -> Video:
 
 
 def video_images(video: Video) -> Iterator[ImageInput]:
-    """The frames of a video; keys count frames from 0."""
+    """The frames of a video; keys count frames from 0. Where it ends before its time, a warning tells."""
     capture = cv2.VideoCapture(str(video.path))
     try:
         key = 0
         while True:
             more, frame = capture.read()
             if not more:
-                return
+                break
             yield ImageInput(key, np.ascontiguousarray(frame[:, :, ::-1]))
             key += 1
     finally:
         capture.release()
+    if key < video.frames:
+        log.warning(
+            "%s: %d of %d frames can be read: the video is cut off or damaged, and the others have no detections",
+            video.path, key, video.frames,
+        )  # fmt: skip

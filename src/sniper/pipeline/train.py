@@ -24,6 +24,7 @@ from sniper.pipeline.short_forms import short_overrides
 from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import Data, evaluation_table_of, require_objects, table_for, training_table_of, words_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
+from sniper.pipeline.value_range import files_of, with_value_range
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta
 from sniper.training.devices import meet, on_main, process_device, this_process
@@ -146,6 +147,7 @@ def _train(
             log=log,
         )
     )
+    recipe = with_value_range(recipe, files_of(datasets.train))
     class_names = datasets.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:

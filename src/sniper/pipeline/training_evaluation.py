@@ -75,6 +75,7 @@ class TrainingEvaluation:
             on_bad_image=self._recipe.loader.on_bad_image,
             by_ranks=by_ranks,
             on_progress=on_progress,
+            sample_map=self._recipe.data.sample_map,
         )
 
 

@@ -3,12 +3,14 @@
 See ``docs/method.md``, "Reading images".
 """
 
+import logging
 import math
 import struct
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, NoReturn
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -16,12 +18,16 @@ from PIL import Image, ImageFile
 
 from sniper.errors import DataError
 from sniper.pixels.orientation import oriented, oriented_size
+from sniper.pixels.sample_map import SampleMap
+
+log = logging.getLogger("sniper")
 
 Pixels = NDArray[np.uint8]
 Reduction = Literal[1, 2, 4, 8]
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
+_told_of_frames: set[str | None] = set()
 # Complaints of the JPEG decoder about bytes that no pixel depends on.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "JFIF", "Adobe", "subsampling")
 
@@ -32,6 +38,7 @@ def read_image(
     reduction: Reduction = 1,
     size_wh: tuple[int, int] | None = None,
     image_id: int | None = None,
+    sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
 ) -> Pixels:
     """Decode an image file to (H, W, 3) uint8 RGB.
 
@@ -41,7 +48,8 @@ def read_image(
     result then has that size; a file that has the size as it is stored stays as stored.
 
     Grey becomes three equal channels; alpha is dropped and the stored colours stay; palettes are looked up; CMYK is
-    converted, inverted where an Adobe marker says so; 16-bit samples keep their high byte (``value // 256``).
+    converted, inverted where an Adobe marker says so; 16-bit samples become 8 bits as ``sample_map`` says, which is
+    their high byte (``value // 256``) if it says nothing.
 
     Raises:
         DataError: the file is missing, empty, cut off, no image, of another size than annotated, or has samples of
@@ -57,8 +65,8 @@ def read_image(
     if size_wh is not None:
         orientation = _orientation_for(tuple(size_wh), raw_wh, orientation, place)
     if reduction > 1 and not _blocks_survive(orientation, raw_wh, reduction):
-        return reduced(oriented(_decode(content, jpeg, 1, place), orientation), reduction)
-    return oriented(_decode(content, jpeg, reduction, place), orientation)
+        return reduced(oriented(_decode(content, jpeg, 1, place, sample_map), orientation), reduction)
+    return oriented(_decode(content, jpeg, reduction, place, sample_map), orientation)
 
 
 class Header(NamedTuple):
@@ -159,7 +167,7 @@ def _orientation_for(size_wh: tuple[int, ...], raw_wh: tuple[int, int], orientat
     )
 
 
-def _decode(content: bytes, jpeg: bool, reduction: int, place: str) -> Pixels:
+def _decode(content: bytes, jpeg: bool, reduction: int, place: str, sample_map: SampleMap) -> Pixels:
     """Pixels as stored, without orientation."""
     if jpeg:
         pixels = _decode_jpeg(content, reduction, place)
@@ -167,10 +175,23 @@ def _decode(content: bytes, jpeg: bool, reduction: int, place: str) -> Pixels:
             return pixels
     image = _open(BytesIO(content), content[:16], place)
     try:
+        if getattr(image, "is_animated", False):
+            _tell_of_frames(image, place)
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         _refuse(place, f"cannot be decoded ({str(error).rstrip('.') or type(error).__name__})")
-    return reduced(_to_rgb(image, place), reduction)
+    return reduced(_to_rgb(image, content, place, sample_map), reduction)
+
+
+def _tell_of_frames(image: ImageFile.ImageFile, place: str) -> None:
+    """One warning for each form in each process: a dataset may have thousands of such files."""
+    if image.format not in _told_of_frames:
+        _told_of_frames.add(image.format)
+        frames: int = image.n_frames  # type: ignore[attr-defined]
+        log.warning(
+            "%s has %d frames or pages, and the first is read; the same goes for other %s files. Make a video of them, "
+            "or a file of each", place, frames, image.format,
+        )  # fmt: skip
 
 
 def _decode_jpeg(content: bytes, reduction: int, place: str) -> Pixels | None:
@@ -191,12 +212,27 @@ def _decode_jpeg(content: bytes, reduction: int, place: str) -> Pixels | None:
     return pixels
 
 
-def _to_rgb(image: ImageFile.ImageFile, place: str) -> Pixels:
+def deep_samples(content: bytes) -> NDArray[np.uint16] | None:
+    """(H, W) or (H, W, 3) 16-bit samples as stored, red first; None: others, or OpenCV cannot read them."""
+    try:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if values is None or values.dtype != np.uint16:
+        return None
+    return values if values.ndim == 2 else np.ascontiguousarray(values[:, :, 2::-1])
+
+
+def _to_rgb(image: ImageFile.ImageFile, content: bytes, place: str, sample_map: SampleMap) -> Pixels:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             _refuse(place, "has 32-bit samples, not 8 or 16 bit")
-        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(sample_map.to_8_bit(values)[:, :, None], 3, axis=2)
+    # Pillow keeps the high byte of deep colours.
+    if not sample_map.is_plain and image.format in ("PNG", "TIFF") and (deep := deep_samples(content)) is not None:
+        pixels = sample_map.to_8_bit(deep)
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     if image.mode == "F":
         _refuse(place, "has floating-point samples, not 8 or 16 bit")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:

@@ -16,6 +16,7 @@ from sniper.errors import DataError
 from sniper.pixels.decode import Reduction, image_header, read_image, reduced
 from sniper.pixels.georeference import GeoReference
 from sniper.pixels.rasters import Raster, geo_reference, has_rasterio
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.spilled import SpilledPixels
 
 log = logging.getLogger("sniper")
@@ -39,6 +40,7 @@ class _Asked(NamedTuple):
     in_order: bool
     size_wh: tuple[int, int] | None
     image_id: int | None
+    sample_map: SampleMap = SampleMap()
 
 
 def open_pixels(
@@ -49,6 +51,7 @@ def open_pixels(
     in_order: bool = True,
     size_wh: tuple[int, int] | None = None,
     image_id: int | None = None,
+    sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
 ) -> Pixels | Raster | SpilledPixels:
     """The pixels of an image file, for training and inference: decoded whole, or by windows where it is huge.
 
@@ -66,11 +69,15 @@ def open_pixels(
         in_order: windows will be read row by row; if not, compressed strips are decoded once, into a temporary file.
         size_wh: the annotated width and height, as for ``read_image``.
         image_id: named in errors.
+        sample_map: how samples become 8-bit colours. Bands are chosen in TIFF and JPEG 2000 files.
 
     Raises:
-        DataError: as ``read_image``; or the file is huge, and there is neither rasterio nor the memory to do without.
+        DataError: as ``read_image``; or the file lacks the bands that are asked for, or is huge, and there is neither
+            rasterio nor the memory to do without.
     """
-    asked = _Asked(path, whole_pixels, reduction, in_order, size_wh, image_id)
+    asked = _Asked(path, whole_pixels, reduction, in_order, size_wh, image_id, sample_map)
+    if sample_map.bands is not None:
+        return _chosen_bands(asked)
     if size_wh is not None and size_wh[0] * size_wh[1] <= whole_pixels:
         return _read_whole(asked)  # reads the header itself
     try:
@@ -83,7 +90,7 @@ def open_pixels(
         return _read_whole(asked)
     if has_rasterio() and not (jpeg and pixels <= WHOLE_JPEG_PX):
         try:
-            raster = Raster(path, orientation=header.orientation, in_order=in_order, image_id=image_id)
+            raster = _opened(asked, header.orientation)
             if not raster.is_cmyk:
                 return raster
             raster.close()
@@ -94,7 +101,7 @@ def open_pixels(
     _check_memory(place, pixels, 3 if jpeg else 8, jpeg)
 
     def decode() -> Iterator[Pixels]:
-        yield read_image(path, size_wh=size_wh, image_id=image_id)
+        yield read_image(path, size_wh=size_wh, image_id=image_id, sample_map=sample_map)
 
     return SpilledPixels(header.size_wh, decode, place)
 
@@ -148,14 +155,55 @@ def _name(path: Path | str, image_id: int | None) -> str:
 
 def _read_whole(asked: _Asked) -> Pixels | Raster:
     try:
-        return read_image(asked.path, reduction=asked.reduction, size_wh=asked.size_wh, image_id=asked.image_id)
+        return read_image(
+            asked.path,
+            reduction=asked.reduction,
+            size_wh=asked.size_wh,
+            image_id=asked.image_id,
+            sample_map=asked.sample_map,
+        )
     except DataError as error:
         return _by_gdal(asked, error)
 
 
 def _by_gdal(asked: _Asked, error: DataError) -> Pixels | Raster:
     """What Pillow cannot open or decode, such as five bands or Zstandard; ``error`` if GDAL cannot either."""
-    raster = _raster(asked, error)
+    return _whole_or_windows(asked, _raster(asked, error))
+
+
+def _opened(asked: _Asked, orientation: int) -> Raster:
+    return Raster(
+        asked.path,
+        orientation=orientation,
+        in_order=asked.in_order,
+        image_id=asked.image_id,
+        sample_map=asked.sample_map,
+    )
+
+
+def _chosen_bands(asked: _Asked) -> Pixels | Raster:
+    """The file with the bands that are asked for as its colours."""
+    try:
+        header = image_header(asked.path, size_wh=asked.size_wh, image_id=asked.image_id)
+    except DataError:
+        header = None  # of a kind that Pillow does not know
+    place = _name(asked.path, asked.image_id)
+    if header is not None and header.form not in _GDAL_FORMS:
+        raise DataError(f"{place} is {header.form}, but data.bands chooses bands of TIFF and JPEG 2000 files; unset it")
+    if not has_rasterio():
+        raise DataError(f"{place}: data.bands needs {EXTRA}")
+    raster = _opened(asked, 1 if header is None else header.orientation)
+    if asked.size_wh is not None and tuple(asked.size_wh) != raster.size_wh:
+        raster.close()
+        (width, height), (wide, high) = raster.size_wh, asked.size_wh
+        raise DataError(
+            f"{place} is {width}x{height} px, but annotated as {wide}x{high} px; use the image that was annotated, or "
+            "correct the size in the annotations"
+        )
+    return _whole_or_windows(asked, raster)
+
+
+def _whole_or_windows(asked: _Asked, raster: Raster) -> Pixels | Raster:
     width, height = raster.size_wh
     if width * height > asked.whole_pixels:
         return raster
@@ -178,7 +226,7 @@ def _raster(asked: _Asked, error: DataError) -> Raster:
         raise DataError(f"{error}; TIFFs of other than 1, 3 or 4 bands need {EXTRA}") if unknown_tiff else error
     orientation = 1 if header is None else header.orientation
     try:
-        raster = Raster(asked.path, orientation=orientation, in_order=asked.in_order, image_id=asked.image_id)
+        raster = _opened(asked, orientation)
     except DataError as other:
         raise (other if header is None and "samples" in str(other) else error) from other
     if asked.size_wh is not None and tuple(asked.size_wh) != raster.size_wh:

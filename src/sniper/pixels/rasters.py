@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sniper.errors import DataError
 from sniper.pixels.georeference import GeoReference
 from sniper.pixels.orientation import oriented, oriented_size, stored_window
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.spilled import SpilledPixels
 
 if TYPE_CHECKING:
@@ -43,13 +44,19 @@ def has_rasterio() -> bool:
 class Raster:
     """An image file of any size; only what is asked for is decoded.
 
-    Red, green and blue are the first three bands, a first band without a third is grey, palettes are looked up, 16-bit
-    samples keep their high byte (``value // 256``): all as ``read_image`` does. Masks, alpha and no-data values play
-    no part. Any thread may read, one at a time.
+    Red, green and blue are the first three bands, or those that ``sample_map`` names; a first band without a third is
+    grey, palettes are looked up, 16-bit samples become 8 bits by ``sample_map``: all as ``read_image`` does. Masks,
+    alpha and no-data values play no part. Any thread may read, one at a time.
     """
 
     def __init__(
-        self, path: Path | str, *, orientation: int = 1, in_order: bool = True, image_id: int | None = None
+        self,
+        path: Path | str,
+        *,
+        orientation: int = 1,
+        in_order: bool = True,
+        image_id: int | None = None,
+        sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         """Open ``path``, whose stored pixels are turned by the EXIF ``orientation``, 1..8.
 
@@ -57,12 +64,14 @@ class Raster:
         random access are: into a temporary file, when something is first read.
 
         Raises:
-            DataError: missing, no raster, or samples that are not unsigned with 8 or 16 bit.
+            DataError: missing, no raster, without the bands asked for, or samples that are not unsigned with 8 or 16
+                bit.
         """
+        self._sample_map = sample_map
         self._place = str(path) if image_id is None else f"{path} (image id {image_id})"
         self._lock, self._orientation = Lock(), orientation
         self._file = _open(path, self._place)
-        self._bands, self._palette, self._bits = _meaning(self._file, self._place)
+        self._bands, self._palette, self._bits = _meaning(self._file, self._place, sample_map.bands)
         self._stored_wh: tuple[int, int] = (self._file.width, self._file.height)
         self.size_wh = oriented_size(self._stored_wh, orientation)
         self._spilled: SpilledPixels | None = None
@@ -120,7 +129,39 @@ class Raster:
                 f"{self._place} is damaged or cut off: rows {y1} to {y2} cannot be decoded ({cause}); "
                 "replace the file or remove the image"
             ) from error
-        return _to_rgb(samples, self._palette, self._bits)
+        return _to_rgb(samples, self._palette, self._bits, self._sample_map)
+
+
+class RasterFacts(NamedTuple):
+    """What a file says of its samples."""
+
+    kind: str  # uint8, uint16, ... of the first band
+    bands: int
+    samples: NDArray[np.uint16] | None  # some of the first bands, flat
+
+
+def raster_facts(path: Path | str, *, samples: bool = False) -> RasterFacts | None:
+    """Kind and number of bands, and some 16-bit samples out of nine windows; None where rasterio cannot say."""
+    if not has_rasterio():
+        return None
+    from rasterio import Env
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    try:
+        with Env(**_options()), _open(path, str(path)) as file:
+            if not file.count:
+                return None
+            kind, values = str(file.dtypes[0]), []
+            if samples and kind == "uint16":
+                side, bands = 256, [1, 2, 3] if file.count >= 3 else [1]
+                for x, y in {(i % 3, i // 3) for i in range(9)}:
+                    left, top = max(0, (file.width - side) * x // 2), max(0, (file.height - side) * y // 2)
+                    window = Window(left, top, min(side, file.width), min(side, file.height))
+                    values.append(file.read(bands, window=window).ravel())
+            return RasterFacts(kind, file.count, np.concatenate(values) if values else None)
+    except (DataError, RasterioError, OSError):
+        return None
 
 
 def geo_reference(path: Path | str) -> GeoReference | None:
@@ -164,11 +205,15 @@ def _open(path: Path | str, place: str) -> "DatasetReader":
         ) from error
 
 
-def _meaning(file: "DatasetReader", place: str) -> tuple[list[int], NDArray[np.uint8] | None, int]:
+def _meaning(
+    file: "DatasetReader", place: str, asked: tuple[int, int, int] | None
+) -> tuple[list[int], NDArray[np.uint8] | None, int]:
     """The bands to read, their palette, and the bits that samples of a byte really have."""
     if not file.count:
         raise DataError(f"{place} has no bands of its own, only parts; give one of its {len(file.subdatasets)} parts")
-    bands = [1, 2, 3] if file.count >= 3 else [1]
+    if asked is not None and max(asked) > file.count:
+        raise DataError(f"{place} has {file.count} bands, but data.bands asks for {max(asked)}; correct the setting")
+    bands = list(asked) if asked is not None else [1, 2, 3] if file.count >= 3 else [1]
     kinds = {file.dtypes[band - 1] for band in bands}
     if not kinds <= {"uint8", "uint16"}:
         other = ", ".join(sorted(kinds - {"uint8", "uint16"}))
@@ -182,12 +227,12 @@ def _meaning(file: "DatasetReader", place: str) -> tuple[list[int], NDArray[np.u
     return bands, palette, bits
 
 
-def _to_rgb(samples: NDArray[Any], palette: NDArray[np.uint8] | None, bits: int) -> Pixels:
+def _to_rgb(samples: NDArray[Any], palette: NDArray[np.uint8] | None, bits: int, sample_map: SampleMap) -> Pixels:
     """(bands, h, w) as (h, w, 3)."""
     if palette is not None:
         return palette[samples[0]]
     if samples.dtype == np.uint16:
-        samples = (samples >> 8).astype(np.uint8)
+        samples = sample_map.to_8_bit(samples)
     elif bits < 8:
         samples = (samples.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
     return np.asarray(cv2.merge([samples[band] for band in (0, 1, 2)] if len(samples) == 3 else [samples[0]] * 3))
