@@ -293,3 +293,13 @@ def test_frames_that_are_not_read_are_told_once(tmp_path, caplog, monkeypatch):
     first.save(tmp_path / "still.gif")
     read_image(tmp_path / "still.gif")
     assert not caplog.messages
+
+
+def test_a_webp_that_claims_a_gigapixel_is_refused(tmp_path):  # found by benchmarks/fuzz.py
+    file = save(tmp_path / "a.webp", image_of(), lossless=True, exif=Image.Exif().tobytes() + b"x")
+    content = bytearray(file.read_bytes())
+    assert content[12:16] == b"VP8X"
+    content[24:30] = b"\xff\x7f\0\xff\x7f\0"  # the canvas, less one
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.webp"):
+        read_image(file)

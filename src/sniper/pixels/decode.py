@@ -27,6 +27,7 @@ Reduction = Literal[1, 2, 4, 8]
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
+_DAMAGED = (SyntaxError, IndexError, EOFError, ValueError, OSError, struct.error)  # what Pillow raises
 _told_of_frames: set[str | None] = set()
 # Complaints of the JPEG decoder about bytes that no pixel depends on.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "JFIF", "Adobe", "subsampling")
@@ -123,7 +124,7 @@ def _open(file: IO[bytes], start: bytes, place: str) -> ImageFile.ImageFile:
         try:
             if accept is None or accept(start) is True:
                 return factory(file, "")
-        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError, OSError, struct.error):
+        except (*_DAMAGED, TypeError, KeyError, Image.DecompressionBombError):
             file.seek(0)
     _refuse(place, "is not an image, or of an unknown format, or cut off in its header")
 
@@ -178,7 +179,7 @@ def _decode(content: bytes, jpeg: bool, reduction: int, place: str, sample_map: 
         if getattr(image, "is_animated", False):
             _tell_of_frames(image, place)
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
         _refuse(place, f"cannot be decoded ({str(error).rstrip('.') or type(error).__name__})")
     return reduced(_to_rgb(image, content, place, sample_map), reduction)
 
