@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sniper.cli.display import progress, progress_of_windows, say, show_skipped, show_table
+from sniper.cli.loading import importing
 from sniper.cli.options import (
     BadImageOption,
     BudgetOption,
@@ -46,9 +47,10 @@ def evaluate(
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Measure a checkpoint on a dataset by the COCO protocol; with --output, a stopped one goes on where it was."""
-    from sniper.pipeline.evaluate import evaluate as run
-    from sniper.pipeline.shards import opened
-    from sniper.pipeline.tables import table_for
+    with importing():
+        from sniper.pipeline.evaluate import evaluate as run
+        from sniper.pipeline.shards import opened
+        from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     source = data_source(data, split, format, images, classes)
@@ -108,9 +110,10 @@ def predict(
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     paths = expand(sources)
 
-    from sniper.pipeline.predict import predict as run
-    from sniper.pipeline.shards import opened
-    from sniper.pipeline.sources import video_facts
+    with importing():
+        from sniper.pipeline.predict import predict as run
+        from sniper.pipeline.shards import opened
+        from sniper.pipeline.sources import video_facts
 
     model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     total = 0
@@ -173,9 +176,11 @@ def propose(
         raise RecipeError(f"--window-share is a share above 0, got {window_share:g}")
 
     from sniper.inference.config import ProposeConfig
-    from sniper.pipeline.propose import propose as run
-    from sniper.pipeline.shards import opened
-    from sniper.pipeline.tables import table_for
+
+    with importing():
+        from sniper.pipeline.propose import propose as run
+        from sniper.pipeline.shards import opened
+        from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     source = data_source(data, split, format, images, classes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sniper.cli.display import say, show_table
+from sniper.cli.loading import importing
 from sniper.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.05)] = 2.0,
 ) -> None:
     """Mine, train, evaluate and detect on packaged aerial photos, offline, and write a report."""
-    from sniper.demo.run import run_demo
+    with importing():
+        from sniper.demo.run import run_demo
 
     page = run_demo(output, minutes=minutes, log=say)
     say(f"open {page}")

@@ -7,6 +7,7 @@ import typer
 
 from sniper.cli.display import err, say, show_skipped
 from sniper.cli.inference import is_main, show_evaluation
+from sniper.cli.loading import importing
 from sniper.cli.options import (
     BadImageOption,
     ClassesOption,
@@ -90,7 +91,8 @@ def train(
     )
     settings = _settings(recipe, [*(set_ or []), *words], resume)
 
-    from sniper.pipeline.train import train as run
+    with importing():
+        from sniper.pipeline.train import train as run
 
     done = run(settings, name=name, root=root, resume=resume, log=lambda text: say(text, err))
     if is_main():
