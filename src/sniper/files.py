@@ -16,9 +16,17 @@ def existing(path: Path | str, instead: str) -> Path:
         DataError: it is not there; ``instead`` says what to give.
     """
     place = Path(path).expanduser()
-    if not place.exists():
+    if not is_there(place):
         raise DataError(f"{place} is not there; {instead}")
     return place
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there; False too for names that none can have: too long, or with a NUL."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

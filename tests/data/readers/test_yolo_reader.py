@@ -1,5 +1,7 @@
 """YOLO labels: the layouts in use, and lines that are wrong."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -231,3 +233,59 @@ def test_labels_in_pixels_are_named(flat, caplog):
     put(flat / "b.txt", "0 0.5 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1\n")
     assert read_yolo(flat).num_objects == 2
     assert "1 of 3 labels look like pixels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("train: images\nnames: {0: car, a: bus, ٣: van}\n", "names must be numbered"),
+        ("train: images\nnames: {0: car, " + "1" * 500 + ": bus}\n", "names must be numbered"),
+        ("train: images\nnames:\n  0: car\n  ? " + "1" * 5000 + "\n  : bus\n", "names must be numbered"),
+        ("path: [a]\ntrain: images\nnames: [car]\n", r"path is \['a'\].*expected the path of a folder"),
+        ("path: {a: b}\ntrain: images\nnames: [car]\n", "path is .*expected the path of a folder"),
+        ("train: {a: images}\nnames: [car]\n", "train is .*expected the path of a folder"),
+        ("train: [[images]]\nnames: [car]\n", "train is .*expected the path of a folder"),
+        ("train: " + "a" * 5000 + "\nnames: [car]\n", "which is not there"),
+        ("path: " + "a" * 5000 + "\ntrain: nowhere\nnames: [car]\n", "which is not there"),
+        ("train: " + "[" * 150 + "]" * 150 + "\nnames: [car]\n", "train is .*expected the path of a folder"),
+        ('path: "a\\0b"\ntrain: "c\\0d"\nnames: [car]\n', "which is not there"),
+        ("train: images/a.jpg\nnames: [car]\n", r"cannot read .*a\.jpg.*list of images"),
+        ("train: images\nnames: " + "[" * 400 + "]" * 400 + "\n", "nested|names is"),
+        ("train: images\nnames: " + "[" * 3000, "nested too deeply"),
+    ],
+)
+def test_wrong_descriptions_are_refused_in_one_line(tmp_path, text, problem):
+    put_image(tmp_path / "images" / "a.jpg")
+    put(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.2 0.4\n")
+    put(tmp_path / "data.yaml", text)
+    with pytest.raises(DataError, match=problem) as caught:
+        read_yolo(tmp_path / "data.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "data.yaml") in str(caught.value) or "a.jpg" in str(caught.value)
+
+
+def test_names_and_lists_that_are_no_text_are_refused(flat):
+    (flat / "classes.txt").write_bytes(b"\xff\xfecar")
+    with pytest.raises(DataError, match=r"cannot read .*classes\.txt"):
+        read_yolo(flat)
+    put(flat / "classes.txt", "car\nbus\n")
+    (flat / "val.txt").write_bytes(b"a.jpg\n\xff.jpg\n")
+    with pytest.raises(DataError, match=r"cannot read .*val\.txt"):
+        read_yolo(flat, "val")
+    (flat / "val.txt").write_bytes(b"a.jpg\nb\0.jpg\n")
+    with pytest.raises(DataError, match=r"cannot read .*b.\.jpg"):
+        read_yolo(flat, "val")
+
+
+@pytest.mark.parametrize("line", ["0 nan 0.5 0.1 0.1 0.2 0.2", "0 inf -inf 1 1 2 2", "0 1e308 inf 1e308 1"])
+def test_numbers_that_are_not_finite_are_dropped_without_a_warning_of_numpy(flat, line):
+    put(flat / "b.txt", line + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_yolo(flat).num_objects == 2
+
+
+def test_a_class_that_is_no_number_is_refused(flat):
+    put(flat / "b.txt", "nan 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DataError, match=r"b\.txt, line 1: class nan"):
+        read_yolo(flat)

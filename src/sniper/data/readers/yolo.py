@@ -21,6 +21,7 @@ from sniper.pixels.open import image_size
 logger = logging.getLogger("sniper")
 
 _PIXELS_FROM = 1.5  # centre, width and height above it are no shares of an image, however badly drawn
+_quiet = np.errstate(over="ignore", invalid="ignore")  # boxes that are not finite are dropped, and told
 _THREADS = 8  # headers and label files are small reads, mostly waiting
 
 
@@ -72,6 +73,7 @@ def read_yolo(
     return _build(path, root, images, sizes, objects, class_names, unreadable)
 
 
+@_quiet
 def _refuse_pixels(path: Path | str, files: Sequence[Path | None], objects: "list[_Labels]") -> None:
     """Labels in pixels would all lie outside of their images, and nothing would be learned."""
     boxes = np.concatenate([labels.boxes for labels in objects])
@@ -131,6 +133,7 @@ class _Labels:
 _NONE = _Labels(np.zeros(0, np.int32), np.zeros((0, 4)), {})
 
 
+@_quiet
 def _build(
     path: Path | str,
     root: Path,
@@ -222,6 +225,7 @@ def _parse_lines(path: Path, fields: list[list[str]], classes: int) -> _Labels:
     return _Labels(np.array(labels, np.int32), np.array(boxes).reshape(-1, 4), rings)
 
 
+@_quiet
 def _corners(centre_size: NDArray[np.float64]) -> NDArray[np.float64]:
     centre, half = centre_size[:, :2], centre_size[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=1)

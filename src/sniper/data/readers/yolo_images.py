@@ -1,6 +1,6 @@
 """Where the images and class names of a YOLO dataset are: in a ``data.yaml``, or around a folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import yaml
 
 from sniper.data.options import IN_PYTHON, OptionNames, aliases, find_split, known_splits
 from sniper.errors import DataError
+from sniper.files import is_there
 from sniper.settings import read_yaml
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm"})
@@ -59,9 +60,8 @@ def class_names_of(folder: Path, options: OptionNames = IN_PYTHON) -> tuple[str,
     for base in (folder, folder / "labels", folder.parent):
         for pattern in _NAME_FILES:
             for file in sorted(base.glob(pattern)):
-                lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-                if any(lines):
-                    names = tuple(line for line in lines if line)
+                names = tuple(_lines(file, "list of class names"))
+                if names:
                     check_names(file, names)
                     return names
     return None
@@ -111,14 +111,13 @@ def _names(file: Path, said: dict[str, Any]) -> tuple[str, ...]:
     if not _is_said(names):
         raise DataError(f"{file} has no names; list the class names in it, e.g. 'names: [car, bus]'")
     if isinstance(names, dict):
-        numbered = {int(key) if key.isdecimal() else key: name for key, name in names.items()}
+        numbered = {int(key) if key.isdecimal() and len(key) < 10 else key: name for key, name in names.items()}
         if set(numbered) != set(range(len(names))):
-            raise DataError(
-                f"{file}: names must be numbered 0..{len(names) - 1}, not {list(names)[:10]}; number them so"
-            )
+            found = _short(repr(list(names)[:10]))
+            raise DataError(f"{file}: names must be numbered 0..{len(names) - 1}, not {found}; number them so")
         names = [numbered[number] for number in range(len(numbered))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: names is {names!r}; list the class names, e.g. 'names: [car, bus]'")
+        raise DataError(f"{file}: names is {_short(repr(names))}; list the class names, e.g. 'names: [car, bus]'")
     if _is_said(said.get("nc")) and said["nc"] != str(len(names)):
         raise DataError(f"{file}: nc is {said['nc']}, but {len(names)} names are listed; correct the wrong one")
     check_names(file, names)
@@ -135,26 +134,33 @@ def _from_description(file: Path, split: str, image_root: Path | str | None, opt
             f"{file} has no split {split!r}; it has {', '.join(known_splits(there)) or 'none'}; "
             f"choose another with {options.split}"
         )
-    root = Path(image_root) if image_root is not None else file.parent / (said.get("path") or "")
-    if not root.is_dir() and image_root is None:  # written for another machine, or relative to somewhere else
+    root = Path(image_root) if image_root is not None else file.parent / _path(file, "path", said.get("path") or "")
+    if not is_there(root) and image_root is None:  # written for another machine, or relative to somewhere else
         root = file.parent
     images: list[Path] = []
-    for place in _as_list(said[key]):
+    for entry in said[key] if isinstance(said[key], list) else [said[key]]:
+        place = _path(file, key, entry)
         # Exported files often say ../train/images although the folders lie beside them.
         tried = [root / place, file.parent / place, file.parent / place.removeprefix("../")]
-        target = next((option for option in tried if option.exists()), None)
+        target = next((option for option in tried if is_there(option)), None)
         if target is None:
-            where = ", ".join(dict.fromkeys(str(option) for option in tried))
+            where = ", ".join(dict.fromkeys(_short(str(option)) for option in tried))
             raise DataError(
-                f"{file}: {key} is {place!r}, which is not there (looked for {where}); "
+                f"{file}: {key} is {_short(repr(place))}, which is not there (looked for {where}); "
                 f"correct it, or give the folder that it is relative to with {options.images}"
             )
         images += _images_under(target) if target.is_dir() else _images_listed(target)
     return YoloImages(root, images, names)
 
 
-def _as_list(entry: Any) -> Iterable[str]:
-    return [str(place) for place in entry] if isinstance(entry, list) else [str(entry)]
+def _path(file: Path, key: str, entry: Any) -> str:
+    if not isinstance(entry, str):
+        raise DataError(f"{file}: {key} is {_short(repr(entry))}; expected the path of a folder or of a list of images")
+    return entry
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _from_folder(folder: Path, split: str | None, options: OptionNames) -> list[Path]:
@@ -182,4 +188,13 @@ def _images_under(folder: Path) -> list[Path]:
 
 def _images_listed(file: Path) -> list[Path]:
     """Images of a list file, a path a line, relative to the file."""
-    return [file.parent / line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [file.parent / line for line in _lines(file, "list of images")]
+
+
+def _lines(file: Path, what: str) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}; expected a {what}, one a line, in UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]
