@@ -158,6 +158,15 @@ def test_train_takes_short_forms(sniper: Command, tmp_path: Path) -> None:
     _assert_one_sentence(said, r"train\.minutes: expected a number greater than 0, got 0")
 
 
+def test_train_tells_where_its_time_went(sniper: Command, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "set", images=3)
+    said = sniper("train", "mobilenetv2", *_settings(), "--set", "train.steps=5", "--data", data, "--profile")
+    assert said.code == 0, said.err
+    assert re.search(r"a step took \S+ s \(2 profiled\): waiting for chips \d+%, forward \d+%", said.out), said.out
+    trace = json.loads(Path("runs/train/train/trace.json").read_text())
+    assert {"forward: backbone", "forward: rpn", "backward"} <= {event.get("name") for event in trace["traceEvents"]}
+
+
 def test_a_verb_that_is_not_there_is_2(sniper: Command) -> None:
     assert sniper("trian").code == 2
 

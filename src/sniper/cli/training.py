@@ -65,6 +65,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run folder; none: numbered.")] = None,
     root: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue exactly.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of some steps, trace.json, and tell where their time goes.")
+    ] = False,
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Train a detector on chips."""
@@ -94,7 +97,7 @@ def train(
     with importing():
         from sniper.pipeline.train import train as run
 
-    done = run(settings, name=name, root=root, resume=resume, log=lambda text: say(text, err))
+    done = run(settings, name=name, root=root, resume=resume, profile=profile, log=lambda text: say(text, err))
     if is_main():
         _show(done)
     if done.result.signal is not None:
@@ -105,6 +108,8 @@ def _show(done: "TrainedRun") -> None:
     if done.evaluation is not None:
         show_evaluation(done.evaluation)
     show_skipped(done.skipped)
+    if done.result.shares is not None:
+        say(f"{done.result.shares.sentence()}\ntrace: {done.result.run.trace}")
     state = "finished" if done.result.finished else f"stopped; go on with: sniper train --resume {done.folder}"
     say(f"{done.result.step} steps, {done.result.minutes:.1f} min, {state}\nrun folder: {done.folder}")
 

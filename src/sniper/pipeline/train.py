@@ -72,6 +72,7 @@ def train(
     name: str | None = None,
     root: Path | str = "runs",
     resume: Path | str | None = None,
+    profile: bool = False,
     log: Log = logger.info,
 ) -> TrainedRun:
     """Train a detector on chips.
@@ -95,6 +96,8 @@ def train(
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
         resume: a run folder to go on with, exactly if the recipe is the run's; a changed length is kept in it.
+        profile: write a trace of some steps into the run folder (``trace.json``, Chrome format), and tell their shares
+            in ``result.shares``.
         log: told what ``weights`` lack, where the run trains and in how many processes, and about the stages before
             training, if there are any (``negatives.proposals: auto``).
 
@@ -117,7 +120,7 @@ def train(
         if former is not None:
             on_main(lambda: lock.take(former.path))
         place = _Place(former, name, root, lock)
-        return _train(recipe, detector, place, lambda given: _datasets(given, data, val), log)
+        return _train(recipe, detector, place, lambda given: _datasets(given, data, val), log, profile=profile)
 
 
 class _Place(NamedTuple):
@@ -135,6 +138,8 @@ def _train(
     place: _Place,
     load: Callable[[Recipe], "_Datasets"],
     log: Log,
+    *,
+    profile: bool,
 ) -> TrainedRun:
     # Resolve and build: settings and data, the detector, and what follows from both, written out.
     former = place.former
@@ -193,6 +198,7 @@ def _train(
         evaluate=None if evaluation is None else evaluation.evaluate,
         rehearsal=None if evaluation is None else evaluation.rehearse,
         resume=former is not None,
+        profile=profile,
         metadata=CheckpointMeta(
             recipe=recipe.model_dump(mode="json"),
             class_names=class_names,

@@ -31,6 +31,7 @@ from sniper.training.memory import peak_memory_mb
 from sniper.training.meter import DivergedError, Meter
 from sniper.training.optim import build_average, build_optimizer, learning_rate, set_learning_rate, update_average
 from sniper.training.position import Evaluated, Position
+from sniper.training.profile import StepProfile, StepShares
 from sniper.training.progress import ProgressBar
 from sniper.training.run import MetricsLog, RunFolder
 
@@ -62,6 +63,7 @@ class TrainResult:
     best_step: int
     peak_memory_mb: float  # resident memory of this process since it began
     peak_gpu_memory_mb: float | None
+    shares: StepShares | None = None  # of a step, of a run that was profiled
 
 
 def train(
@@ -74,6 +76,7 @@ def train(
     evaluate: Evaluate | None = None,
     rehearsal: Evaluate | None = None,
     resume: bool = False,
+    profile: bool = False,
     metadata: CheckpointMeta | None = None,
 ) -> TrainResult:
     """Train ``detector`` in place on the chips of ``source``; keep checkpoints and a metrics log in ``run``.
@@ -93,6 +96,7 @@ def train(
             and the scores to draw by; every process calls it and the main process' answer counts. No time of training.
         rehearsal: an ``evaluate`` of little data, called before the first step of a run for the errors that it raises.
         resume: go on with the run in ``run``.
+        profile: profile some steps after warm-up, into ``run.trace``.
         metadata: recipe and classes, for every checkpoint.
 
     Detectors are handed to ``before_epoch``, ``evaluate`` and ``rehearsal`` in evaluation mode. Random numbers are
@@ -130,9 +134,10 @@ def train(
     )
     clock = TrainingClock(at.minutes)
     meter = Meter(accelerator, config, clock, detector)
+    profiled = StepProfile(detector, device, run.trace if profile and accelerator.is_main_process else None)
     display = ProgressBar(enabled=accelerator.is_main_process, done=at.share(config))
 
-    with metrics_log, display, compiled_parts(detector, config.compile), StopRequest() as asked:
+    with metrics_log, display, compiled_parts(detector, config.compile), StopRequest() as asked, profiled:
         if resume:
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         if rehearsal is not None and at.step == 0:
@@ -158,7 +163,7 @@ def train(
             first_batch = at.batch if epoch == at.epoch else 0
             # Closing the steps ends the loader's workers, also when an error ends the loop.
             with closing(steps_of_epoch(source, epoch, first_batch, config.accumulate, accelerator, asked)) as steps:
-                for step in steps:
+                for step in profiled.waiting(steps):
                     if step is None:  # the workers ended before the step could
                         at, stop = checkpoints.save(at), True
                         break
@@ -169,16 +174,20 @@ def train(
                         _seed(config.seed, accelerator.process_index, epoch, step.first_batch + number - 1)
                         last = number == len(step.batches)
                         with nullcontext() if last else accelerator.no_sync(losses_of):
-                            losses = losses_of(batch.to(device, channels_last=config.channels_last))
-                            accelerator.backward(sum(losses.values()) / len(step.batches))
+                            with profiled.span("losses"):
+                                losses = losses_of(batch.to(device, channels_last=config.channels_last))
+                            with profiled.span("backward"):
+                                accelerator.backward(sum(losses.values()) / len(step.batches))
                         meter.add(at.step + 1, losses, len(batch))
-                    if config.clip_norm is not None:
-                        accelerator.clip_grad_norm_(detector.parameters(), config.clip_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    if average is not None and config.ema is not None:
-                        update_average(average, detector, config.ema, at.step)
+                    with profiled.span("update"):
+                        if config.clip_norm is not None:
+                            accelerator.clip_grad_norm_(detector.parameters(), config.clip_norm)
+                        optimizer.step()
+                        optimizer.zero_grad()
+                        if average is not None and config.ema is not None:
+                            update_average(average, detector, config.ema, at.step)
                     meter.decoded(step.decodes)
+                    profiled.step_done()
 
                     minutes, told_to_stop = agree(accelerator, clock.minutes, asked.requested)
                     asked.number = asked.number or (signal.SIGTERM if told_to_stop else None)
@@ -214,7 +223,7 @@ def train(
             logger.warning("training was stopped and can be continued: sniper train --resume %s", run.path)
     share_buffers(detector)
     wait_for_everyone()
-    return _result(run, evaluated, at, finished, asked.number, device)
+    return replace(_result(run, evaluated, at, finished, asked.number, device), shares=profiled.shares)
 
 
 class _LossesOf(nn.Module):

@@ -26,6 +26,7 @@ class RunFolder:
         self.log = self.path / "log.txt"
         self.metrics = self.path / "metrics.csv"
         self.tensorboard = self.path / "tensorboard"
+        self.trace = self.path / "trace.json"
         self.state = self.path / "state.pt"
         self.last = self.path / "last.safetensors"
         self.last_ema = self.path / "last-ema.safetensors"
@@ -117,7 +118,7 @@ def require_name(name: str | None, parent: Path | str) -> None:
 
 
 # What a run may have before it has saved anything.
-_BEGUN = frozenset({"recipe.yaml", "log.txt", "metrics.csv", "previews", "tensorboard"})
+_BEGUN = frozenset({"recipe.yaml", "log.txt", "metrics.csv", "previews", "tensorboard", "trace.json"})
 
 
 def _clear(path: Path) -> bool:
