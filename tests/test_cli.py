@@ -464,7 +464,8 @@ def test_images_in_every_colour_and_orientation(sniper: Command, trained: Traine
     data.write_text(json.dumps(coco_document(objects, ("red",))))
     said = sniper("train", "mobilenetv2", *_settings(), "--data", data, "--val", data, "--root", tmp_path)
     assert said.code == 0, said.err
-    assert not re.search("warning|error|skipped", said.err)
+    others = [line for line in said.err.splitlines() if "evaluation images are training images too" not in line]
+    assert not re.search("warning|error|skipped", "\n".join(others))
     said = sniper("evaluate", tmp_path / "train" / "train", data)
     assert (said.code, said.err) == (0, "")
     said = sniper("predict", tmp_path / "train" / "train", folder, "-o", tmp_path / "found")
