@@ -48,6 +48,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an IoU of nothing": (["propose", "RUN", "DATA", "-o", "x.safetensors", "--nms", "0"], "--nms is an IoU above 0"),
     "no data for chips": (["chips", "stats", "none.json"], "none.json is not there"),
     "no proposals for chips": (["chips", "preview", "DATA", "--proposals", "p.json"], "p.json is not there"),
+    "no data to plan for": (["plan", "none.json"], "none.json is not there"),
+    "no data to plan a test on": (["plan", "DATA", "--val", "nothing"], "nothing is not there"),
+    "no recipe to plan": (["plan", "DATA", "--recipe", "none"], "no recipe none"),
     "no recipe for chips": (["chips", "stats", "DATA", "--recipe", "none"], "no recipe none"),
     "no network": (["import-mxnet", "PICTURE", "--arch", "alexnet", "-o", "x"], "--arch alexnet: no such network"),
     "no class names": (
