@@ -61,7 +61,8 @@ def projected(calibration: Calibration, chips: int, config: TrainConfig, minutes
     """Training on several GPUs, none of which need be here.
 
     On a machine with a GPU they are taken to be like it. Elsewhere a step is the arithmetic of the network at
-    ``GPU_FLOPS``, and ``GPU_STEP_S`` at least. The exchange of gradients and slow disks are left out. Where a batch
+    ``GPU_FLOPS``, and ``GPU_STEP_S`` at least. Memory is what was measured here, of this process on a CPU. The
+    exchange of gradients and waiting for chips are left out. Where a batch
     does not fit into the memory, one that does is taken.
     """
     batch, largest = calibration.batch_chips, None
@@ -80,7 +81,7 @@ def projected(calibration: Calibration, chips: int, config: TrainConfig, minutes
     chips_a_step = gpus.number * batch * config.accumulate
     return Budget(
         "1 GPU" if gpus.number == 1 else f"{gpus.number} GPUs",
-        f"a projection to {basis}; exchange of gradients and waiting for chips are left out",
+        f"a projection to {basis}; memory as here; gradient exchange and waiting for chips left out",
         chips_a_step,
         step_s,
         memory_mb=calibration.fixed_mb + batch * calibration.chip_mb,
