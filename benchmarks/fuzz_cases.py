@@ -1,5 +1,6 @@
 """The cases of ``fuzz.py``: sound datasets and images, mutated from a seed, and how each is read."""
 
+import copy
 import json
 import random
 import re
@@ -170,7 +171,7 @@ def _changed_tree(chance: random.Random, tree: Any) -> Any:
         inside, key = chance.choice(places)
         action = chance.random()
         if action < 0.65:
-            inside[key] = chance.choice(_VALUES)
+            inside[key] = copy.deepcopy(chance.choice(_VALUES))  # a later change must not reach the next case
         elif action < 0.85:
             del inside[key]
         elif isinstance(inside, list):

@@ -29,6 +29,11 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False too for names that none can have."""
+    return is_there(path) and path.is_file()
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.

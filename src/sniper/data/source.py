@@ -18,6 +18,7 @@ from sniper.data.readers.yolo import read_yolo
 from sniper.data.readers.yolo_images import DESCRIPTIONS, IMAGE_SUFFIXES, yolo_splits
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from sniper.files import is_file
 
 logger = logging.getLogger("sniper")
 
@@ -108,7 +109,7 @@ class DataSource:
         """An error with the folders that were searched, where not one image is found."""
         probes = np.unique(np.linspace(0, len(table) - 1, 64).round().astype(int))
         rows = [*probes.tolist(), *range(len(table))]
-        if any(table.image_path(row).is_file() for row in rows):
+        if any(is_file(table.image_path(row)) for row in rows):
             return
         searched = [table.root]
         if self.images is None and form == "coco":

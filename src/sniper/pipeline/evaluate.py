@@ -50,8 +50,8 @@ class Evaluation:
     pixel_share: float  # of those of the full pyramids; below 1 where AutoFocus left something out
     skipped: list[tuple[str, str]]  # files left out, with the reason
     errors: ErrorSplit  # of as many best detections as there are objects
-    best_f1: tuple[BestF1, ...]  # of each class: from which score on to draw detections
-    class_names: tuple[str, ...]
+    best_f1: tuple[BestF1, ...] = ()  # of each class: from which score on to draw detections
+    class_names: tuple[str, ...] = ()
 
     @property
     def draw_scores(self) -> tuple[float, ...]:

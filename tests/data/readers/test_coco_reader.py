@@ -8,6 +8,7 @@ import pytest
 
 from sniper.data.flags import ObjectFlag
 from sniper.data.readers.coco import read_coco
+from sniper.data.source import DataSource
 from sniper.errors import DataError
 from table_cases import same
 
@@ -154,6 +155,38 @@ def test_files_that_are_not_coco(write, tmp_path):
     cut_with_nan = json.dumps(dataset() | {"info": float("nan")})
     with pytest.raises(DataError, match=r"set\.json"):
         read_coco(write(cut_with_nan[:-9]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace(b"b.jpg", b"b\xf5.jpg"), "is not text in UTF-8"),  # in what is read
+        (lambda text: text.replace(b'"id": 7', b'"id": "\xff"'), "is not text in UTF-8"),  # in a wrong entry
+        (
+            lambda text: text.replace(b'"file_name": "b', b'"x": NaN, "file_name": "\xf5'),
+            "is not text in UTF-8",
+        ),  # beside NaN
+        (lambda text: text.replace(b'"id": 7', b'"id": ' + b"[" * 5000), "is nested too deeply"),
+        (lambda text: text.replace(b'"id": 7', b'"id": "7", "x": ' + b"[" * 5000), "is nested too deeply"),
+    ],
+)
+def test_bytes_that_are_no_text_and_deep_nesting_are_refused(write, change, said):  # found by benchmarks/fuzz.py
+    file = write(dataset())
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(DataError, match=said) as caught:
+        read_coco(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_name_that_no_file_can_have_is_an_image_that_is_not_there(write):  # found by benchmarks/fuzz.py
+    data = dataset()
+    data["images"][0]["file_name"] = "x" * 3000
+    data["images"][1]["file_name"] = "a\0b.jpg"
+    file = write(data)
+    assert len(read_coco(file)) == 3
+    with pytest.raises(DataError, match="none of 3 images is found"):
+        DataSource(file).open(needs_images=True)
 
 
 def test_broken_json_behind_a_wrong_entry(write):  # found by benchmarks/fuzz.py

@@ -133,6 +133,15 @@ def _decode(file: Path) -> _Dataset:
         content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a mark that Windows programs write
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}; give the path of a COCO JSON file") from error
+    try:
+        return _decoded(file, content)
+    except UnicodeDecodeError as error:  # where it is refused for something else too
+        raise DataError(f"{file} is not text in UTF-8 ({error}); write the file again as UTF-8") from error
+    except RecursionError as error:
+        raise DataError(f"{file} is nested too deeply to be COCO; copy or write the file again") from error
+
+
+def _decoded(file: Path, content: bytes) -> _Dataset:
     decoder = msgspec.json.Decoder(_Dataset)
     try:
         return decoder.decode(content)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sniper.data.options import IN_PYTHON, OptionNames, aliases, find_split, known_splits
 from sniper.errors import DataError
+from sniper.files import is_file
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -75,7 +76,7 @@ def guess_image_root(file: Path, *file_names: str) -> Path:
     """The folder around an annotation file in which one of ``file_names`` lies; the likeliest one if none does."""
     for name in file_names:
         for candidate in image_roots(file):
-            if (candidate / name).is_file():
+            if is_file(candidate / name):
                 return candidate
     folder, above = file.parent, file.parent.parent
     named = [base / name for base in (above, folder) for name in _splits_of(file) if (base / name).is_dir()]
