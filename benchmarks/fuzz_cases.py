@@ -9,8 +9,10 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import yaml
 from PIL import Image
 
 ANNOTATIONS = ("coco", "yolo", "voc")
@@ -130,12 +132,14 @@ def write(form: str, number: int, seed: int, folder: Path) -> Path:
         (place / "case.json").write_bytes(_mutated_text(chance, text, share=0.4))
         return place / "case.json"
     if form == "voc":
-        (place / "Annotations" / "a.xml").write_bytes(_mutated_text(chance, _VOC.replace("NAME", "a")))
+        page = _changed_xml(chance, _VOC.replace("NAME", "a"))
+        (place / "Annotations" / "a.xml").write_bytes(_mutated_text(chance, page, share=0.4))
         lists = "a\nb\n" if chance.random() < 0.8 else _mutated_text(chance, "a\nb\n").decode("utf-8", "replace")
         (place / "ImageSets" / "Main" / "train.txt").write_text(lists, errors="replace")
         return place
     which = chance.random()
-    (place / "data.yaml").write_bytes(_mutated_text(chance, _YOLO) if which < 0.5 else _YOLO.encode())
+    described = yaml.safe_dump(_changed_tree(chance, yaml.safe_load(_YOLO)))
+    (place / "data.yaml").write_bytes(_mutated_text(chance, described, share=0.4) if which < 0.5 else _YOLO.encode())
     (place / "labels" / "a.txt").write_bytes(_mutated_text(chance, _LABELS) if which >= 0.4 else _LABELS.encode())
     (place / "labels" / "b.txt").write_text(_LABELS)
     return place / "data.yaml"
@@ -179,6 +183,26 @@ def _changed_tree(chance: random.Random, tree: Any) -> Any:
         else:
             inside[f"{key}2"] = inside[key]
     return tree
+
+
+def _changed_xml(chance: random.Random, text: str) -> str:
+    """Some elements of a page with other text or another name, removed, or repeated."""
+    page = ElementTree.fromstring(text)
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 4))):
+        pairs = [(outer, inner) for outer in page.iter() for inner in outer]
+        if not pairs:
+            break
+        outer, inner = chance.choice(pairs)
+        action = chance.random()
+        if action < 0.6:
+            inner.text = "".join(c for c in str(chance.choice((*_TOKENS, *_VALUES))) if c.isprintable())
+        elif action < 0.75:
+            outer.remove(inner)
+        elif action < 0.9:
+            outer.append(copy.deepcopy(inner))
+        else:
+            inner.tag = chance.choice(pairs)[1].tag
+    return ElementTree.tostring(page, encoding="unicode")
 
 
 def _list_places(tree: Any, places: list[tuple[Any, Any]]) -> None:
