@@ -1,6 +1,8 @@
 """What a run keeps on disk: the resumable state, and the last and best weights."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,16 +11,20 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from sniper.errors import CheckpointError, RecipeError
+from sniper.errors import CheckpointError, RecipeError, StorageError
 from sniper.nn.weights import first_not_finite
 from sniper.renamed import with_present_names
 from sniper.training.checkpoint import CheckpointMeta, load_state, load_weights, save_state, save_weights
 from sniper.training.config import TrainConfig
 from sniper.training.meter import DivergedError, advice
 from sniper.training.position import Evaluated, Position
+from sniper.training.reserve import DiskReserve
 from sniper.training.run import RunFolder
 
 logger = logging.getLogger("sniper")
+
+_MEMORIES = {"sgd": 1, "adamw": 2}  # numbers that an optimiser keeps of each weight
+_OVERHEAD = 64 * 2**10  # bytes of a file beside its tensors
 
 
 class CheckpointManager:
@@ -42,6 +48,49 @@ class CheckpointManager:
         self._config = config
         self._run = run
         self._metadata = metadata
+        self._reserve: DiskReserve | None = None
+        self._sizes: dict[Path, int] = {}  # bytes expected of each file that this run saves
+
+    @contextmanager
+    def reserving(self, *, best: bool) -> Iterator[None]:
+        """While entered, the disk has room for every checkpoint to come: it is held, and spent while one is written.
+
+        Args:
+            best: whether there will be best weights.
+
+        Raises:
+            StorageError: there is no room for the checkpoints of this run.
+        """
+        if not self._accelerator.is_main_process:
+            yield
+            return
+        sizes = self._expected_sizes(best=best)
+        with DiskReserve(self._run.path) as reserve:
+            if not reserve.hold(_still_needed(sizes)):
+                raise StorageError(
+                    f"{self._run.path}: the checkpoints of this run need about {_still_needed(sizes) / 1e6:.1f} MB and "
+                    "the disk has less; free space or choose another folder"
+                )
+            self._reserve, self._sizes = reserve, sizes
+            try:
+                yield
+            finally:
+                self._reserve = None
+
+    @contextmanager
+    def saved_if_full(self, at: Position) -> Iterator[None]:
+        """If a full disk ends what is done while this is entered, the training is saved in the room that is reserved.
+
+        Raises:
+            StorageError: as it came, with what was saved.
+        """
+        try:
+            yield
+        except StorageError as error:
+            self.save(at)
+            raise StorageError(
+                f"{error}; the training is saved at step {at.step}: sniper train --resume {self._run.path}"
+            ) from error
 
     def save(self, at: Position) -> Position:
         """Write state and last weights; the position with the time of saving noted.
@@ -57,20 +106,19 @@ class CheckpointManager:
         if not self._accelerator.is_main_process:
             return at
         scaler = self._accelerator.scaler
-        save_state(
-            self._run.state,
-            {
-                "model": self._detector.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "average": None if self._average is None else self._average.state_dict(),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "position": asdict(at),
-                "processes": self._accelerator.num_processes,
-                "config": self._config.model_dump(mode="json"),
-            },
-        )
-        for path, module in self._weights().items():
-            save_weights(path, module.state_dict(), self._metadata_at(at))
+        state = {
+            "model": self._detector.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "position": asdict(at),
+            "processes": self._accelerator.num_processes,
+            "config": self._config.model_dump(mode="json"),
+        }
+        with self._reserve_spent():
+            save_state(self._run.state, state)
+            for path, module in self._weights().items():
+                save_weights(path, module.state_dict(), self._metadata_at(at))
         return at
 
     def score(self, metrics: dict[str, float]) -> float:
@@ -94,7 +142,8 @@ class CheckpointManager:
         """
         after = at.after_evaluation(evaluated, self.score(evaluated.metrics))
         if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
-            save_weights(self._run.best, self._evaluated.state_dict(), self._metadata_at(after))
+            with self._reserve_spent():
+                save_weights(self._run.best, self._evaluated.state_dict(), self._metadata_at(after))
         return after
 
     def restore(self) -> Position:
@@ -143,7 +192,32 @@ class CheckpointManager:
             except CheckpointError:
                 written = None
             if written is None or (written.step, written.metrics) != (metadata.step, metadata.metrics):
-                save_weights(path, module.state_dict(), metadata)
+                with self._reserve_spent():
+                    save_weights(path, module.state_dict(), metadata)
+
+    @contextmanager
+    def _reserve_spent(self) -> Iterator[None]:
+        """While entered, checkpoints may take the room that is held for them."""
+        if self._reserve is None:
+            yield
+            return
+        self._reserve.release()
+        yield
+        needed = _still_needed(self._sizes)
+        if not self._reserve.hold(needed):
+            logger.warning(
+                "%s: the disk is nearly full: the next checkpoint needs about %.1f MB; free space",
+                self._run.path,
+                needed / 1e6,
+            )
+
+    def _expected_sizes(self, *, best: bool) -> dict[Path, int]:
+        """Bytes of each file that this run saves."""
+        weights = {path: _size(module) + _OVERHEAD for path, module in self._weights().items()}
+        learned = sum(one.nbytes for one in self._detector.parameters() if one.requires_grad)
+        state = sum(weights.values()) + _MEMORIES[self._config.optimizer] * learned + _OVERHEAD
+        chosen = {self._run.best: _size(self._evaluated) + _OVERHEAD} if best else {}
+        return {self._run.state: state, **weights, **chosen}
 
     def _warn_of_changes(self, former: dict[str, object]) -> None:
         now = self._config.model_dump(mode="json")
@@ -161,3 +235,13 @@ class CheckpointManager:
     def _metadata_at(self, at: Position) -> CheckpointMeta:
         told = {"metrics": dict(at.metrics), "draw_scores": at.draw_scores}
         return self._metadata.model_copy(update={"step": at.step, "epoch": at.epochs, **told})
+
+
+def _size(module: nn.Module) -> int:
+    return sum(one.nbytes for one in module.state_dict().values())
+
+
+def _still_needed(sizes: dict[Path, int]) -> int:
+    """Bytes for the files that are not there yet, and for the largest one beside the one that it replaces."""
+    there = {path: path.stat().st_size for path in sizes if path.is_file()}
+    return sum(size for path, size in sizes.items() if path not in there) + max((sizes | there).values())

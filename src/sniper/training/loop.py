@@ -104,7 +104,7 @@ def train(
 
     Raises:
         DivergedError: the loss is no longer a number.
-        StorageError: a file cannot be written; the former checkpoint stays.
+        StorageError: the disk has no room for checkpoints, or a file cannot be written; the latest checkpoint stays.
         CheckpointError: the state is damaged or does not fit the detector, optimiser or number of processes.
         DataError: the source has no batches.
         RecipeError: ``best_metric`` is not among the numbers of ``evaluate`` or ``rehearsal``.
@@ -137,7 +137,8 @@ def train(
     profiled = StepProfile(detector, device, run.trace if profile and accelerator.is_main_process else None)
     display = ProgressBar(enabled=accelerator.is_main_process, done=at.share(config))
 
-    with metrics_log, display, compiled_parts(detector, config.compile), StopRequest() as asked, profiled:
+    room, compiled = checkpoints.reserving(best=evaluate is not None), compiled_parts(detector, config.compile)
+    with metrics_log, room, display, compiled, StopRequest() as asked, profiled:
         if resume:
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         if rehearsal is not None and at.step == 0:
@@ -147,7 +148,8 @@ def train(
         def measured(at: Position, evaluate: Evaluate) -> Position:
             with clock.stopped():
                 after = checkpoints.evaluated(at, _evaluate(evaluate, evaluated, accelerator))
-                metrics_log.write(_evaluation_row(after))
+                with checkpoints.saved_if_full(at):
+                    metrics_log.write(_evaluation_row(after))
             return after
 
         if evaluate is not None and at.evaluation_owed:
@@ -196,7 +198,8 @@ def train(
 
                     if stop or at.step % config.log_every == 0:
                         row = meter.row(at, rate)
-                        metrics_log.write(row)
+                        with checkpoints.saved_if_full(at):
+                            metrics_log.write(row)
                         display.show(at.share(config), row)
                     if evaluate is not None and at.evaluation_due(before, config):
                         meter.check()

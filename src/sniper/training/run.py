@@ -4,8 +4,8 @@ import csv
 import logging
 import math
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO, Any, Self
@@ -160,6 +160,10 @@ class _QuietFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
+    def close(self) -> None:
+        with suppress(OSError):  # of lines that found no room
+            super().close()
+
 
 class MetricsLog:
     """Rows and log lines of a run while it trains. With ``enabled=False`` (other processes) it does nothing.
@@ -216,9 +220,11 @@ class MetricsLog:
         if isinstance(error, Exception) and self._handler is not None:
             logger.error("stopped: %s", error)
         if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
+            with suppress(OSError):  # of a row that found no room: ``write`` told of it
+                self._file.close()
+        with self._events_end_when_full():
+            if self._events is not None:
+                self._events.close()
         if self._handler is not None:
             logger.removeHandler(self._handler)
             logger.setLevel(self._former_level)
@@ -236,10 +242,19 @@ class MetricsLog:
             self._rewrite([*self._read(), dict(row)])
         else:
             self._append(row)
-        if self._events is not None:
-            for name, value in row.items():
+        with self._events_end_when_full():
+            for name, value in row.items() if self._events is not None else ():
                 if name not in ("step", "epoch", "minutes") and not math.isnan(value):
                     self._events.add_scalar(name, value, int(row["step"]))
+
+    @contextmanager
+    def _events_end_when_full(self) -> Iterator[None]:
+        """TensorBoard writes in a thread of its own, whose error comes with a later call; metrics.csv has it all."""
+        try:
+            yield
+        except OSError as error:
+            logger.warning("%s: TensorBoard events end here: %s", self._run.tensorboard, error.strerror or error)
+            self._events = None
 
     def _read(self) -> list[dict[str, float]]:
         return self._run.read_metrics()
