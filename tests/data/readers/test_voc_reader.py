@@ -98,6 +98,23 @@ def test_wrong_content_is_named(folder):
         read_voc(folder)
 
 
+@pytest.mark.parametrize("side", [str(2**70), "inf", "1e308", str(2**31), str(2**32 + 5)])
+def test_a_size_that_no_image_has_is_refused(folder, side):  # found by benchmarks/fuzz.py
+    put_page(folder, "b", [], size=f"<size><width>{side}</width><height>2</height></size>")
+    with pytest.raises(DataError, match=r"b\.xml: the size"):
+        read_voc(folder)
+
+
+@pytest.mark.parametrize("encoding", ["foo", "gb2312", "rot13"])
+def test_pages_and_lists_in_other_encodings_are_refused(folder, encoding):
+    (folder / "Annotations" / "b.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><annotation/>')
+    with pytest.raises(DataError, match=r"b\.xml.*write the file again as UTF-8"):
+        read_voc(folder)
+    (folder / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"cannot read .*train\.txt"):
+        read_voc(folder, "train")
+
+
 def test_blood_cells(shared_data, caplog):
     table = read_voc(shared_data / "bccd").check()
     assert (len(table), table.num_objects) == (364, 4886)

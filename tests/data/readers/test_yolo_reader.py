@@ -249,7 +249,7 @@ def test_labels_in_pixels_are_named(flat, caplog):
         ("path: " + "a" * 5000 + "\ntrain: nowhere\nnames: [car]\n", "which is not there"),
         ("train: " + "[" * 150 + "]" * 150 + "\nnames: [car]\n", "train is .*expected the path of a folder"),
         ('path: "a\\0b"\ntrain: "c\\0d"\nnames: [car]\n', "which is not there"),
-        ("train: images/a.jpg\nnames: [car]\n", r"cannot read .*a\.jpg.*list of images"),
+        ("train: images/a.jpg\nnames: [car]\n", r"cannot read .*a\.jpg.*expected images, one a line"),
         ("train: images\nnames: " + "[" * 400 + "]" * 400 + "\n", "nested|names is"),
         ("train: images\nnames: " + "[" * 3000, "nested too deeply"),
     ],

@@ -24,6 +24,7 @@ _MARKS = {
     "occluded": ObjectFlag.OCCLUDED,
 }
 _NO_IMAGE = (".xml", ".txt", ".csv", ".json", ".yaml", ".yml")  # what else lies beside images
+_MAX_SIDE = 2**31 - 1  # px
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -118,6 +119,8 @@ def _parse(file: Path) -> ElementTree.Element:
         raise DataError(f"{file}, line {error.position[0]}: damaged XML ({error}); write the file again") from error
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}; restore the file") from error
+    except (LookupError, ValueError) as error:  # of an encoding
+        raise DataError(f"cannot read {file}: {error}; write the file again as UTF-8") from error
 
 
 def _class_names(file: Path) -> Iterable[str]:
@@ -156,6 +159,8 @@ def _corners(file: Path, number: int, item: ElementTree.Element) -> tuple[float,
 def _size(file: Path, page: ElementTree.Element, image: Path) -> tuple[int, int]:
     try:
         width, height = (int(float(page.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{file}: the size is not in numbers; write width and height in pixels") from error
+    if max(width, height) > _MAX_SIDE:
+        raise DataError(f"{file}: the size is {width:.6g}x{height:.6g} px; write width and height in pixels")
     return (width, height) if width > 0 and height > 0 else image_size(image)

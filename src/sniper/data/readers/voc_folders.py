@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sniper.data.options import IN_PYTHON, OptionNames, find_split, known_splits
+from sniper.data.text_files import lines_of
 from sniper.errors import DataError
 
 _ANNOTATIONS = ("annotations", "annots", "annotation", "xmls", "xml", "labels")
@@ -118,8 +119,7 @@ def _listed(folder: Path, split: str, options: OptionNames) -> list[str]:
     name = find_split(split, sorted(files))
     if name is None:
         raise _no_split(folder, split, "ImageSets/Main", sorted(files)[:20], options)
-    text = files[name].read_text(encoding="utf-8-sig")
-    return [line.split()[0] for line in text.splitlines() if line.strip()]
+    return [line.split()[0] for line in lines_of(files[name], "images")]
 
 
 def _no_split(folder: Path, split: str, where: str, there: list[str], options: OptionNames) -> DataError:

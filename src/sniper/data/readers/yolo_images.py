@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from sniper.data.options import IN_PYTHON, OptionNames, aliases, find_split, known_splits
+from sniper.data.text_files import lines_of
 from sniper.errors import DataError
 from sniper.files import is_there
 from sniper.settings import read_yaml
@@ -60,7 +61,7 @@ def class_names_of(folder: Path, options: OptionNames = IN_PYTHON) -> tuple[str,
     for base in (folder, folder / "labels", folder.parent):
         for pattern in _NAME_FILES:
             for file in sorted(base.glob(pattern)):
-                names = tuple(_lines(file, "list of class names"))
+                names = tuple(lines_of(file, "names of classes"))
                 if names:
                     check_names(file, names)
                     return names
@@ -188,13 +189,4 @@ def _images_under(folder: Path) -> list[Path]:
 
 def _images_listed(file: Path) -> list[Path]:
     """Images of a list file, a path a line, relative to the file."""
-    return [file.parent / line for line in _lines(file, "list of images")]
-
-
-def _lines(file: Path, what: str) -> list[str]:
-    """The lines of a text file that are not blank."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {file}: {error}; expected a {what}, one a line, in UTF-8") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [file.parent / line for line in lines_of(file, "images")]
