@@ -1,6 +1,7 @@
 """Run a detector over a dataset and measure it."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from sniper.pipeline.value_range import files_of, with_value_range
 from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
+
+logger = logging.getLogger("sniper")
 
 PREDICTIONS = "predictions.json"
 RESULTS = PREDICTIONS, "pr_curves.png", "metrics.json"  # in the order in which they are written
@@ -171,6 +174,11 @@ def evaluate(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
+    if table.ignored.all():
+        logger.warning(
+            "the data at %s have no object to find: %d images, %d objects, all of them ignored; the scores say nothing",
+            table.root, len(table), table.num_objects,
+        )  # fmt: skip
     model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
     inference = model.recipe.inference
     parts = None
