@@ -162,3 +162,19 @@ def test_the_same_file_is_found_without_opening_it(tmp_path: Path) -> None:
     report = check([data, copy], open_images=False, config=FEW)
     assert _kinds(report) == {"image in two datasets": [f"{n}.png" for n in range(6)]}
     assert isinstance(report.findings[0], Finding)
+
+
+@pytest.mark.parametrize("shift", [4, 7])  # 12 bits, and 15
+def test_values_of_16_bit_files_are_seen_by_the_range_of_their_dataset(tmp_path: Path, shift: int) -> None:
+    data = make_set(tmp_path / "set", images=6)
+    files = sorted((data.parent / "images").iterdir())
+    for file in files:
+        grey = np.array(Image.open(file).convert("L")).astype(np.uint16)
+        grey[0, :2] = 0, 255
+        Image.fromarray(grey << shift).save(file)
+    assert _kinds(check(data, config=FEW)) == {}
+    dark = Image.fromarray(np.array(Image.open(files[2])) >> 4)
+    dark.save(files[2])
+    report = check(data, config=FEW)
+    assert _kinds(report) == {"value range": [files[2].name]}
+    assert report.findings[0].detail == "values from 0 to 15 only, of 0 to 255"

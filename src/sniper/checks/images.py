@@ -15,6 +15,7 @@ from sniper.checks.findings import Finding, Kind
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pixels.open import image_size, open_pixels
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import PixelSource, close
 
 THUMBNAIL_PX = 32
@@ -48,9 +49,13 @@ class _Opened(NamedTuple):
 
 
 def open_images(
-    table: AnnotationTable, *, threads: int | None = None, on_progress: Callable[[int], None] = lambda done: None
+    table: AnnotationTable,
+    sample_map: SampleMap,
+    *,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImageFacts:
-    """Decode every image of a dataset, in parallel; huge ones by strips."""
+    """Decode every image of a dataset, in parallel; huge ones by strips. Values are those after ``sample_map``."""
     count = len(table)
     values = np.zeros((2, count), np.uint8)
     facts = ImageFacts(np.zeros((count, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8), values[0], values[1], {}, {})
@@ -58,7 +63,7 @@ def open_images(
     def one(row: int) -> None:
         path, size_wh = table.image_path(row), tuple(table.sizes_wh[row].tolist())
         try:
-            opened = _open(path, size_wh)
+            opened = _open(path, size_wh, sample_map)
         except DataError as error:
             facts.errors[row] = error
             found = _size(path)
@@ -89,9 +94,9 @@ def check_images(facts: ImageFacts, dataset: int, config: CheckConfig) -> list[F
     return found
 
 
-def _open(path: Path, size_wh: tuple[int, ...]) -> _Opened:
+def _open(path: Path, size_wh: tuple[int, ...], sample_map: SampleMap) -> _Opened:
     width, height = size_wh
-    pixels = open_pixels(path, whole_pixels=WHOLE_PIXELS, size_wh=(width, height))
+    pixels = open_pixels(path, whole_pixels=WHOLE_PIXELS, size_wh=(width, height), sample_map=sample_map)
     if isinstance(pixels, np.ndarray):
         return _Opened(_thumbnail(pixels), int(pixels.min()), int(pixels.max()))
     try:

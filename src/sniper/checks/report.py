@@ -10,6 +10,7 @@ import numpy as np
 
 from sniper.checks.findings import Finding, Kind
 from sniper.data.table import AnnotationTable
+from sniper.pixels.sample_map import SampleMap
 
 
 class Checked(NamedTuple):
@@ -17,6 +18,7 @@ class Checked(NamedTuple):
 
     name: str  # as it was given, with the split
     table: AnnotationTable | None  # None: it could not be read
+    sample_map: SampleMap = SampleMap()  # the range of its 16-bit values, where images are opened
 
 
 class Row(NamedTuple):
@@ -59,7 +61,7 @@ class CheckReport:
 
     def file_of(self, finding: Finding) -> str:
         """The file that a finding is about: an image, or the dataset."""
-        name, table = self.datasets[finding.dataset]
+        name, table, _ = self.datasets[finding.dataset]
         if finding.image_row is None or table is None:
             return name
         return str(table.image_path(finding.image_row))
@@ -73,7 +75,7 @@ class CheckReport:
 
     def _twin(self, finding: Finding) -> str:
         assert finding.twin is not None
-        name, table = self.datasets[finding.twin.dataset]
+        name, table, _ = self.datasets[finding.twin.dataset]
         assert table is not None
         return f"{table.image_path(finding.twin.image_row)} of {name}"
 
@@ -112,7 +114,7 @@ class CheckReport:
 
 
 def _facts(checked: Checked) -> dict[str, Any]:
-    name, table = checked
+    name, table, _ = checked
     if table is None:
         return {"name": name, "images": None, "objects": None}
     counts = np.bincount(table.labels, minlength=len(table.class_names)).tolist()

@@ -13,6 +13,8 @@ from sniper.checks.report import Checked, CheckReport
 from sniper.checks.similar import similar_images
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from sniper.pixels.sample_map import FULL_RANGE, SampleMap
+from sniper.pixels.survey import survey
 
 
 def check_datasets(
@@ -35,22 +37,28 @@ def check_datasets(
             checked.append(Checked(name, None))
             findings.append(Finding(Kind.UNREADABLE_ANNOTATIONS, number, str(table)))
             continue
-        checked.append(Checked(name, table))
+        sample_map = _range_of(table) if images else SampleMap()
+        checked.append(Checked(name, table, sample_map))
         unreadable = () if table.repairs is None else table.repairs.unreadable
         findings += [Finding(Kind.UNREADABLE_IMAGE, number, str(error)) for error in unreadable]
         findings += check_annotations(table, number, config)
         if images:
-            opened[number] = open_images(table, threads=threads, on_progress=on_progress)
+            opened[number] = open_images(table, sample_map, threads=threads, on_progress=on_progress)
             findings += check_images(opened[number], number, config)
     findings += _shared(checked, opened, config)
     return CheckReport(checked, findings, images)
+
+
+def _range_of(table: AnnotationTable) -> SampleMap:
+    """What ``data.value_range: auto`` finds, so that 12-bit images in 16-bit files are not called dark."""
+    return SampleMap(survey([table.image_path(row) for row in range(len(table))]).value_range or FULL_RANGE)
 
 
 def _shared(checked: list[Checked], opened: dict[int, ImageFacts], config: CheckConfig) -> list[Finding]:
     """Images that occur twice, by their path and by what they show; in two datasets it is wrong."""
     pairs: dict[Place, tuple[Place, str, float]] = {}
     first: dict[str, Place] = {}
-    for number, (_, table) in enumerate(checked):
+    for number, (_, table, _) in enumerate(checked):
         if table is None:
             continue
         root = Path(table.root).absolute()

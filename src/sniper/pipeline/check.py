@@ -114,7 +114,7 @@ def check(
 def _write_repaired(report: CheckReport, folder: Path, config: CheckConfig) -> dict[Path, list[str]]:
     """Write a COCO file of each dataset, repaired; what was changed in each, a line each."""
     written: dict[Path, list[str]] = {}
-    for number, (name, _) in enumerate(report.datasets):
+    for number, (name, *_) in enumerate(report.datasets):
         done = repaired(report, number, config)
         if done is not None:
             file = folder / f"{_file_stem(name, number, report)}.json"
@@ -127,7 +127,7 @@ def _file_stem(name: str, number: int, report: CheckReport) -> str:
     """The split, else the name of the file or folder; numbered where two datasets have the same."""
     path, _, split = name.removesuffix(")").partition(" (")
     stem = split or Path(path).stem or "data"
-    earlier = [_file_stem(other, i, report) for i, (other, _) in enumerate(report.datasets[:number])]
+    earlier = [_file_stem(other, i, report) for i, (other, *_) in enumerate(report.datasets[:number])]
     return stem if stem not in earlier else f"{stem}-{number + 1}"
 
 

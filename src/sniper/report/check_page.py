@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.checks.findings import Finding, Kind, Place
-from sniper.checks.report import CheckReport
+from sniper.checks.report import Checked, CheckReport
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
 from sniper.pixels.open import open_pixels
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import close
 from sniper.report.html import Number, Report
 from sniper.report.layout import fit, framed, grid, heading, stack
@@ -85,7 +86,7 @@ def _common_folder(report: CheckReport) -> str:
 
 def _datasets(page: Report, report: CheckReport, folder: str) -> None:
     rows = []
-    for name, table in report.datasets:
+    for name, table, _ in report.datasets:
         if table is not None:
             empty = int((np.diff(table.offsets) == 0).sum())
             rows.append(
@@ -126,29 +127,30 @@ def _sheet(report: CheckReport, found: list[Finding]) -> Pixels | None:
 
 def _pictures(report: CheckReport, finding: Finding) -> list[Pixels]:
     """One picture of a finding, or both of a pair; none where it is of no image, or the image cannot be opened."""
-    table = report.datasets[finding.dataset].table
+    checked = report.datasets[finding.dataset]
     unseen = finding.kind in (Kind.UNREADABLE_IMAGE, Kind.SIZE_DIFFERS)
-    if table is None or finding.image_row is None or unseen:
+    if finding.image_row is None or unseen:
         return []
     if finding.twin is None:
-        return [_panel(table, finding.image_row, finding.detail, finding)]
+        return [_panel(checked, finding.image_row, finding.detail, finding)]
     return [_of_pair(report, Place(finding.dataset, finding.image_row)), _of_pair(report, finding.twin)]
 
 
 def _of_pair(report: CheckReport, place: Place) -> Pixels:
-    name, table = report.datasets[place.dataset]
-    assert table is not None
-    return _panel(table, place.image_row, name, None)
+    checked = report.datasets[place.dataset]
+    return _panel(checked, place.image_row, checked.name, None)
 
 
-def _panel(table: AnnotationTable, row: int, text: str, finding: Finding | None) -> Pixels:
+def _panel(checked: Checked, row: int, text: str, finding: Finding | None) -> Pixels:
+    table = checked.table
+    assert table is not None  # it has images
     boxes = np.zeros((0, 4)) if finding is None or finding.boxes_xyxy is None else finding.boxes_xyxy
     found = boxes[np.isfinite(boxes).all(axis=1)].astype(np.float64)
     low, high = np.minimum(found[:, :2], found[:, 2:]), np.maximum(found[:, :2], found[:, 2:])
     boxes = np.concatenate([low, high], axis=1, dtype=np.float64)
     width, height = table.sizes_wh[row].tolist()
     view = _view(finding.kind if finding is not None else None, boxes, width, height)
-    shown, scale = fit(_crop(table, row, view), at_least=PANEL_PX, at_most=PANEL_PX)
+    shown, scale = fit(_crop(table, row, view, checked.sample_map), at_least=PANEL_PX, at_most=PANEL_PX)
     offset = np.array([view.x1, view.y1, view.x1, view.y1])
     if len(boxes):
         draw_boxes(shown, (boxes - offset) * scale, FALSE_POSITIVE, thickness=2)
@@ -181,7 +183,7 @@ def _view(kind: Kind | None, boxes: NDArray[np.float64], width: int, height: int
     return _View(0, 0, width, height)
 
 
-def _crop(table: AnnotationTable, row: int, view: _View) -> Pixels:
+def _crop(table: AnnotationTable, row: int, view: _View, sample_map: SampleMap) -> Pixels:
     """The pixels of a view, grey beyond the image.
 
     Raises:
@@ -189,7 +191,7 @@ def _crop(table: AnnotationTable, row: int, view: _View) -> Pixels:
     """
     width, height = table.sizes_wh[row].tolist()
     x1, y1, x2, y2 = max(view.x1, 0), max(view.y1, 0), min(view.x2, width), min(view.y2, height)
-    source = open_pixels(table.image_path(row), whole_pixels=64e6, size_wh=(width, height))
+    source = open_pixels(table.image_path(row), whole_pixels=64e6, size_wh=(width, height), sample_map=sample_map)
     try:
         if isinstance(source, np.ndarray):
             inside = source[y1:y2, x1:x2]
