@@ -259,10 +259,26 @@ def test_without_a_branch_small_proposals_or_detections_take_its_place(
         (one,) = _detect([picture], Proposing() if proposes else RectangleFinder(), {"threshold": 0.5})
     assert [record.getMessage() for record in caplog.records] == [
         f"{'Proposing' if proposes else 'RectangleFinder'} has no focus branch: "
-        f"its small {'proposals' if proposes else 'detections'} say where finer levels are run"
+        f"its small {'proposals' if proposes else 'detections'} say where finer levels are run, "
+        "everywhere in an image that has none; small objects away from them are missed"
     ]
     assert 0 < len(one.scores) <= 6
     assert one.pixels_processed < 0.5 * one.pixels_full
+
+
+@pytest.mark.parametrize("budget", [None, 0.5])
+def test_without_a_branch_an_image_without_small_regions_is_run_everywhere(budget: float | None) -> None:
+    """What is too small for the coarsest level leaves no region there, and plain inference finds it."""
+    corners = np.array([[300, 200], [340, 220]])
+    picture = draw((700, 500), np.concatenate([corners, corners + 8], axis=1), np.zeros(2, int))
+    pyramid = Pyramid(levels=(Level(scale=1.0, infer_range_px=(0, 40)), Level(scale=0.25, infer_range_px=(40, None))))
+    (plain,) = _detect([picture], RectangleFinder(), None, pyramid)
+    (focused,) = _detect([picture], RectangleFinder(), {"threshold": 0.5, "pixel_budget": budget}, pyramid)
+    assert len(plain.scores) == 2
+    if budget is None:
+        _assert_equal(focused, plain)
+    else:
+        assert 0.25 * focused.pixels_full < focused.pixels_processed <= budget * focused.pixels_full
 
 
 def test_the_reference_detector_learns_where_to_look(tiny: Sniper) -> None:

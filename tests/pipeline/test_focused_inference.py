@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,35 @@ def test_nothing_is_drawn_where_there_is_nothing_to_see(focusing: Model, trained
         shutil.copy(image, path)
     with pytest.raises(StorageError, match="would replace"):
         predict(focusing.focused(0.5), [own, other], output=tmp_path, draw=False, draw_focus=True)
+
+
+def test_without_a_branch_nothing_is_lost_that_plain_inference_finds(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its coarsest level keeps large objects only, and did not learn to propose the small ones."""
+    levels = "{scale: 1, infer_range_px: [0, 60]}, {scale: 0.5, infer_range_px: [60, null]}"
+    base = load_model(trained.run.folder, device=DEVICE)
+    model = replace(base, recipe=base.recipe.changed([f"pyramid.levels=[{levels}]"]))
+    images = sorted(trained.val_json.parent.rglob("*.png"))
+    plain, focused = predict(model, images), predict(model, images, focus_threshold=0.9)
+    assert sum(len(one.scores) for one in plain.items) > 0
+    for one, other in zip(plain.items, focused.items, strict=True):
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+        np.testing.assert_array_equal(one.scores, other.scores)
+    assert "no focus branch" in caplog.text
+
+
+def test_one_level_is_run_whole_and_the_user_is_told(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    base = load_model(trained.run.folder, device=DEVICE)
+    model = replace(base, recipe=base.recipe.changed(["pyramid.levels=[{scale: 1}]"]))
+    images = sorted(trained.val_json.parent.rglob("*.png"))
+    plain, focused = predict(model, images), predict(model, images, focus_threshold=0.9)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the checkpoint has one level, so there is no finer one for AutoFocus to choose from: focus threshold and "
+        "pixel budget change nothing"
+    ]
+    for one, other in zip(plain.items, focused.items, strict=True):
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
 def test_an_impossible_setting_is_refused(focusing: Model) -> None:

@@ -45,8 +45,10 @@ class CoarseToFine:
         stride: int,
         window_px: int,
         overlap: float,
+        learned: bool = True,
     ) -> None:
-        self.sizes_wh, self.config, self.stride = sizes_wh, config, stride
+        """Plan for images of ``sizes_wh``; ``stride`` px per cell of the maps, ``learned`` if a branch makes them."""
+        self.sizes_wh, self.config, self.stride, self.learned = sizes_wh, config, stride, learned
         self.window_px, self.overlap = window_px, overlap
         self.scales = pyramid.scales(np.asarray(sizes_wh))  # (I, L)
         self.largest_px = pyramid.infer_ranges_px()[:, 1]
@@ -114,8 +116,13 @@ class CoarseToFine:
         valid_wh = scaled_size(self.sizes_wh[image], float(self.scales[image, level + 1]))
         threshold = self.config.threshold_of(self.coarsest - 1 - level)
         cells = enclosed_cells(probability, valid_wh, threshold=threshold, stride=self.stride)
-        tasks = self._enclosing(image, level, cells)
         budget = self.config.pixel_budget
+        if not (self.learned or cells.any()):
+            # Objects below the range of a level were ignored when it was trained: no region of it says nothing.
+            if budget is None:
+                return self._whole(image, level)
+            cells = np.ones_like(cells)
+        tasks = self._enclosing(image, level, cells)
         if budget is None:
             return tasks
         # What is left is shared among the levels to come like the pixels of the full pyramid.

@@ -118,6 +118,7 @@ def _detect_group(run: _Run, reader: Reader) -> Iterator[ImageDetections]:
     plan = CoarseToFine(
         sizes_wh, run.pyramid, run.config.focus or AutoFocusConfig(),
         stride=run.stride, window_px=run.config.window_px, overlap=run.config.overlap,
+        learned=run.backend.focus_source == "branch",
     )  # fmt: skip
     found = DetectionAccumulator()
     recorder = TraceRecorder(plan) if run.on_trace is not None else None

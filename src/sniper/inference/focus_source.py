@@ -22,7 +22,10 @@ def focus_stride_of(backend: Backend) -> int:
     """Network px per cell of the maps that inference will have; warns where a network has no focus branch."""
     if backend.focus_source != "branch":
         logger.warning(
-            "%s has no focus branch: its small %s say where finer levels are run", backend.name, backend.focus_source
+            "%s has no focus branch: its small %s say where finer levels are run, everywhere in an image that has "
+            "none; small objects away from them are missed",
+            backend.name,
+            backend.focus_source,
         )
     return FALLBACK_STRIDE if backend.focus_stride is None else backend.focus_stride
 

@@ -1,5 +1,6 @@
 """From a checkpoint to a detector ready to run."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
 from sniper.training.weights_file import checkpoint_file
+
+logger = logging.getLogger("sniper")
 
 AnyImage = str | Path | NDArray | Image.Image | torch.Tensor
 
@@ -140,6 +143,11 @@ class Model:
         changes = {name: value for name, value in given.items() if value is not None}
         if not changes:
             return self
+        if len(self.pyramid.levels) == 1:
+            logger.warning(
+                "the checkpoint has one level, so there is no finer one for AutoFocus to choose from: focus threshold "
+                "and pixel budget change nothing"
+            )
         inference = self.recipe.inference
         settings = {} if inference.focus is None else inference.focus.model_dump()
         focus = AutoFocusConfig.model_validate(settings | changes)
