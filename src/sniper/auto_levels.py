@@ -11,6 +11,7 @@ from sniper.validity import ScaledImages, valid_sizes
 
 SPREAD = 12.0  # ratio of the largest to the smallest object size that one level learns as well as several would
 LEAST_SPREAD = 2.5  # a level for less than that is not worth its pixels
+GRID = 512  # places between the smallest and the largest size at which ranges may meet
 LARGEST = 4.5  # times the comfortable size: objects up to that are seen well too
 TRAIN_OVERLAP = 1.5  # neighbouring training ranges share this ratio of sizes, so that no size is at an edge twice
 INFER_OVERLAP = 2.0  # and a little more at inference, as the published ranges do: predicted sizes are noisy
@@ -112,19 +113,25 @@ def _edges(
     """
     parts = max(1, math.ceil(math.log(high / low) / math.log(max_spread) - 1e-9))
     edges = np.geomspace(low, high, parts + 1)
-    kinds, kind, per_class = np.unique(classes, return_inverse=True, return_counts=True)
-    order = np.argsort(sizes)
-    until = np.concatenate([[0.0], np.cumsum((1 / (len(kinds) * per_class))[kind][order])])  # share of objects, by rank
+    if parts == 1:
+        return edges
+    grid = np.geomspace(low, high, GRID + 1)  # a histogram: as exact as it need be, and bounded in memory
+    weight = 1 / np.bincount(classes)[classes].astype(np.float32)
+    until = np.concatenate([[0.0], np.cumsum(np.bincount(np.searchsorted(grid, sizes), weight, GRID + 2))])
+    until /= until[-1]  # share of the objects that are below a place of the grid, all classes alike
+
+    def below(size: NDArray[np.float64]) -> NDArray[np.float64]:
+        return until[np.searchsorted(grid, size) + 1]
+
     half = math.sqrt(TRAIN_OVERLAP)
-    for _ in range(2 if parts > 1 else 0):
+    for _ in range(2):
         for k in range(1, parts):
             first = max(edges[k - 1] * LEAST_SPREAD, edges[k + 1] / max_spread)
             last = min(edges[k + 1] / LEAST_SPREAD, edges[k - 1] * max_spread)
             if first >= last:
                 continue
             tried = np.geomspace(first, last, 64)
-            low_rank, high_rank = (np.searchsorted(sizes[order], tried * by) for by in (1 / half, half))
-            cost = (until[high_rank] - until[low_rank]).round(3)
+            cost = (below(tried * half) - below(tried / half)).round(3)
             even = np.abs(np.log(tried**2 / (edges[k - 1] * edges[k + 1])))
             edges[k] = tried[np.lexsort((even, cost))[0]]
     return edges

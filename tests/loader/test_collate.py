@@ -43,10 +43,10 @@ def test_no_objects_at_all():
     assert batch.valid.shape == (1, 0)
 
 
-def test_padded_inputs_of_one_size_stay_and_unequal_ones_are_padded_to_a_multiple_of_32():
+def test_padded_inputs_of_one_size_stay_and_unequal_ones_are_padded_to_a_multiple_of_128():
     assert collate([sample(50, 30, 0)] * 2).pixels.shape == (2, 3, 30, 50)
     batch = collate([sample(50, 30, 0), sample(20, 65, 0)])
-    assert batch.pixels.shape == (2, 3, 96, 64)
+    assert batch.pixels.shape == (2, 3, 128, 128)
     assert (batch.pixels[0, :, :30, :50] == 7).all()
     assert (batch.pixels[0, :, 30:] == torch.tensor(BORDER_RGB)[:, None, None]).all()
     assert (batch.pixels[1, :, :65, 20:] == torch.tensor(BORDER_RGB)[:, None, None]).all()

@@ -209,7 +209,7 @@ def test_memory_does_not_grow_with_the_image(python: Python, checkpoint: Path, f
 def test_the_command_says_what_is_wrong_in_one_sentence(sniper, checkpoint, files, tmp_path):
     broken = tmp_path / "broken.tif"
     broken.write_bytes(files["tiled.tif"].read_bytes()[:90_000])
-    code, (line,) = sniper("predict", checkpoint, broken, "-o", tmp_path / "out")
+    code, (line,), _ = sniper("predict", checkpoint, broken, "-o", tmp_path / "out")
     assert code == 2
     assert line.startswith(f"error: {broken} is damaged or cut off")
     assert not (tmp_path / "out").exists()
@@ -219,7 +219,7 @@ def test_the_command_without_rasterio(sniper, checkpoint, files, tmp_path, monke
     monkeypatch.setitem(sys.modules, "rasterio", None)
     extra = 'pip install "sniper-detection[geotiff]"'
     path = files["tiled.tif"]
-    code, (whole, ground) = sniper("predict", checkpoint, path, "-o", tmp_path / "out")
+    code, (whole, ground), _ = sniper("predict", checkpoint, path, "-o", tmp_path / "out")
     assert code == 0
     assert f"{path} has 4 megapixels and is decoded whole" in whole
     assert whole.endswith(extra)
@@ -227,7 +227,7 @@ def test_the_command_without_rasterio(sniper, checkpoint, files, tmp_path, monke
     assert ground.endswith(extra)
     assert not (tmp_path / "out" / "tiled.geojson").exists()
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
-    code, (line,) = sniper("predict", checkpoint, path, "-o", tmp_path / "none")
+    code, (line,), _ = sniper("predict", checkpoint, path, "-o", tmp_path / "none")
     assert code == 2
     assert line.startswith(f"error: {path} has 4 megapixels")
     assert line.endswith(extra)

@@ -59,6 +59,11 @@ def same(a: Path, b: Path) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+def about_negatives(said: list[str]) -> list[str]:
+    """Without the line that tells on what training runs."""
+    return [line for line in said if not line.startswith("training on ")]
+
+
 @bit_for_bit
 def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_what_is_done(
     data: Path, tmp_path: Path
@@ -66,7 +71,9 @@ def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_wha
     said: list[str] = []
     settings = [*TINY, *FEW, f"data.train={data}", "negatives.proposals=auto"]
     done = train("mobilenetv2", overrides=settings, root=tmp_path, name="a", log=said.append)
-    assert [line.split(":")[0] for line in said] == ["proposals, training", *["proposals, extraction"] * 2]
+    assert [line.split(":")[0] for line in about_negatives(said)] == [
+        "proposals, training", *["proposals, extraction"] * 2,
+    ]  # fmt: skip
     (folder,) = (tmp_path / "negatives").iterdir()
     assert {path.name.split("-")[0] for path in folder.iterdir()} == {"proposals", "proposer.safetensors", "training"}
     assert (done.folder / "proposals.safetensors").is_file()
@@ -84,8 +91,8 @@ def test_one_command_trains_proposals_extracts_and_trains_and_the_next_skips_wha
 
     said.clear()
     again = train("mobilenetv2", overrides=settings, root=tmp_path, name="b", log=said.append)
-    assert len(said) == 2
-    assert all("done before" in line for line in said)
+    assert len(about_negatives(said)) == 2
+    assert all("done before" in line for line in about_negatives(said))
     assert same(done.folder, again.folder)
     # The file stage alone, by hand, gives the same run.
     by_hand = [line.replace("=auto", f"={done.folder / 'proposals.safetensors'}") for line in settings]
@@ -142,7 +149,7 @@ def test_a_detector_asked_while_it_trains_needs_no_first_stage_and_resumes_exact
     ]  # fmt: skip
     said: list[str] = []
     whole = train("mobilenetv2", overrides=settings, root=tmp_path, name="whole", log=said.append)
-    assert not said
+    assert not about_negatives(said)
     assert not (tmp_path / "negatives").exists()
     renewed = sorted(path.name for path in whole.folder.glob("proposals*"))
     assert renewed[0] == "proposals-epoch1.safetensors"
@@ -170,7 +177,7 @@ def test_when_a_detector_is_asked_follows_from_the_length_of_its_training(data: 
     steps = round(3 * chips / batch)
     run = train("mobilenetv2", overrides=[*own, f"train.steps={steps}"], root=tmp_path, log=said.append)
     assert run.recipe.negatives.refresh_epochs == 2
-    assert said == [f"negatives: the detector is asked after 2 of {steps * batch / chips:.1f} epochs"]
+    assert about_negatives(said) == [f"negatives: the detector is asked after 2 of {steps * batch / chips:.1f} epochs"]
     assert [path.name for path in run.folder.glob("proposals*")] == ["proposals-epoch2.safetensors"]
     assert Recipe.load(run.folder / "recipe.yaml") == run.recipe
 
