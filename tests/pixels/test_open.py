@@ -1,5 +1,6 @@
 """Files read by windows give what they give decoded whole, whatever their form; and what is wrong is said."""
 
+import struct
 import textwrap
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from sniper.pixels import open as opening
 from sniper.pixels.decode import read_image
 from sniper.pixels.open import has_random_access, image_size, open_pixels
 from sniper.pixels.rasters import Raster
+from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.spilled import SpilledPixels
+from sniper.pixels.survey import survey
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -322,3 +325,37 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
             read()
     with pytest.raises(StorageError, match="null byte"):
         write_text(name, "x")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pixels_that_no_file_of_its_length_can_hold_are_refused_from_the_header(tmp_path: Path, bits: int) -> None:
+    """Found by benchmarks/fuzz.py: it took 3 to 5 GB and 11 to 25 s."""
+    kind = "I;16" if bits == 16 else "L"
+    Image.new(kind, (60, 47)).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    width, width_then = struct.pack("<HHIHH", 256, 3, 1, 60, 0), struct.pack("<HHII", 256, 4, 1, 1_996_488_765)
+    short = struct.pack("<HHII", 256, 4, 1, 60)
+    assert width in content or short in content
+    (tmp_path / "a.tif").write_bytes(content.replace(width, width_then).replace(short, width_then))
+    for read in (
+        lambda file: open_pixels(file, whole_pixels=1e6),
+        lambda file: open_pixels(file, whole_pixels=1e6, sample_map=SampleMap(bands=(1, 1, 1))),
+        image_size,
+        read_image,
+        Raster,
+    ):
+        with pytest.raises(DataError, match=r"a\.tif is 1996488765x47 px by its header, which \d+ bytes cannot hold"):
+            read(tmp_path / "a.tif")
+    assert survey([tmp_path / "a.tif"]).deep == 0
+
+
+def test_a_mosaic_of_parts_is_a_short_file_of_many_pixels(tmp_path: Path) -> None:
+    Image.new("L", (60, 47)).save(tmp_path / "a.tif")
+    (tmp_path / "a.vrt").write_text(
+        '<VRTDataset rasterXSize="2000000" rasterYSize="2000000"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    raster = Raster(tmp_path / "a.vrt")
+    assert raster.size_wh == (2_000_000, 2_000_000)
+    raster.close()

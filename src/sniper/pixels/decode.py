@@ -5,6 +5,7 @@ See ``docs/method.md``, "Reading images".
 
 import logging
 import math
+import os
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from sniper.errors import DataError
+from sniper.pixels.claims import refuse_claim
 from sniper.pixels.orientation import oriented, oriented_size
 from sniper.pixels.sample_map import SampleMap
 
@@ -120,10 +122,14 @@ def _open(file: IO[bytes], start: bytes, place: str) -> ImageFile.ImageFile:
     if not start:
         _refuse(place, "is empty")
     Image.init()
+    file_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
     for factory, accept in (Image.OPEN[name] for name in _FORMATS if name in Image.OPEN):
         try:
             if accept is None or accept(start) is True:
-                return factory(file, "")
+                image = factory(file, "")
+                refuse_claim(place, image.size, file_bytes)
+                return image
         except (*_DAMAGED, TypeError, KeyError, Image.DecompressionBombError):
             file.seek(0)
     _refuse(place, "is not an image, or of an unknown format, or cut off in its header")

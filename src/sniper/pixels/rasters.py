@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.errors import DataError
+from sniper.pixels.claims import refuse_claim
 from sniper.pixels.georeference import GeoReference
 from sniper.pixels.orientation import oriented, oriented_size, stored_window
 from sniper.pixels.sample_map import SampleMap
@@ -29,6 +30,7 @@ Pixels = NDArray[np.uint8]
 CACHE_BYTES = 256 * 1024 * 1024  # of decoded blocks, for all files together: a row of windows of a wide striped file
 _BAND_BYTES = 32 * 1024 * 1024  # decoded at once on the way to a temporary file
 _BLOCK_BYTES = 64 * 1024 * 1024  # blocks that are larger are not decoded again for each window
+_OF_ONE_FILE = {"GTiff", "JP2OpenJPEG"}  # a VRT is a short file of many pixels
 _FROM_THE_START = {"JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "JPEGXL"}  # formats without random access
 
 
@@ -198,11 +200,19 @@ def _open(path: Path | str, place: str) -> "DatasetReader":
     try:
         with warnings.catch_warnings(), rasterio.Env(**_options()):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(Path(path))
+            opened = rasterio.open(Path(path))
+            file_bytes = Path(path).stat().st_size
     except (RasterioError, OSError, ValueError) as error:
         raise DataError(
             f"{place} cannot be opened as an image ({str(error).rstrip('.')}); replace the file or remove the image"
         ) from error
+    if opened.driver in _OF_ONE_FILE:
+        try:
+            refuse_claim(place, (opened.width, opened.height), file_bytes)
+        except DataError:
+            opened.close()
+            raise
+    return opened
 
 
 def _meaning(
