@@ -12,6 +12,7 @@ from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import DetectorTraits, traits_of
 from sniper.errors import RecipeError
 from sniper.files import write_text
+from sniper.pipeline.batch_memory import require_memory
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation
@@ -102,7 +103,7 @@ def train(
             training, if there are any (``negatives.proposals: auto``).
 
     Raises:
-        RecipeError: a setting, or no dataset, or neither a recipe nor a run.
+        RecipeError: a setting, or no dataset, or neither a recipe nor a run, or a batch that no memory holds.
         DataError: a dataset or an image that cannot be used.
         CheckpointError: ``resume`` is no run folder, or its state is damaged or another detector's.
         StorageError: the run folder cannot be written, or another training is using it.
@@ -161,6 +162,7 @@ def _train(
     _require_masks(traits, datasets.train)
     recipe, pyramid = resolve_pyramid(recipe, datasets.train, traits)
     source = ChipSource(datasets.train, pyramid, recipe)
+    require_memory(detector, source)
     recipe = resolve_refresh(recipe, lambda: len(source.chips(0)), log)
 
     # Load: first weights, and proposals for negative chips.
