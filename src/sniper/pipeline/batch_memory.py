@@ -15,7 +15,7 @@ from sniper.training.devices import process_device
 logger = logging.getLogger("sniper")
 
 _CHIPS = 2  # norms over a batch need more than one
-_LOOKED_INTO = 100  # a batch is measured where this many times its pixels in fp32 exceed the free memory
+_LOOKED_INTO = 200  # a batch is measured where this many times its pixels in fp32 exceed the free memory
 _USABLE = 0.7  # share of the free memory that is advised: gradients and scratch memory are not measured
 
 
