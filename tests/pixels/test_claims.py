@@ -1,0 +1,20 @@
+"""Where a header claims too much; with files in ``test_open.py``."""
+
+import pytest
+
+from sniper.errors import DataError
+from sniper.pixels.claims import refuse_claim
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "file_bytes"),
+    [((16383, 16383), 50), ((20_000, 25_000), 1), ((100_000, 100_000), 10_000), ((1, 1), 0)],  # a WebP of one colour
+)
+def test_claims_that_may_be_true_pass(size_wh: tuple[int, int], file_bytes: int) -> None:
+    refuse_claim("a.tif", size_wh, file_bytes)
+
+
+@pytest.mark.parametrize(("size_wh", "file_bytes"), [((20_000, 25_001), 500), ((100_000, 100_001), 10_000)])
+def test_claims_beyond_any_file_are_refused(size_wh: tuple[int, int], file_bytes: int) -> None:
+    with pytest.raises(DataError, match=f"a.tif is {size_wh[0]}x{size_wh[1]} px .*{file_bytes} bytes"):
+        refuse_claim("a.tif", size_wh, file_bytes)
