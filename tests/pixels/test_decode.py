@@ -303,3 +303,23 @@ def test_a_webp_that_claims_a_gigapixel_is_refused(tmp_path):  # found by benchm
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.webp"):
         read_image(file)
+
+
+def test_a_second_page_without_dimensions_is_refused_in_one_sentence(tmp_path):  # found by benchmarks/fuzz.py
+    pages = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (10, 120)]
+    file = tmp_path / "a.tif"
+    pages[0].save(file, save_all=True, append_images=pages[1:])
+    content = bytearray(file.read_bytes())
+
+    def entries(directory):
+        count = int.from_bytes(content[directory : directory + 2], "little")
+        return [directory + 2 + 12 * k for k in range(count)], directory + 2 + 12 * count
+
+    after_first = entries(int.from_bytes(content[4:8], "little"))[1]
+    second = int.from_bytes(content[after_first : after_first + 4], "little")
+    for at in entries(second)[0]:
+        if content[at : at + 2] == (256).to_bytes(2, "little"):  # the tag of the width
+            content[at : at + 2] = (65000).to_bytes(2, "little")
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tif cannot be decoded"):
+        read_image(file)

@@ -29,7 +29,8 @@ Reduction = Literal[1, 2, 4, 8]
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
-_DAMAGED = (SyntaxError, IndexError, EOFError, ValueError, OSError, struct.error)  # what Pillow raises
+# What Pillow raises: of a page without dimensions, for instance, a TypeError.
+_DAMAGED = (SyntaxError, IndexError, KeyError, TypeError, EOFError, ValueError, OSError, struct.error)
 _told_of_frames: set[str | None] = set()
 # Complaints of the JPEG decoder about bytes that no pixel depends on.
 _HARMLESS = ("extraneous bytes", "Invalid SOS parameters", "JFIF", "Adobe", "subsampling")
@@ -128,9 +129,9 @@ def _open(file: IO[bytes], start: bytes, place: str) -> ImageFile.ImageFile:
         try:
             if accept is None or accept(start) is True:
                 image = factory(file, "")
-                refuse_claim(place, image.size, file_bytes)
+                refuse_claim(place, image.size, file_bytes, image.format)
                 return image
-        except (*_DAMAGED, TypeError, KeyError, Image.DecompressionBombError):
+        except (*_DAMAGED, Image.DecompressionBombError):
             file.seek(0)
     _refuse(place, "is not an image, or of an unknown format, or cut off in its header")
 
