@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sniper.backends.torch import TorchBackend
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.evaluation.coco import evaluate_coco
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.pipeline.evaluate import evaluate_table
-from sniper.pipeline.model import Model, load_model
+from sniper.pipeline.model import Model, load_model, pick_device
 from sniper.pyramid import Level, Pyramid
 
 EDGES_PX = tuple(float(edge) for edge in np.geomspace(8, 256, 11).round(1))  # half an octave each
@@ -41,7 +42,9 @@ def response(model: Model, table: AnnotationTable, scale: float, min_objects: in
     """AP by bins of network size, images looked at whole at one scale."""
     pyramid = Pyramid(levels=(Level(scale=scale),))
     inference = model.recipe.inference.model_copy(update={"window_px": 4096})
-    found = evaluate_table(model.backend, table, pyramid, inference, model.recipe.evaluation).detections
+    assert model.detector is not None
+    backend = TorchBackend(model.detector, device=pick_device())  # in single precision, whatever it was trained in
+    found = evaluate_table(backend, table, pyramid, inference, model.recipe.evaluation).detections
     sizes = np.sqrt(table.areas[~table.ignored])
     bins = []
     for low, high in itertools.pairwise(EDGES_PX):
