@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 CHIPS = {"sampler": {"method": "chips"}, "loader": {"batch_size": 16}}
-WHOLE = {"sampler": {"method": "whole"}}
 
 
 def zoom(scale: float, **more: Any) -> dict[str, Any]:

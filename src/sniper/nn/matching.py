@@ -42,49 +42,45 @@ def match_anchors(
     5. Anchors that leave the padded input by more than ``border_px``, or lie wholly over padding (in the original
        these are background): neither.
     """
-    anchors = anchors.float()
-    trains = _near(anchors, padded_hw, config.border_px) & _over_picture(anchors, valid_hw)
-    if boxes.shape[1] == 0:
-        labels = trains.to(torch.int8) - 1
-        return AnchorMatch(labels, torch.zeros_like(labels, dtype=torch.int64))
+    labels = torch.full((len(boxes), len(anchors)), -1, dtype=torch.int8, device=anchors.device)
+    objects = torch.zeros(labels.shape, dtype=torch.int64, device=anchors.device)
+    near = _near(anchors, padded_hw, config.border_px)
+    # A third of the anchors are too far out to compare. The host would wait for a GPU to count them.
+    chosen: Tensor | slice = torch.where(near)[0] if anchors.device.type == "cpu" else slice(None)
+    anchors, near = anchors[chosen].float(), near[chosen]
+    if len(anchors) == 0:
+        return AnchorMatch(labels, objects)
+    trains = near & _over_picture(anchors, valid_hw)
     found = _match(anchors, trains, boxes.float(), state, valid_hw, config)
-    return AnchorMatch(found.labels.masked_fill(~trains, -1).to(torch.int8), found.objects)
+    labels[:, chosen] = found.labels
+    objects[:, chosen] = found.objects
+    return AnchorMatch(labels, objects)
 
 
 def _match(
     anchors: Tensor, trains: Tensor, boxes: Tensor, state: Tensor, valid_hw: Tensor, config: AnchorMatchConfig
 ) -> AnchorMatch:
-    """Rules 1 to 4 for (A, 4) anchors, of which (B, A) ``trains`` can be labelled; in parts, to bound the memory."""
-    valid = (state == ObjectState.VALID).unsqueeze(-1)
+    """Labels of (A, 4) anchors, of which (B, A) ``trains`` have one; some objects at a time, to bound the memory."""
+    teaches = (state == ObjectState.VALID).unsqueeze(-1)
     visible = overlaps.area(box_deltas.clip(anchors.expand(len(boxes), -1, 4), valid_hw))  # (B, A)
-    parts = _parts(len(anchors), state.numel(), MAX_PAIRS[anchors.device.type == "cpu"])
-
-    def part_of(part: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Anchors of a part that are neither (B, A), overlaps with what they may learn (B, N, A), best of each (B, N).
-
-        An anchor that may not learn an object has overlap -1 with it.
-        """
-        shared = overlaps.intersection(boxes, anchors[None, part])
-        iou = overlaps.iou(boxes, anchors[None, part], shared)
-        neither = ignored_anchors(
-            iou, shared, visible[:, part], state, ignore_iou=config.ignore_iou, crowd_share=config.crowd_share
+    overlap = torch.full(trains.shape, -1.0, device=anchors.device)  # with the best object so far
+    objects = torch.zeros(trains.shape, dtype=torch.int64, device=anchors.device)
+    is_best, neither = torch.zeros_like(trains), torch.zeros_like(trains)
+    for some in _parts(boxes.shape[1], trains.numel(), MAX_PAIRS[anchors.device.type == "cpu"]):
+        shared = overlaps.intersection(boxes[:, some], anchors[None])
+        iou = overlaps.iou(boxes[:, some], anchors[None], shared)
+        neither |= ignored_anchors(
+            iou, shared, visible, state[:, some], ignore_iou=config.ignore_iou, crowd_share=config.crowd_share
         )
-        iou.masked_fill_(~(valid & trains[:, None, part]), -1)
-        return neither, iou, iou.amax(dim=2)
-
-    # The best overlap of an object is known after all parts; computing them twice needs neither memory nor waiting.
-    ahead = torch.stack([part_of(part)[2] for part in parts]).amax(dim=0) if len(parts) > 1 else None
-    labels, objects = [], []  # (B, A) each, part by part
-    for part in parts:
-        neither, iou, best_here = part_of(part)
-        top = best_here if ahead is None else ahead
-        is_best = ((iou == top.unsqueeze(-1)) & (top > 0).unsqueeze(-1)).any(dim=1)
-        overlap, index = iou.max(dim=1)
-        positive = is_best | (overlap >= config.positive_iou)
-        label = torch.where(positive, 1, torch.where(overlap < config.negative_iou, 0, -1))
-        labels.append(label.masked_fill(neither, -1))
-        objects.append(index)
-    return AnchorMatch(torch.cat(labels, dim=1), torch.cat(objects, dim=1))
+        iou.masked_fill_(~(teaches[:, some] & trains.unsqueeze(1)), -1)
+        top = iou.amax(dim=2, keepdim=True)
+        is_best |= ((iou == top) & (top > 0)).any(dim=1)
+        best, index = iou.max(dim=1)
+        objects = torch.where(best > overlap, index + some.start, objects)
+        overlap = overlap.maximum(best)
+    positive = is_best | (overlap >= config.positive_iou)
+    labels = torch.where(positive, 1, torch.where(overlap < config.negative_iou, 0, -1))
+    return AnchorMatch(labels.masked_fill(neither | ~trains, -1).to(torch.int8), objects)
 
 
 def _near(anchors: Tensor, padded_hw: tuple[int, int], border_px: float) -> Tensor:
@@ -100,7 +96,7 @@ def _over_picture(anchors: Tensor, valid_hw: Tensor) -> Tensor:
     return (x1 < valid_hw[:, 1:]) & (y1 < valid_hw[:, :1]) & (x2 > 0) & (y2 > 0)
 
 
-def _parts(anchors: int, objects: int, max_count: int) -> list[slice]:
-    """Slices of the anchors such that no more than ``max_count`` overlaps are held at once."""
-    step = max(1, min(anchors, max_count // max(objects, 1)))
-    return [slice(start, min(start + step, anchors)) for start in range(0, anchors, step)]
+def _parts(objects: int, anchors: int, max_count: int) -> list[slice]:
+    """Slices of the objects such that no more than ``max_count`` overlaps are held at once, or those of one object."""
+    step = max(1, max_count // max(anchors, 1))
+    return [slice(start, min(start + step, objects)) for start in range(0, objects, step)]
