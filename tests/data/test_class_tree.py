@@ -4,51 +4,57 @@ import numpy as np
 import pytest
 from test_annotation_table import make_table
 
-from sniper.data.class_tree import check_class_tree, parents_of_some
+from sniper.data.class_tree import ancestors_of, ancestors_of_some, check_class_tree
 from sniper.errors import DataError
 
-NAMES = ["animal", "cat", "lynx", "car"]
-PARENTS = np.array([-1, 0, 1, -1], np.int32)
+NAMES = ["animal", "cat", "lynx", "car", "pet"]
+PARENTS = [[2, 1], [1, 0], [1, 4], [1, 0]]  # a cat is an animal, which is said twice, and a pet
+ANCESTORS = [[1, 0], [1, 4], [2, 0], [2, 1], [2, 4]]
+
+
+def test_ancestors_of_ancestors_are_ancestors():
+    found = ancestors_of(np.array(PARENTS), NAMES)
+    check_class_tree(found, NAMES)
+    assert found.tolist() == ANCESTORS
+    assert ancestors_of(np.zeros((0, 2)), NAMES).shape == ancestors_of(np.zeros((0, 2)), []).shape == (0, 2)
+    with pytest.raises(DataError, match="'animal' is its own ancestor"):
+        ancestors_of(np.array([[0, 1], [1, 2], [2, 0]]), NAMES)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "parents"),
+    ("chosen", "pairs"),
     [
-        ([0, 1, 2, 3], [-1, 0, 1, -1]),
-        ([2, 0], [1, -1]),  # the cat between them is gone
-        ([2, 3], [-1, -1]),
-        ([3, -1, 1, 0], [-1, -1, 3, -1]),  # a class that the dataset lacks is a root
+        ([0, 1, 2, 3, 4], ANCESTORS),
+        ([2, 0], [[0, 1]]),  # the cat between them is gone
+        ([2, 3], []),
+        ([4, 3, -1, 2], [[3, 0]]),  # with a class that the dataset lacks
         ([], []),
     ],
 )
-def test_the_nearest_chosen_ancestor_is_the_parent(chosen, parents):
+def test_ancestors_among_some(chosen, pairs):
     new_label = np.full(len(NAMES), -1, np.int32)
     for place, label in enumerate(chosen):
         if label >= 0:
             new_label[label] = place
-    found = parents_of_some(PARENTS, np.array(chosen, np.int64), new_label)
+    found = ancestors_of_some(np.array(ANCESTORS, np.int32), new_label)
     assert found.dtype == np.int32
-    assert found.tolist() == parents
-
-
-def test_no_classes_are_a_tree():
-    check_class_tree(np.zeros(0, np.int32), [])
-    nothing = np.zeros(0, np.int32)
-    assert parents_of_some(nothing, np.array([-1, -1]), nothing).tolist() == [-1, -1]
+    assert found.tolist() == pairs
 
 
 def test_what_is_no_tree_is_named():
-    check_class_tree(PARENTS, NAMES)
-    for parents, said in (
-        ([1, 2, 0, -1], "'animal' is its own ancestor"),
-        ([-1, 4, 0, 0], "'cat' has parent 4, which"),
+    check_class_tree(np.array(ANCESTORS, np.int32), NAMES)
+    check_class_tree(np.zeros((0, 2), np.int32), [])
+    for pairs, said in (
+        ([[1, 2], [2, 1]], "'cat' is its own ancestor"),
+        ([[1, 0], [3, 5]], r"\[3, 5\] name no class; .*0\.\.4"),
+        ([[2, 1], [1, 0]], "'lynx' is a kind of 'animal'"),
     ):
         with pytest.raises(DataError, match=said):
-            check_class_tree(np.array(parents, np.int32), NAMES)
-    with pytest.raises(DataError, match=r"int64 \(4,\), not int32"):
-        check_class_tree(PARENTS.astype(np.int64), NAMES)
+            check_class_tree(np.array(pairs, np.int32), NAMES)
+    with pytest.raises(DataError, match=r"int64 \(5, 2\), not int32"):
+        check_class_tree(np.array(ANCESTORS), NAMES)
 
 
 def test_a_table_keeps_its_tree_among_fewer_classes():
     table = make_table(3, 9).with_classes(["dog", "yak", "eel"], missing="allow").check()
-    assert table.class_parents.tolist() == [-1, -1, 0]
+    assert table.class_ancestors.tolist() == [[2, 0]]

@@ -43,7 +43,7 @@ def build_table(
     class_ids: NDArray[np.int64] | None = None,
     add_mask: Callable[[int, MaskBuilder], None] | None = None,
     image_labels: ImageLabels | None = None,
-    class_parents: NDArray[np.int32] | None = None,
+    class_ancestors: NDArray[np.int32] | None = None,
     unreadable: Sequence[DataError] = (),
 ) -> AnnotationTable:
     """Repair, sort by image and check; ``source`` is what messages call the dataset.
@@ -51,7 +51,7 @@ def build_table(
     Boxes that reach over the image are clipped; boxes that are not finite, inverted, empty or outside are
     dropped; repeated annotation ids are numbered anew. All of it is one warning with counts. ``add_mask(m,
     builder)`` adds the mask of object ``m``, and is called once for each kept object in the table's order. Ids of
-    images and classes count from 1 and 0 where there are none. ``image_labels`` and ``class_parents`` are taken as
+    images and classes count from 1 and 0 where there are none. ``image_labels`` and ``class_ancestors`` are taken as
     they are, in the order of the given images and classes. ``unreadable`` are the errors of images that were left out.
 
     Raises:
@@ -93,7 +93,7 @@ def build_table(
         class_ids=np.arange(len(class_names), dtype=np.int64) if class_ids is None else class_ids,
         masks=masks,
         image_labels=image_labels,
-        class_parents=class_parents,
+        class_ancestors=class_ancestors,
         repairs=replace(_record(objects, repaired, ids), unreadable=tuple(unreadable)),
     )
 

@@ -1,4 +1,8 @@
-"""Classes that are kinds of other classes: the index of each one's parent."""
+"""Classes that are kinds of other classes.
+
+A class may be a kind of several that are not kinds of each other (in OpenImages an oven is a home appliance and a
+kitchen appliance). So a table holds pairs of a class and one of its ancestors: all ancestors, not only the nearest.
+"""
 
 from collections.abc import Sequence
 
@@ -8,48 +12,70 @@ from numpy.typing import NDArray
 from sniper.errors import DataError
 
 
-def check_class_tree(parents: NDArray[np.int32], class_names: Sequence[str]) -> None:
-    """Refuse parents that are no tree over the classes.
+def ancestors_of(parents: NDArray[np.integer], class_names: Sequence[str]) -> NDArray[np.int32]:
+    """(A, 2) all pairs of a class and an ancestor, sorted, each once.
 
     Args:
-        parents: (C,) index of the parent of each class, -1 for a root.
+        parents: (E, 2) pairs of a class and one that it is a kind of, in any order, repeated or not.
+        class_names: C names, for messages.
 
     Raises:
-        DataError: another number of classes, a parent that is no class, or a class that is its own ancestor.
+        DataError: a class is its own ancestor.
+    """
+    above = is_ancestor(np.asarray(parents, np.int32).reshape(-1, 2), len(class_names))
+    while True:
+        further = above | (above.astype(np.float32) @ above.astype(np.float32) > 0)
+        if (further == above).all():
+            break
+        above = further
+    _refuse_loops(above, class_names)
+    return np.argwhere(above).astype(np.int32)
+
+
+def is_ancestor(ancestors: NDArray[np.int32], classes: int) -> NDArray[np.bool_]:
+    """(C, C) whether the second class is an ancestor of the first, from (A, 2) pairs."""
+    above = np.zeros((classes, classes), np.bool_)
+    above[ancestors[:, 0], ancestors[:, 1]] = True
+    return above
+
+
+def check_class_tree(ancestors: NDArray[np.int32], class_names: Sequence[str]) -> None:
+    """Refuse pairs that are not all the ancestors of the classes, as ``ancestors_of`` gives them.
+
+    Raises:
+        DataError: a pair names no class, an ancestor of an ancestor is missing, or a class is its own ancestor.
     """
     classes = len(class_names)
-    if parents.dtype != np.int32 or parents.shape != (classes,):
-        raise DataError(f"class parents are {parents.dtype} {parents.shape}, not int32 ({classes},); give one a class")
-    wrong = np.flatnonzero((parents < -1) | (parents >= classes))
+    if ancestors.dtype != np.int32 or ancestors.ndim != 2 or ancestors.shape[1] != 2:
+        raise DataError(f"class ancestors are {ancestors.dtype} {ancestors.shape}, not int32 (pairs, 2)")
+    wrong = np.flatnonzero(((ancestors < 0) | (ancestors >= classes)).any(axis=1))
     if len(wrong):
-        row = int(wrong[0])
+        pair = ancestors[wrong[0]].tolist()
+        raise DataError(f"class ancestors {pair} name no class; give pairs of 0..{classes - 1}")
+    above = is_ancestor(ancestors, classes)
+    _refuse_loops(above, class_names)
+    missing = np.argwhere((above.astype(np.float32) @ above.astype(np.float32) > 0) & ~above)
+    if len(missing):
+        low, high = missing[0]
         raise DataError(
-            f"class {class_names[row]!r} has parent {parents[row]}, which is no class; give 0..{classes - 1}, or -1"
+            f"class ancestors lack that {class_names[low]!r} is a kind of {class_names[high]!r}; "
+            "give all ancestors of a class, not only the nearest"
         )
-    above = parents.copy()
-    for _ in range(classes + 1):
-        if (above < 0).all():
-            return
-        above = np.where(above >= 0, parents[above], above)
-    row = int(np.argmax(above >= 0))
-    raise DataError(f"class {class_names[row]!r} is its own ancestor; mend the parents of the classes")
 
 
-def parents_of_some(
-    parents: NDArray[np.int32], old_label: NDArray[np.int64], new_label: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """(K,) parents among chosen classes: the nearest ancestor that was chosen, -1 where none was.
+def ancestors_of_some(ancestors: NDArray[np.int32], new_label: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The pairs of which both classes were chosen, by their new labels, sorted.
 
     Args:
-        parents: (C,) of all classes, a tree.
-        old_label: (K,) index of each chosen class among all, -1 for one that is new.
+        ancestors: (A, 2) pairs of all classes.
         new_label: (C,) index of each class among the chosen ones, -1 for one that was not chosen.
     """
-    if not len(parents):
-        return np.full(len(old_label), -1, np.int32)
-    above = np.where(old_label >= 0, parents[old_label], -1)
-    while True:
-        passed = (above >= 0) & (new_label[above] < 0)
-        if not passed.any():
-            return np.where(above >= 0, new_label[above], -1).astype(np.int32)
-        above = np.where(passed, parents[above], above)
+    pairs = new_label[ancestors].astype(np.int32).reshape(-1, 2)
+    pairs = pairs[(pairs >= 0).all(axis=1)]
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _refuse_loops(above: NDArray[np.bool_], class_names: Sequence[str]) -> None:
+    own = np.flatnonzero(np.diagonal(above) | (above & above.T).any(axis=1))
+    if len(own):
+        raise DataError(f"class {class_names[own[0]]!r} is its own ancestor; mend the hierarchy of the classes")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from sniper.data.class_tree import check_class_tree, parents_of_some
+from sniper.data.class_tree import ancestors_of_some, check_class_tree
 from sniper.data.columns import Masks, PackedStrings, ragged_rows
 from sniper.data.flags import IGNORED_FLAGS, KNOWN_FLAGS, REGION_FLAGS, any_flag
 from sniper.data.image_labels import ImageLabels
@@ -60,7 +60,7 @@ class AnnotationTable:
     class_ids: NDArray[np.int64]  # (C,) ids of the dataset, for results files
     masks: Masks | None = None  # N; None where the dataset has no masks
     image_labels: ImageLabels | None = None  # I; None where no labels of whole images were verified
-    class_parents: NDArray[np.int32] | None = None  # (C,) index of each class's parent, -1: a root; None: no tree
+    class_ancestors: NDArray[np.int32] | None = None  # (A, 2) a class and one that it is a kind of; None: no tree
     repairs: Repairs | None = field(default=None, repr=False)  # of the reading; None: by hand, or of some images only
     shared: SharedColumns | None = field(default=None, repr=False)  # the file behind the columns, see share
 
@@ -153,14 +153,14 @@ class AnnotationTable:
         unused = self.class_ids.max(initial=0) + 1 + np.arange(len(names))
         ids = np.where(old_label >= 0, np.append(self.class_ids, 0)[old_label], unused)
         fewer = self._with_objects(kept, offsets)
-        verified, parents = self.image_labels, self.class_parents
+        verified, tree = self.image_labels, self.class_ancestors
         return replace(
             fewer,
             labels=new_label[fewer.labels],
             class_names=tuple(names),
             class_ids=ids,
             image_labels=None if verified is None else verified.relabelled(new_label),
-            class_parents=None if parents is None else parents_of_some(parents, old_label, new_label),
+            class_ancestors=None if tree is None else ancestors_of_some(tree, new_label),
             repairs=None if self.repairs is None else self.repairs.relabelled(new_label),
         )
 
@@ -245,8 +245,8 @@ class AnnotationTable:
             raise DataError(f"flags have bits of no ObjectFlag; known are those of {KNOWN_FLAGS:#09b}")
         if self.image_labels is not None:
             self.image_labels.check(images, len(self.class_names))
-        if self.class_parents is not None:
-            check_class_tree(self.class_parents, self.class_names)
+        if self.class_ancestors is not None:
+            check_class_tree(self.class_ancestors, self.class_names)
         return self
 
     def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -263,8 +263,8 @@ class AnnotationTable:
         if self.image_labels is not None:
             for name in _LABEL_COLUMNS:
                 yield f"image_labels.{name}", getattr(self.image_labels, name)
-        if self.class_parents is not None:
-            yield "class_parents", self.class_parents
+        if self.class_ancestors is not None:
+            yield "class_ancestors", self.class_ancestors
 
 
 _Table = TypeVar("_Table", bound=AnnotationTable)
@@ -293,7 +293,7 @@ def _table_over(kind: type[_Table], shared: SharedColumns) -> _Table:
         class_names=tuple(details["class_names"]),
         masks=masks,
         image_labels=verified,
-        class_parents=columns.get("class_parents"),
+        class_ancestors=columns.get("class_ancestors"),
         shared=shared,
         **{name: columns[name] for name in _COLUMNS},  # type: ignore[arg-type]
     )

@@ -25,4 +25,4 @@ def lost_flags(table: AnnotationTable, flags: Iterable[ObjectFlag]) -> list[str]
 def lost_tables(table: AnnotationTable) -> list[str]:
     """A line for verified labels of whole images and for a tree of classes, where there are any."""
     lines = ["labels of whole images"] if table.image_labels is not None else []
-    return lines + (["the tree of classes"] if table.class_parents is not None else [])
+    return lines + (["the tree of classes"] if table.class_ancestors is not None else [])
