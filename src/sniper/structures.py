@@ -76,6 +76,7 @@ class Batch(Images):
     range_px: Tensor  # (B, 2) float32: valid range as sqrt(area), network px; the upper end may be inf
     chip_index: Tensor  # (B,) int64: row in the epoch's chip table
     polygons: Tensor | None = None  # (B, N, P) float32 outlines, network px, as ``nn.mask_targets`` encodes them
+    known_classes: Tensor | None = None  # (B, C) bool: classes that the chip's image was checked for; None: all
 
     @property
     def valid(self) -> Tensor:

@@ -36,7 +36,10 @@ def proposals_of(boxes):
 def region_targets(*given):
     """Without the empty places, of which there are as many as make up the number a chip."""
     targets = padded_targets(*given)
-    return RegionTargets(*(column[targets.labels >= 0] for column in targets))
+    used = targets.labels >= 0
+    columns = {name: getattr(targets, name) for name in ("image", "boxes", "labels", "objects", "matched")}
+    weight = None if targets.weight is None else targets.weight[used]
+    return RegionTargets(**{name: column[used] for name, column in columns.items()}, weight=weight)
 
 
 def labels_by_box(targets):
@@ -120,3 +123,21 @@ def test_shapes_do_not_depend_on_what_is_found():
         assert len(targets.labels) == 64
         assert int((targets.labels >= 0).sum()) == labelled
         assert (targets.matched[targets.labels <= 0] == -1).all()
+
+
+def test_background_far_from_all_that_is_labelled_weighs_less():
+    near = (100, 100, 150, 180)  # IoU 0.4 with the square
+    objects = [(SQUARE, 4, VALID), ((300, 300, 400, 400), 1, IGNORED)]
+    beside_the_ignored = (300, 300, 350, 350)  # IoU 0.25: background, and near something that was labelled
+    proposals = proposals_of([LEFT_MORE, near, FAR, beside_the_ignored])
+    targets = region_targets(proposals, batch_of(objects), RoiConfig(soft_sampling=0.25))
+    weights = dict(zip(map(tuple, targets.boxes.tolist()), targets.weight.tolist(), strict=True))
+    assert weights[SQUARE] == weights[LEFT_MORE] == 1
+    assert weights[FAR] == 0.25
+    assert 0.95 < weights[near] < 1
+    assert 0.6 < weights[beside_the_ignored] < 0.9
+
+
+def test_without_soft_sampling_and_without_objects_nothing_and_everything_weighs_less():
+    assert region_targets(proposals_of([FAR]), batch_of([]), RoiConfig()).weight is None
+    assert region_targets(proposals_of([FAR]), batch_of([]), RoiConfig(soft_sampling=0.25)).weight.tolist() == [0.25]

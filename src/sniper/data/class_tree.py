@@ -75,6 +75,20 @@ def ancestors_of_some(ancestors: NDArray[np.int32], new_label: NDArray[np.int32]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
+def with_kinds(chosen: NDArray[np.bool_], ancestors: NDArray[np.int32] | None) -> NDArray[np.bool_]:
+    """(C,) the chosen classes and every kind of them; without a tree (None) the chosen ones alone.
+
+    Args:
+        chosen: (C,) classes.
+        ancestors: (A, 2) pairs of a class and an ancestor, all of them.
+    """
+    if ancestors is None:
+        return chosen
+    wider = chosen.copy()
+    wider[ancestors[chosen[ancestors[:, 1]], 0]] = True
+    return wider
+
+
 def _refuse_loops(above: NDArray[np.bool_], class_names: Sequence[str]) -> None:
     own = np.flatnonzero(np.diagonal(above) | (above & above.T).any(axis=1))
     if len(own):

@@ -38,7 +38,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
         range_px=torch.tensor([sample.range_px for sample in samples], dtype=torch.float32),
         chip_index=torch.tensor([sample.chip for sample in samples], dtype=torch.int64),
         polygons=_polygons(samples, count),
+        known_classes=_known_classes(samples),
     )
+
+
+def _known_classes(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """(B, C) bool; None where every image was checked for every class. All samples are of one table."""
+    known = [sample.known_classes for sample in samples if sample.known_classes is not None]
+    return torch.from_numpy(np.stack(known)) if known else None
 
 
 def _polygons(samples: Sequence[Sample], count: int) -> torch.Tensor | None:

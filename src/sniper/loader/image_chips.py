@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.chips.table import ChipTable
+from sniper.data.class_tree import with_kinds
 from sniper.data.flags import REGION_FLAGS, ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
@@ -154,6 +155,7 @@ class ImageChips:
             range_px=(low, high),
             chip=chip,
             outlines=None if outlines is None else outlines.rows(objects.labels),
+            known_classes=known_classes(self.table, int(chips.image_index[chip])),
         )
 
 
@@ -176,6 +178,23 @@ def parts_of(rows: NDArray[np.int64], chips: ChipTable) -> list[NDArray[np.int64
 def reduction_for(scales: NDArray[np.floating]) -> Reduction:
     """The largest reduction in decoding that loses nothing at these scales."""
     return next((r for r in REDUCTIONS if r * float(scales.max()) <= 1), 1)
+
+
+def known_classes(table: AnnotationTable, image: int) -> NDArray[np.bool_] | None:
+    """(C,) classes whose objects in an image all have boxes, or that it does not show; None: all of them.
+
+    Where a dataset has labels of whole images, only these were looked for: verified present or absent. A class with
+    boxes counts as looked for, and so does every kind of a class that is absent.
+    """
+    if table.image_labels is None:
+        return None
+    known, absent = np.zeros((2, len(table.class_names)), np.bool_)
+    verified = table.image_labels.of_image(image)
+    labels, confidence = table.image_labels.labels[verified], table.image_labels.confidence[verified]
+    absent[labels[confidence == 0]] = True
+    known[labels[confidence == 1]] = True
+    known[table.labels[table.objects(image)]] = True
+    return known | with_kinds(absent, table.class_ancestors)
 
 
 class ChipObjects(NamedTuple):

@@ -19,3 +19,4 @@ class Sample:
     range_px: tuple[float, float]  # valid range as sqrt(area), network px; the upper end may be inf
     chip: int  # row of the chip table
     outlines: NDArray[np.float32] | None = None  # (N, P) as ``sniper.loader.outlines`` packs them, if asked for
+    known_classes: NDArray[np.bool_] | None = None  # (C,) classes that the image was checked for; None: all

@@ -84,6 +84,13 @@ class RoiConfig(Config):
     positive_share: float = Field(
         default=0.25, gt=0, lt=1, description="at most this share of them holds an object (rule ignore)"
     )
+    soft_sampling: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="weight of background far from all labelled objects, which rises to 1 near them (soft sampling): "
+        "0.25 where many objects have no label; 1: off",
+    )
 
 
 class FocusConfig(Config):

@@ -10,6 +10,7 @@ from sniper.nn import box_deltas
 from sniper.nn.initial import initialise
 from sniper.nn.pooling import roi_align
 from sniper.nn.roi import RegionTargets
+from sniper.nn.unlabelled import without_unknown
 
 
 class RegionOutput(NamedTuple):
@@ -52,13 +53,23 @@ class RegionHead(nn.Module):
 def region_losses(output: RegionOutput, targets: RegionTargets) -> dict[str, Tensor]:
     """``class``: mean cross-entropy; ``box``: smooth L1 of the regions that hold an object, per region.
 
-    Empty places count for nothing. No regions give zeros that still reach the parameters.
+    Empty places count for nothing. No regions give zeros that still reach the parameters. With ``targets.weight`` the
+    sum of cross-entropies is weighted, and the divisor stays the number of regions.
     """
     count = (targets.labels >= 0).sum().clamp(min=1)
-    entropy = functional.cross_entropy(output.logits, targets.labels, reduction="sum", ignore_index=-1)
     target_deltas = box_deltas.encode(targets.boxes, targets.objects, box_deltas.REGION_WEIGHTS)
     holds = (targets.labels > 0).unsqueeze(-1)
     distance = functional.smooth_l1_loss(
         output.deltas, torch.where(holds, target_deltas, output.deltas.detach()), reduction="sum"
     )
-    return {"class": entropy / count, "box": distance / count}
+    return {"class": _entropy(output.logits, targets) / count, "box": distance / count}
+
+
+def _entropy(logits: Tensor, targets: RegionTargets) -> Tensor:
+    """Sum of the cross-entropies of all regions that train."""
+    if targets.known is not None:
+        logits = without_unknown(logits, targets.labels, targets.known[targets.image])
+    if targets.weight is None:
+        return functional.cross_entropy(logits, targets.labels, reduction="sum", ignore_index=-1)
+    entropy = functional.cross_entropy(logits, targets.labels, reduction="none", ignore_index=-1)
+    return (entropy * targets.weight).sum()

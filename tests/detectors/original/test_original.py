@@ -245,3 +245,9 @@ def test_probabilities_and_objectness_agree() -> None:
     foreground = maps.probabilities()[:, 3:].permute(0, 2, 3, 1).reshape(2, -1)
     torch.testing.assert_close(maps.by_anchor().objectness.sigmoid(), foreground)
     assert torch.equal(maps.by_anchor().deltas[1, 7], maps.deltas[1, 4:8, 0, 2])
+
+
+def test_soft_sampling_needs_the_corrected_rule() -> None:
+    with pytest.raises(ValueError, match=r"soft_sampling.*rule"):
+        OriginalConfig(rois=RoiConfig(rule="original", soft_sampling=0.25))
+    assert OriginalConfig(rois=RoiConfig(soft_sampling=0.25)).rois.rule == "ignore"

@@ -1,8 +1,8 @@
 """The settings of the 2018 detectors, which their losses and their detections read."""
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sniper.errors import RecipeError
 from sniper.nn.config import AnchorMatchConfig, FocusConfig, ProposalConfig, RoiConfig
@@ -72,6 +72,12 @@ class OriginalConfig(Config):
     score_threshold: float = Field(
         default=0.001, ge=0, lt=1, description="detections with a lower class probability are dropped"
     )
+
+    @model_validator(mode="after")
+    def _check_rule(self) -> Self:
+        if self.rois.rule == "original" and self.rois.soft_sampling != 1:
+            raise ValueError("rois.soft_sampling needs rois.rule: ignore; the 2018 rule weighs every region alike")
+        return self
 
     @property
     def stride(self) -> int:
