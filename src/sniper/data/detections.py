@@ -1,7 +1,7 @@
 """The detection table: boxes with scores for the images of a dataset, and its COCO results file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +72,10 @@ class DetectionTable:
     def objects(self, image_row: int) -> slice:
         """Rows of the boxes of an image."""
         return slice(int(self.offsets[image_row]), int(self.offsets[image_row + 1]))
+
+    def of_one_class(self) -> Self:
+        """The same detections, all of label 0."""
+        return replace(self, labels=np.zeros_like(self.labels))
 
     def to_coco_results(self, class_ids: NDArray[np.integer]) -> list[dict[str, Any]]:
         """Entries of a COCO results file: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) and ``score``.

@@ -24,6 +24,7 @@ from sniper.evaluation.coco_result import AREAS, OFFICIAL_DETECTIONS
 from sniper.evaluation.coco_result import ClassScore as ClassScore
 from sniper.evaluation.coco_result import CocoResult as CocoResult
 from sniper.evaluation.config import CocoEvalConfig
+from sniper.evaluation.measured import measured_rows
 from sniper.evaluation.protocol import Curve, Score, ScoreTable
 
 _EVERY_AREA = 1e5**2
@@ -83,19 +84,8 @@ def evaluate_coco(
     if iou_type == "segm" and (table.masks is None or detections.masks is None):
         whose = "dataset" if table.masks is None else "detections"
         raise DataError(f"the {whose} of {table.root} have no masks to compare; evaluate boxes, or give some that have")
-    rows = _rows_of_images(table, detections)
+    rows = measured_rows(table, detections)
     per_image = np.diff(detections.offsets)
-    if len(detections.labels) and not 0 <= detections.labels.min() <= detections.labels.max() < len(table.class_names):
-        raise DataError(
-            f"detections carry labels {detections.labels.min()} to {detections.labels.max()}, but the dataset has "
-            f"{len(table.class_names)} classes; evaluate with the classes that the detector was trained on"
-        )
-    finite = np.isfinite(detections.scores) & np.isfinite(detections.boxes_xyxy).all(axis=1)
-    if not finite.all():
-        image_id = int(np.repeat(detections.image_ids, per_image)[~finite][0])
-        raise DataError(
-            f"image {image_id}: a detection has a box or score that is NaN or infinite; drop such detections"
-        )
     traces = np.zeros(len(table), dtype=bool)
     traces[rows] = True
     objects = np.flatnonzero(np.repeat(traces, np.diff(table.offsets)))
@@ -129,23 +119,6 @@ def evaluate_coco(
         "categories": [{"id": i, "name": n} for i, n in zip(table.class_ids.tolist(), table.class_names, strict=True)],
     }
     return _evaluate(COCO(facts | {"annotations": truth}), COCO(facts | {"annotations": found}), config, iou_type)
-
-
-def _rows_of_images(table: AnnotationTable, detections: DetectionTable) -> NDArray[np.int64]:
-    """(I,) row of the table for each image of the detections."""
-    ids = detections.image_ids
-    order = np.argsort(table.image_ids)
-    place = np.searchsorted(table.image_ids, ids, sorter=order).clip(max=max(len(table) - 1, 0))
-    known = table.image_ids[order[place]] == ids if len(table) else np.zeros(len(ids), dtype=bool)
-    if not known.all():
-        raise DataError(
-            f"detections name image id {ids[~known][0]}, which the dataset does not have; "
-            "evaluate on the dataset that they were made on"
-        )
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
-        raise DataError(f"detections list image id {unique[counts > 1][0]} more than once; list each image once")
-    return np.asarray(order[place] if len(ids) else np.zeros(0, dtype=np.int64))
 
 
 def _add_truth(truth: list[dict[str, Any]], masks: Masks, objects: NDArray[np.int64]) -> None:

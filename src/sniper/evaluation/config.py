@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sniper.settings import Config
 
-ProtocolName = Literal["coco"]
+ProtocolName = Literal["coco", "voc", "openimages"]
 
 
 class CocoEvalConfig(Config):

@@ -2,10 +2,16 @@
 
 from sniper.evaluation.coco import CocoProtocol
 from sniper.evaluation.config import CocoEvalConfig, ProtocolName
+from sniper.evaluation.openimages import OpenImagesProtocol
 from sniper.evaluation.protocol import Protocol
+from sniper.evaluation.voc import VocProtocol
 
 
 def protocols_of(config: CocoEvalConfig) -> tuple[Protocol, ...]:
     """The protocols of a run, in the order of ``config.protocols``."""
-    known: dict[ProtocolName, Protocol] = {"coco": CocoProtocol(config)}
+    known: dict[ProtocolName, Protocol] = {
+        "coco": CocoProtocol(config),
+        "voc": VocProtocol(config.class_agnostic),
+        "openimages": OpenImagesProtocol(),
+    }
     return tuple(known[name] for name in config.protocols)
