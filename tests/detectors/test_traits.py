@@ -8,6 +8,7 @@ from sniper.detectors.config import CustomConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.detectors.two_stage import FirstStage
 from sniper.detectors.traits import DetectorTraits, promised_traits, traits_of
 from sniper.detectors.with_focus import with_focus
 from sniper.pipeline.detectors import build_detector, settings_of
@@ -65,5 +66,5 @@ class Changed(Sniper):
 def test_a_subclass_of_ours_is_a_detector_of_ones_own() -> None:
     config = SniperConfig(backbone="timm/test_resnet", weights=None, channels=8)
     detector = build_sniper(config, 2)
-    changed = Changed(detector.backbone, detector.anchors, detector.rpn, detector.head, config)
+    changed = Changed(FirstStage(detector.backbone, detector.anchors, detector.rpn), detector.head, config)
     assert settings_of(changed) == CustomConfig(name="Changed", stride=16)
