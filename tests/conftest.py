@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 import devices  # noqa: F401  it says how Triton's kernels run
-from forked import Python, share_server, stop_server
+from forked import Python, share_server, stop_server, worker_interpreter
 from recorded import GOLDEN, Golden
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if _is_whole_suite(config) and not hasattr(config, "workerinput"):
         share_server()
+        if sys.platform == "linux":
+            config.option.tx = [f"popen//python={worker_interpreter()}" for _ in config.option.tx or ()]
 
 
 def pytest_collection_finish() -> None:

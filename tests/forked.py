@@ -3,10 +3,13 @@
 ``python.run("-m", "sniper", "models")`` is ``subprocess.run([sys.executable, ...])`` eight seconds faster. Where a
 system has no Linux, it is just that. What libraries read when they are loaded is the server's: ``OMP_NUM_THREADS``,
 ``NUMBA_NUM_THREADS``. Where importing itself is tested, start a process with ``subprocess``.
+
+As a program, ``forked.py -c CODE``, it is the interpreter of the workers of pytest-xdist: see ``worker_interpreter``.
 """
 
 import json
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -196,6 +199,23 @@ class _Server:
         self._folder.cleanup()
 
 
+def worker_interpreter() -> str:
+    """The command that pytest-xdist starts in place of ``python``, so that its workers are forked too."""
+    return f"{shlex.quote(sys.executable)} {shlex.quote(__file__)}"
+
+
+def _run_worker() -> int:
+    """Have a process forked that has this one's arguments, files and environment; its exit code, once it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the affair of who started this
+    settings = {
+        "arguments": [argument for argument in sys.argv[1:] if argument not in ("-u", "-B")],
+        "environment": dict(os.environ),
+        "folder": str(Path.cwd()),
+        "new_session": False,
+    }
+    return _start(settings, [0, 1, 2]).wait()
+
+
 def share_server() -> None:
     """Start the server for this process and all that it starts."""
     if sys.platform == "linux":
@@ -208,3 +228,7 @@ def stop_server() -> None:
         _Server._own.stop()
         _Server._own = None
         os.environ.pop(ADDRESS, None)
+
+
+if __name__ == "__main__":
+    sys.exit(_run_worker())
