@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from test_loop import QUICK, assert_same, start, state_of
 from tiny import mean_score
+from tiny_runs import QUICK, assert_same, start, state_of
 from torch import nn
 
 from sniper.errors import DataError
