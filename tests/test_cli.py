@@ -209,9 +209,11 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     recipe = (trained.folder / "recipe.yaml").read_text()
     assert f"train: '{trained.data}'" in recipe, "a path with characters of YAML stays a path"
 
-    said = sniper("evaluate", trained.folder, trained.val, "--device", DEVICE)
+    both = "--protocol", "voc", "--protocol", "coco"
+    said = sniper("evaluate", trained.folder, trained.val, "--device", DEVICE, *both)
     assert said.code == 0, said.err
     assert "AP50" in said.out
+    assert said.out.index("Pascal VOC, IoU 0.5: 3 images") < said.out.index("COCO: 3 images")
     assert re.search(r"images/s, \d+\.\d\d Mpx an image, results: runs/evaluate/evaluate\n", said.out)
     names = {path.name for path in Path("runs/evaluate/evaluate").iterdir()}
     assert names == {"predictions.json", "metrics.json", "pr_curves.png"}
@@ -353,6 +355,11 @@ def test_recipes_that_are_refused(sniper: Command, trained: Trained, tmp_path: P
         ([*train, "--on-bad-image", "ignore"], "--on-bad-image takes stop or skip, got 'ignore'"),
         (["train", "mobilnet", "--data", trained.data], r"no recipe mobilnet.*\(demo, mobilenetv2"),
         (["train", wrong, "--data", trained.data], r"wrong\.yaml, line \d: not valid YAML"),
+        (
+            ["evaluate", trained.folder, trained.val, "--protocol", "pascal"],
+            "--protocol takes coco, voc, .*got 'pascal'",
+        ),
+        ([*train, "--protocol", "VOC"], "--protocol takes coco, voc, .*got 'VOC'"),
         (["train", "mobilenetv2"], r"data\.train is not set"),
         (["train"], "takes a recipe, or --resume RUN"),
         (["train", "mobilenetv2", "--resume", trained.folder], "takes a recipe, or --resume RUN, and not both"),

@@ -323,3 +323,17 @@ def test_keys_given_twice_and_words_that_are_no_booleans(tmp_path):
     assert (recipe.train.tensorboard, recipe.train.compile) == (False, True)
     recipe.save(path)
     assert Recipe.load(path) == recipe
+
+
+def test_the_best_weights_are_told_by_a_number_of_the_protocols() -> None:
+    def best(*overrides: str) -> str:
+        return Recipe.load("mobilenetv2", overrides).train.best_metric
+
+    assert best() == best("evaluation.protocols=[voc, coco]") == "AP"
+    assert best("evaluation.protocols=[voc, openimages]") == "VOC_AP50"
+    assert best("evaluation.protocols=[openimages]", "train.best_metric=OID_challenge_AP50") == "OID_challenge_AP50"
+    assert best("evaluation.protocols=[voc]", "train.best_metric=AP") == "AP", "as it is named; training refuses it"
+    with pytest.raises(RecipeError, match="name each one once, got voc, voc"):
+        best("evaluation.protocols=[voc, voc]")
+    with pytest.raises(RecipeError, match="protocols"):
+        best("evaluation.protocols=[pascal]")

@@ -16,7 +16,7 @@ from sniper.chips.config import ChipConfig, NegativeConfig
 from sniper.detectors.config import ModelConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
-from sniper.evaluation.config import CocoEvalConfig
+from sniper.evaluation.config import BEST_NUMBERS, CocoEvalConfig
 from sniper.files import write_text
 from sniper.inference.config import InferenceConfig, ProposeConfig
 from sniper.loader.config import AugmentConfig, LoaderConfig
@@ -163,6 +163,15 @@ class Recipe(Config):
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     evaluation: CocoEvalConfig = CocoEvalConfig()
+
+    @model_validator(mode="after")
+    def _best_of_protocols(self) -> Self:
+        """Where COCO does not measure, the first protocol's number chooses the best weights, unless one is named."""
+        names = self.evaluation.protocols
+        if "coco" not in names and "best_metric" not in self.train.model_fields_set:
+            train = self.train.model_copy(update={"best_metric": BEST_NUMBERS[names[0]]})
+            object.__setattr__(self, "train", train)
+        return self
 
     @classmethod
     def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> Self:

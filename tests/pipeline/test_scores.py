@@ -24,6 +24,18 @@ def test_numbers_are_those_of_any_protocol_and_coco_may_be_missing() -> None:
         _ = done.result
 
 
+def test_protocols_by_word_take_the_place_of_the_recipes(trained: Trained, tmp_path: Path) -> None:
+    done = evaluate(
+        trained.run.folder, trained.val_json, output=tmp_path, protocols=("voc", "openimages"), device=DEVICE
+    )
+    assert [score.name for score in done.scores] == ["voc", "openimages"]
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written.items() >= done.as_dict().items()
+    assert list(written)[:2] == ["VOC_AP50", "VOC_AP50_11"]
+    with pytest.raises(RecipeError, match="name each one once, got voc, voc"):
+        evaluate(trained.run.folder, trained.val_json, protocols=("voc", "voc"), device=DEVICE)
+
+
 def test_data_without_an_object_to_find_are_told(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,6 +98,20 @@ def test_best_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
     assert best.draw_scores == (0.4, 0.5)
 
 
+def test_a_metric_that_two_images_cannot_tell_is_no_unknown_one(tmp_path: Path) -> None:
+    """The rehearsal of two images often has no small object; training for AP_small ended there."""
+
+    def rehearsal(detector: nn.Module) -> Evaluated:
+        return mean_score(detector)._replace(untold=("AP_small",))
+
+    def evaluate(detector: nn.Module) -> Evaluated:
+        return Evaluated({**mean_score(detector).metrics, "AP_small": 0.25})
+
+    config = TrainConfig(**QUICK, steps=2, best_metric="AP_small")
+    _, result = start(tmp_path, config, evaluate=evaluate, rehearsal=rehearsal)
+    assert (result.best, result.finished) == (0.25, True)
+
+
 def test_unknown_best_metric(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"best_metric is 'F1'.*AP, AP50"):
         start(tmp_path, TrainConfig(**QUICK, steps=2, best_metric="F1"), evaluate=mean_score)

@@ -19,10 +19,12 @@ from sniper.cli.options import (
     FormatOption,
     ImagesOption,
     ProcessesOption,
+    ProtocolOption,
     TrainSplitOption,
     ValSplitOption,
     bad_image,
     data_source,
+    protocol_names,
 )
 from sniper.errors import DataError, RecipeError
 
@@ -45,8 +47,11 @@ def evaluate(
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
+    protocol: ProtocolOption = None,
 ) -> None:
-    """Measure a checkpoint on a dataset by the COCO protocol; with --output, a stopped one goes on where it was."""
+    """Measure a checkpoint on a dataset by one protocol or more; with --output, a stopped one goes on where it was."""
+    protocols = protocol_names(protocol)
+
     with importing():
         from sniper.pipeline.evaluate import evaluate as run
         from sniper.pipeline.shards import opened
@@ -62,6 +67,7 @@ def evaluate(
             model,
             table,
             output=folder,
+            protocols=protocols,
             processes=processes,
             by_ranks=by_ranks,
             on_bad_image=bad,

@@ -15,6 +15,7 @@ from sniper.training.weights_file import checkpoint_file
 
 if TYPE_CHECKING:
     from sniper.data.source import DataSource, Format
+    from sniper.evaluation.config import ProtocolName
 
 
 def _device(name: str) -> str:
@@ -73,6 +74,14 @@ ProposalsOption = Annotated[
     Path | None,
     typer.Option(help="Proposals (sniper propose, or COCO results JSON): negative chips too.", callback=_proposals),
 ]
+ProtocolOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        metavar="coco|voc|openimages",
+        help="How detections are measured; may be given several times. None: as the recipe says.",
+    ),
+]
 FocusOption = Annotated[
     float | None,
     typer.Option(
@@ -104,6 +113,23 @@ def bad_image(value: str) -> Literal["stop", "skip"]:
     if value == "skip":
         return "skip"
     raise RecipeError(f"--on-bad-image takes stop or skip, got {value!r}")
+
+
+def protocol_names(values: list[str] | None) -> "tuple[ProtocolName, ...] | None":
+    """What ``--protocol`` says, each once.
+
+    Raises:
+        RecipeError: none of the protocols.
+    """
+    from sniper.evaluation.config import PROTOCOL_NAMES
+
+    if not values:
+        return None
+    known: dict[str, ProtocolName] = {str(name): name for name in PROTOCOL_NAMES}
+    for value in values:
+        if value not in known:
+            raise RecipeError(f"--protocol takes {', '.join(known)}, got {value!r}; give it once for each protocol")
+    return tuple(dict.fromkeys(known[value] for value in values))
 
 
 def data_source(

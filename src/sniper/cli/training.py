@@ -13,10 +13,12 @@ from sniper.cli.options import (
     ClassesOption,
     FormatOption,
     ImagesOption,
+    ProtocolOption,
     SetOption,
     bad_image,
     class_list,
     form_of,
+    protocol_names,
 )
 from sniper.errors import RecipeError
 from sniper.pipeline.short_forms import short_overrides
@@ -69,6 +71,7 @@ def train(
         bool, typer.Option("--profile", help="Write a trace of some steps, trace.json, and tell where their time goes.")
     ] = False,
     on_bad_image: BadImageOption = "stop",
+    protocol: ProtocolOption = None,
 ) -> None:
     """Train a detector on chips."""
     if (recipe is None) == (resume is None):
@@ -91,6 +94,7 @@ def train(
         device=device,
         seed=seed,
         on_bad_image=None if on_bad_image == "stop" else bad_image(on_bad_image),
+        protocols=protocol_names(protocol),
     )
     settings = _settings(recipe, [*(set_ or []), *words], resume)
 

@@ -75,11 +75,6 @@ def class_table(title: str, columns: dict[str, Sequence[ClassAp]]) -> ScoreTable
     return ScoreTable(title, ["class", "objects", *columns], rows)
 
 
-def known_numbers(numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers that could be told."""
-    return {name: number for name, number in numbers.items() if not math.isnan(number)}
-
-
 def _falling(precision: NDArray[np.float64]) -> NDArray[np.float64]:
     """(K,) the best precision from each detection on."""
     return np.maximum.accumulate(precision[::-1])[::-1]

@@ -25,7 +25,7 @@ from sniper.evaluation.coco_result import ClassScore as ClassScore
 from sniper.evaluation.coco_result import CocoResult as CocoResult
 from sniper.evaluation.config import CocoEvalConfig
 from sniper.evaluation.measured import measured_rows
-from sniper.evaluation.protocol import Curve, Score, ScoreTable
+from sniper.evaluation.protocol import Curve, Score, ScoreTable, split_numbers
 
 _EVERY_AREA = 1e5**2
 _CURVE_IOUS = (0.5, 0.75)
@@ -50,16 +50,17 @@ class CocoProtocol:
         boxes = evaluate_coco(table, detections, self.config)
         both = table.masks is not None and detections.masks is not None
         masks = evaluate_coco(table, detections, self.config, iou_type="segm") if both else None
-        numbers = boxes.as_dict()
+        named = boxes.named()
         tables = boxes.tables()
         if masks is not None:
-            numbers |= {f"segm_{name}": number for name, number in masks.as_dict().items()}
+            named |= {f"segm_{name}": number for name, number in masks.named().items()}
             tables += masks.tables()
         curves, class_curves = (
             {name: Curve(*curve) for name, curve in given.items()} for given in (boxes.pr_curves, boxes.class_curves)
         )
         shown = tuple(ScoreTable(*one) for one in tables)
-        return CocoScore("coco", numbers, shown, curves, class_curves, boxes=boxes, masks=masks)
+        numbers, untold = split_numbers(named)
+        return CocoScore("coco", numbers, shown, curves, class_curves, untold, boxes=boxes, masks=masks)
 
 
 def evaluate_coco(

@@ -55,11 +55,14 @@ class CocoResult:
 
         ``AP_maxdets``, ``AP50_maxdets`` and ``AR_maxdets`` are there only if more than 100 detections were asked for.
         """
+        return {name: number for name, number in self.named().items() if not math.isnan(number)}
+
+    def named(self) -> dict[str, float]:
+        """The same, with nan where there is nothing to find."""
         names = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
         names += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
         names += ["AP_maxdets", "AP50_maxdets", "AR_maxdets"] if self.max_detections > OFFICIAL_DETECTIONS[-1] else []
-        numbers = {name: float(getattr(self, name.lower())) for name in names}
-        return {name: number for name, number in numbers.items() if not math.isnan(number)}
+        return {name: float(getattr(self, name.lower())) for name in names}
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, column names and rows of text, ready for a terminal or a page."""

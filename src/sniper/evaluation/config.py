@@ -1,12 +1,15 @@
 """Settings of the evaluation protocols."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sniper.settings import Config
 
 ProtocolName = Literal["coco", "voc", "openimages"]
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
+BEST_NUMBERS: dict[ProtocolName, str] = {"coco": "AP", "voc": "VOC_AP50", "openimages": "OID_AP50"}
+"""The number of each protocol that chooses the best weights, where nobody says one."""
 
 
 class CocoEvalConfig(Config):
@@ -24,3 +27,10 @@ class CocoEvalConfig(Config):
     class_agnostic: bool = Field(default=False, description="treat all classes as one: where are objects, not which")
     small_px: float = Field(default=32, gt=0, description="objects up to this sqrt(area) are small, original px")
     large_px: float = Field(default=96, gt=0, description="objects from this sqrt(area) on are large, original px")
+
+    @field_validator("protocols")
+    @classmethod
+    def _once(cls, names: Any) -> Any:
+        if len(set(names)) < len(names):
+            raise ValueError(f"protocols name each one once, got {', '.join(names)}")
+        return names

@@ -17,11 +17,11 @@ from sniper.data.columns import ragged_rows
 from sniper.data.detections import DetectionTable
 from sniper.data.flags import ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
-from sniper.evaluation.average_precision import class_table, known_numbers
+from sniper.evaluation.average_precision import class_table
 from sniper.evaluation.best_overlap import BestOverlaps, Objects, best_overlaps, first_of_each
 from sniper.evaluation.class_scores import ClassScores, class_scores
 from sniper.evaluation.measured import measured_rows
-from sniper.evaluation.protocol import Score
+from sniper.evaluation.protocol import Score, split_numbers
 
 MIN_IOU = 0.5
 
@@ -54,12 +54,14 @@ class OpenImagesProtocol:
         challenge = _scores(images, truth, detections, best, judged, groups_count=True)
         counts = f"{len(images)} images, {int(truth.single.sum())} objects after expansion"
         title = f"OpenImages, IoU 0.5: {counts}, {int(truth.group.sum())} group-of boxes, {len(everything)} detections"
+        numbers, untold = split_numbers({"OID_AP50": v2.ap, "OID_challenge_AP50": challenge.ap})
         return OpenImagesScore(
             "openimages",
-            known_numbers({"OID_AP50": v2.ap, "OID_challenge_AP50": challenge.ap}),
+            numbers,
             (class_table(title, {"AP": v2.classes, "AP, challenge": challenge.classes}),),
             {"V2, IoU 0.50": v2.mean_curve, "challenge, IoU 0.50": challenge.mean_curve},
             v2.curves,
+            untold,
             v2=v2,
             challenge=challenge,
         )

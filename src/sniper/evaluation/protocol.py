@@ -1,6 +1,7 @@
 """What every way of measuring detections looks like: a table and detections in, a score out."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class Score:
     """What a protocol says of detections.
 
     Names of numbers are the protocol's own: no two protocols share one, so that ``train.best_metric`` can name any.
-    A number that cannot be told (nothing to find) is left out.
+    A number that cannot be told (nothing to find) is left out, and its name is among the ``untold``.
     """
 
     name: str  # of the protocol
@@ -39,6 +40,7 @@ class Score:
     tables: tuple[ScoreTable, ...] = ()
     curves: dict[str, Curve] = field(default_factory=dict)
     class_curves: dict[str, Curve] = field(default_factory=dict)  # of each class with objects, most objects first
+    untold: tuple[str, ...] = ()
 
 
 Protocol = Callable[[AnnotationTable, DetectionTable], Score]
@@ -47,6 +49,12 @@ Protocol = Callable[[AnnotationTable, DetectionTable], Score]
 Raises:
     DataError: the detections do not fit the table.
 """
+
+
+def split_numbers(numbers: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The numbers that could be told, and the names of those that could not, which are nan."""
+    told = {name: number for name, number in numbers.items() if not math.isnan(number)}
+    return told, tuple(name for name in numbers if name not in told)
 
 
 def all_curves(scores: Sequence[Score]) -> dict[str, Curve]:

@@ -12,11 +12,11 @@ import numpy as np
 from sniper.data.detections import DetectionTable
 from sniper.data.flags import ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
-from sniper.evaluation.average_precision import ClassAp, class_table, known_numbers, mean_ap
+from sniper.evaluation.average_precision import ClassAp, class_table, mean_ap
 from sniper.evaluation.best_overlap import Objects, best_overlaps, first_of_each
 from sniper.evaluation.class_scores import ClassScores, class_scores
 from sniper.evaluation.measured import measured_rows
-from sniper.evaluation.protocol import Score
+from sniper.evaluation.protocol import Score, split_numbers
 
 MIN_IOU = 0.5
 
@@ -58,12 +58,14 @@ class VocProtocol:
         area = class_scores(names, detections.labels[counted], detections.scores[counted], right[counted], number)
         eleven = area.at_eleven_points()
         title = f"Pascal VOC, IoU 0.5: {len(images)} images, {number.sum()} objects, {len(right)} detections"
+        numbers, untold = split_numbers({"VOC_AP50": area.ap, "VOC_AP50_11": mean_ap(eleven)})
         return VocScore(
             "voc",
-            known_numbers({"VOC_AP50": area.ap, "VOC_AP50_11": mean_ap(eleven)}),
+            numbers,
             (class_table(title, {"AP": area.classes, "AP, 11 points": eleven}),),
             {"IoU 0.50": area.mean_curve},
             area.curves,
+            untold,
             area=area,
             eleven_points=eleven,
         )

@@ -15,7 +15,7 @@ from sniper.errors import RecipeError
 from sniper.evaluation.best_f1 import BestF1, best_f1
 from sniper.evaluation.coco import CocoScore
 from sniper.evaluation.coco_result import CocoResult
-from sniper.evaluation.config import CocoEvalConfig
+from sniper.evaluation.config import CocoEvalConfig, ProtocolName
 from sniper.evaluation.error_types import ErrorSplit, judge
 from sniper.evaluation.protocol import Score, ScoreTable, all_curves, all_numbers
 from sniper.evaluation.protocols import protocols_of
@@ -27,6 +27,7 @@ from sniper.pipeline.keys import detections_key
 from sniper.pipeline.model import Model
 from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, opened
+from sniper.pipeline.short_forms import short_overrides
 from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import Data, table_for
 from sniper.pipeline.value_range import files_of, with_value_range
@@ -137,6 +138,7 @@ def evaluate(
     *,
     split: str | None = None,
     output: Path | str | None = None,
+    protocols: tuple[ProtocolName, ...] | None = None,
     focus_threshold: float | None = None,
     pixel_budget: float | None = None,
     processes: int = 1,
@@ -146,7 +148,7 @@ def evaluate(
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint on a dataset, by the protocols of its recipe (COCO's, if it says nothing).
+    """Measure a checkpoint on a dataset, by the given protocols or those of its recipe (COCO's, if it says nothing).
 
     With ``output``, an evaluation that was stopped or killed goes on where it was. The result does not depend on the
     number of processes (``pipeline.shards``). A script that asks for several must guard its own start by
@@ -157,6 +159,7 @@ def evaluate(
         data: dataset by path (its form is found), a ``DataSource`` that says more, or a table.
         split: split of a dataset by path, where it holds several; none: val, or test if there is none.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
+        protocols: how detections are measured, ``coco``, ``voc``, ...; none: as the recipe says.
         focus_threshold: AutoFocus: run finer levels only where a small object is at least this likely; 0: everywhere;
             none: as the recipe says.
         pixel_budget: AutoFocus: bound on the pixels, as a share of the full pyramid; none: as the recipe says.
@@ -180,7 +183,9 @@ def evaluate(
             table.root, len(table), table.num_objects,
         )  # fmt: skip
     model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
-    inference = model.recipe.inference
+    inference, settings = model.recipe.inference, model.recipe.evaluation
+    if protocols is not None:
+        settings = model.recipe.changed(short_overrides(protocols=protocols)).evaluation
     parts = None
     if output is not None:
         key = detections_key(model.recipe, table, model.detector or model.backend, {"on_bad_image": on_bad_image})
@@ -189,7 +194,7 @@ def evaluate(
     job = DetectionJob(table, model.pyramid, inference, shards, on_bad_image, parts, sample_map)
     watch, start = Watch(on_progress), time.perf_counter()
     found = detect_dataset(job, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
-    done = scored(table, found, model.recipe.evaluation, seconds=time.perf_counter() - start)
+    done = scored(table, found, settings, seconds=time.perf_counter() - start)
     if output is not None and parts is not None and (not by_ranks or is_main()):
         save_evaluation(done, table, output)
         parts.remove()

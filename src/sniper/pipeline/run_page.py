@@ -112,9 +112,10 @@ def _lead(source: ChipSource, evaluation: Evaluation | None, table: AnnotationTa
 def _numbers(result: TrainResult, stats: Coverage | None, evaluation: Evaluation | None) -> list[Number]:
     found = []
     if evaluation is not None:
-        named = {name: value for name, value in evaluation.as_dict().items() if name in ("AP", "AP50")}
         notes = {"AP": "mean over IoU 0.5 to 0.95", "AP50": "at IoU 0.5"}
-        found += [Number(f"{value:.3f}", name, notes[name]) for name, value in named.items()]
+        numbers = evaluation.as_dict()
+        shown = [name for name in notes if name in numbers] or list(numbers)[:3]
+        found += [Number(f"{numbers[name]:.3f}", name.replace("_", " "), notes.get(name, "")) for name in shown]
     state = "finished" if result.finished else "stopped"
     found.append(Number(f"{result.minutes:.1f} min", f"of training, {state}", f"{result.step:,} steps"))
     if stats is not None:

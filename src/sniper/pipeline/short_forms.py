@@ -21,6 +21,7 @@ _SETTINGS = {
     "device": "train.device",
     "seed": "train.seed",
     "on_bad_image": "loader.on_bad_image",
+    "protocols": "evaluation.protocols",
 }
 
 

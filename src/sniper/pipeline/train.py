@@ -11,6 +11,7 @@ from torch import nn
 from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import DetectorTraits, traits_of
 from sniper.errors import RecipeError
+from sniper.evaluation.config import ProtocolName
 from sniper.files import write_text
 from sniper.pipeline.batch_memory import require_memory
 from sniper.pipeline.chip_source import ChipSource
@@ -69,6 +70,7 @@ def train(
     device: str | None = None,
     seed: int | None = None,
     on_bad_image: BadImage | None = None,
+    protocols: tuple[ProtocolName, ...] | None = None,
     detector: nn.Module | None = None,
     name: str | None = None,
     root: Path | str = "runs",
@@ -93,6 +95,7 @@ def train(
         device: ``auto`` or ``cpu``: ``train.device``.
         seed: of everything random: ``train.seed``.
         on_bad_image: ``stop`` at an image that cannot be read, or ``skip`` and list it: ``loader.on_bad_image``.
+        protocols: how detections are measured, ``coco``, ``voc``, ...: ``evaluation.protocols``.
         detector: your own detector (see ``detectors.protocol``); none: the one that ``recipe.model`` names.
         name: name of the run folder ``<root>/train/<name>``; none: numbered.
         root: folder of the runs.
@@ -113,7 +116,7 @@ def train(
     former = RunFolder.open(resume) if resume is not None else None
     words = short_overrides(
         **words_of(data, val), negatives=negatives, weights=weights, epochs=epochs, minutes=minutes,
-        batch=batch, device=device, seed=seed, on_bad_image=on_bad_image,
+        batch=batch, device=device, seed=seed, on_bad_image=on_bad_image, protocols=protocols,
     )  # fmt: skip
     recipe = with_absolute_paths(_recipe(recipe, [*overrides, *words], former))
     meet(recipe.train)

@@ -81,4 +81,5 @@ class TrainingEvaluation:
 
 def _told(done: Evaluation) -> Evaluated:
     """What the loop keeps of an evaluation."""
-    return Evaluated(done.as_dict(), done.draw_scores)
+    untold = tuple(name for score in done.scores for name in score.untold)
+    return Evaluated(done.as_dict(), done.draw_scores, untold)

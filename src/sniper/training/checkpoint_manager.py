@@ -121,18 +121,19 @@ class CheckpointManager:
                 save_weights(path, module.state_dict(), self._metadata_at(at))
         return at
 
-    def score(self, metrics: dict[str, float]) -> float:
-        """The number among ``metrics`` by which weights are the best.
+    def score(self, evaluated: Evaluated) -> float:
+        """The number of an evaluation by which weights are the best; 0 where there is nothing that it could measure.
 
         Raises:
-            RecipeError: ``best_metric`` is not among ``metrics``.
+            RecipeError: ``best_metric`` is not among its metrics.
         """
-        name = self._config.best_metric
-        if name not in metrics:
+        name, metrics = self._config.best_metric, evaluated.metrics
+        if name not in metrics and name not in evaluated.untold:
             raise RecipeError(
-                f"train.best_metric is {name!r}, which the evaluation does not give; choose one of {', '.join(metrics)}"
+                f"train.best_metric is {name!r}, which the evaluation does not give; "
+                f"choose one of {', '.join([*metrics, *evaluated.untold])}"
             )
-        return metrics[name]
+        return metrics.get(name, 0.0)
 
     def evaluated(self, at: Position, evaluated: Evaluated) -> Position:
         """Note an evaluation, and keep the evaluated weights if they are the best so far.
@@ -140,7 +141,7 @@ class CheckpointManager:
         Raises:
             RecipeError: ``best_metric`` is not among ``metrics``.
         """
-        after = at.after_evaluation(evaluated, self.score(evaluated.metrics))
+        after = at.after_evaluation(evaluated, self.score(evaluated))
         if after.best_step == at.step and after.evaluations_since_best == 0 and self._accelerator.is_main_process:
             with self._reserve_spent():
                 save_weights(self._run.best, self._evaluated.state_dict(), self._metadata_at(after))

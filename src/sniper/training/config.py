@@ -84,7 +84,9 @@ class TrainConfig(Config):
         default=None, gt=0, description="epochs between evaluations; none: only at the end"
     )
     best_metric: str = Field(
-        default="AP", description="evaluation result that chooses the best checkpoint, higher is better"
+        default="AP",
+        description="evaluation result that chooses the best checkpoint, higher is better; without the coco protocol, "
+        "that of the first one: VOC_AP50, OID_AP50 or WIDER_hard",
     )
     patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a new best")
     checkpoint_every_minutes: float | None = Field(

@@ -143,7 +143,7 @@ def train(
             logger.info("%s: going on from step %d, epoch %.2f", run.path, at.step, at.epochs)
         if rehearsal is not None and at.step == 0:
             with clock.stopped():
-                checkpoints.score(_evaluate(rehearsal, evaluated, accelerator).metrics)
+                checkpoints.score(_evaluate(rehearsal, evaluated, accelerator))
 
         def measured(at: Position, evaluate: Evaluate) -> Position:
             with clock.stopped():

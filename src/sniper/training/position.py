@@ -13,6 +13,7 @@ class Evaluated(NamedTuple):
 
     metrics: dict[str, float]
     draw_scores: tuple[float, ...] = ()  # (C,) from which on detections of each class are drawn; empty: not told
+    untold: tuple[str, ...] = ()  # names of other metrics, for which there is nothing to find
 
 
 @dataclass(frozen=True, slots=True)
