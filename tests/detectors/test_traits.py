@@ -8,8 +8,8 @@ from sniper.detectors.config import CustomConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import Sniper, build_sniper
-from sniper.detectors.two_stage import FirstStage
 from sniper.detectors.traits import DetectorTraits, promised_traits, traits_of
+from sniper.detectors.two_stage import FirstStage
 from sniper.detectors.with_focus import with_focus
 from sniper.pipeline.detectors import build_detector, settings_of
 from sniper.recipe import Recipe, shipped_recipes

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import RandomEpoch, RandomSource, TinyDetector, make_batch, mean_score
 from tiny_runs import QUICK, assert_same, start, state_of
+from torch import nn
 from torch._dynamo.utils import counters
 
 from devices import bit_for_bit
