@@ -31,15 +31,16 @@ logger = logging.getLogger("sniper")
 
 Sample = Annotated[int, Field(ge=0, le=65535)]
 Band = Annotated[int, Field(ge=1)]
+DataForm = Literal["coco", "yolo", "voc", "openimages"]
 
 
 class DataConfig(Config):
-    """The datasets. Forms (COCO JSON, YOLO, Pascal VOC) are found by themselves from the path."""
+    """The datasets. Forms (COCO JSON, YOLO, Pascal VOC, OpenImages) are found by themselves from the path."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # YAML reads a folder or class called 2024 as a number
 
     train: str | None = Field(
-        None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC folder"
+        None, description="dataset to learn from: COCO JSON, YOLO data.yaml or folder, VOC or OpenImages folder"
     )
     train_split: str | None = Field(
         None, description="split of the training dataset, where it holds several; none: train"
@@ -48,10 +49,8 @@ class DataConfig(Config):
     evaluate_split: str | None = Field(
         None, description="split of the evaluation dataset, where it holds several; none: val, or test if there is none"
     )
-    format: Literal["coco", "yolo", "voc"] | None = Field(None, description="form of the datasets; none: found")
-    evaluate_format: Literal["coco", "yolo", "voc"] | None = Field(
-        None, description="form of the evaluation dataset; none: that of format"
-    )
+    format: DataForm | None = Field(None, description="form of the datasets; none: found")
+    evaluate_format: DataForm | None = Field(None, description="form of the evaluation dataset; none: that of format")
     image_root: str | None = Field(None, description="folder that file names are relative to; none: found")
     evaluate_image_root: str | None = Field(
         None, description="the same for the evaluation dataset; none: that of image_root"

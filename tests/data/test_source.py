@@ -50,9 +50,9 @@ def test_unknown_places(tmp_path):
         load_dataset(tmp_path / "none")
     with pytest.raises(DataError, match=facts("annotations/*.json")):
         load_dataset(tmp_path)
-    (tmp_path / "a.csv").touch()
-    with pytest.raises(DataError, match=facts("COCO", "json", "YOLO", "yaml")):
-        load_dataset(tmp_path / "a.csv")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=facts("COCO", "json", "YOLO", "yaml", "OpenImages", "csv")):
+        load_dataset(tmp_path / "a.txt")
     (tmp_path / "a.json").write_text(json.dumps(COCO))
     with pytest.raises(DataError, match=r"image folder .*none is not there"):
         load_dataset(tmp_path / "a.json", image_root=tmp_path / "none")

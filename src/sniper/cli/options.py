@@ -51,12 +51,13 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.learning_rate=0.01")
 ]
 DataArgument = Annotated[
-    str, typer.Argument(help="COCO JSON, YOLO data.yaml or folder, or Pascal VOC folder.", callback=_dataset)
+    str, typer.Argument(help="COCO JSON, YOLO data.yaml or folder, Pascal VOC or OpenImages folder.", callback=_dataset)
 ]
 TrainSplitOption = Annotated[str | None, typer.Option("--split", help="Split of the data; none: train.")]
 ValSplitOption = Annotated[str | None, typer.Option("--split", help="Split; none: val, or test if there is no val.")]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", metavar="coco|yolo|voc", help="Form of the data; none: found by looking.")
+    str | None,
+    typer.Option("--format", metavar="coco|yolo|voc|openimages", help="Form of the data; none: found."),
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images; none: the usual ones are looked in.")
@@ -153,9 +154,11 @@ def form_of(value: str | None, option: str) -> "Format | None":
     Raises:
         RecipeError: none of the forms.
     """
-    forms: dict[str | None, Format | None] = {None: None, "coco": "coco", "yolo": "yolo", "voc": "voc"}
+    forms: dict[str | None, Format | None] = {
+        None: None, "coco": "coco", "yolo": "yolo", "voc": "voc", "openimages": "openimages",
+    }  # fmt: skip
     if value not in forms:
-        raise RecipeError(f"{option} takes coco, yolo or voc, got {value!r}")
+        raise RecipeError(f"{option} takes coco, yolo, voc or openimages, got {value!r}")
     return forms[value]
 
 

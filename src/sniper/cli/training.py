@@ -39,7 +39,8 @@ def train(
     ] = None,
     format: FormatOption = None,
     val_format: Annotated[
-        str | None, typer.Option(metavar="coco|yolo|voc", help="Form of the evaluation data; none: as --format.")
+        str | None,
+        typer.Option(metavar="coco|yolo|voc|openimages", help="Form of the evaluation data; none: format."),
     ] = None,
     images: ImagesOption = None,
     val_images: Annotated[

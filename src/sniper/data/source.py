@@ -12,6 +12,8 @@ from sniper.data.options import IN_PYTHON, OptionNames, Role, split_of_role
 from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
 from sniper.data.readers.coco_files import coco_file, coco_splits, image_roots, is_coco
+from sniper.data.readers.openimages import read_openimages
+from sniper.data.readers.openimages_files import is_openimages, openimages_splits
 from sniper.data.readers.voc import read_voc
 from sniper.data.readers.voc_folders import image_folders, is_voc, voc_files, voc_splits
 from sniper.data.readers.yolo import read_yolo
@@ -22,14 +24,15 @@ from sniper.files import is_file
 
 logger = logging.getLogger("sniper")
 
-Format = Literal["coco", "yolo", "voc"]
+Format = Literal["coco", "yolo", "voc", "openimages"]
+_SPLITS = {"coco": coco_splits, "yolo": yolo_splits, "voc": voc_splits, "openimages": openimages_splits}
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
     """A dataset, and how to read it: all that a user says of one."""
 
-    path: Path | str  # a COCO JSON file, a data.yaml, or the folder of a dataset
+    path: Path | str  # a COCO JSON file, a data.yaml, a CSV file of boxes, or the folder of a dataset
     split: str | None = None  # none: by what it is opened for
     format: Format | None = None  # none: found from the path
     images: Path | str | None = None  # the folder of the images; none: the usual ones are looked in
@@ -53,8 +56,8 @@ class DataSource:
 
         ``known_as`` are the classes of a trained detector: those that the dataset lacks have no objects, and objects of
         others are left out, with a warning. ``needs_images``: some image must be there. ``skip_bad_images`` leaves out,
-        with a warning, images whose size must be read from a file that cannot be (YOLO; the other forms state sizes and
-        no image is opened here). ``masks=False`` leaves COCO's masks out, for speed.
+        with a warning, images whose size must be read from a file that cannot be (YOLO, OpenImages; the other forms
+        state sizes and no image is opened here). ``masks=False`` leaves COCO's masks out, for speed.
 
         Raises:
             DataError: nothing is there, the form is not known (the message lists what was looked for), the split is
@@ -71,6 +74,10 @@ class DataSource:
             table = read_coco(file, image_root=self.images, masks=masks)
         elif form == "voc":
             table = read_voc(place, split, image_root=self.images, options=self.options)
+        elif form == "openimages":
+            table = read_openimages(
+                place, split, image_root=self.images, skip_bad_images=skip_bad_images, options=self.options
+            )
         else:
             table = read_yolo(
                 place,
@@ -93,7 +100,7 @@ class DataSource:
         return table
 
     def _split(self, place: Path, form: Format, role: Role | None) -> str | None:
-        if form == "coco" and place.is_file():
+        if form in ("coco", "openimages") and place.is_file():
             if self.split is not None:
                 raise DataError(
                     f"{place} is one file and has no split {self.split!r}; leave {self.options.split} out, "
@@ -102,7 +109,7 @@ class DataSource:
             return None
         if self.split is not None or role is None:
             return self.split
-        splits = {"coco": coco_splits, "yolo": yolo_splits, "voc": voc_splits}[form](place)
+        splits = _SPLITS[form](place)
         return split_of_role(place, splits, role, self.options)
 
     def _require_images(self, place: Path, form: Format, split: str | None, table: AnnotationTable) -> None:
@@ -135,14 +142,15 @@ def load_dataset(
     skip_bad_images: bool = False,
     masks: bool = True,
 ) -> AnnotationTable:
-    """Read a dataset in COCO, YOLO or Pascal VOC form; the form is found from the path unless ``format`` says it.
+    """Read a dataset in COCO, YOLO, Pascal VOC or OpenImages form, which is found from the path or said by ``format``.
 
     ``path`` is a COCO JSON file, a folder with ``annotations/*.json`` (or the file itself, also inside split folders),
-    a ``data.yaml``, a folder of a YOLO set, or a folder with annotations as XML (Pascal VOC). ``split`` names a part
-    (train, val, ...); none: that of ``data.yaml`` for training, or all. ``image_root`` is the folder of the images, if
-    not the usual one. ``classes`` keeps only these classes, in this order; a YOLO folder without a names file takes its
-    names from it. With ``missing_classes="allow"``, classes that the dataset does not have are classes without objects,
-    as a trained detector's may be in a test set. ``skip_bad_images`` and ``masks`` as for ``DataSource.open``.
+    a ``data.yaml``, a folder of a YOLO set, a folder with annotations as XML (Pascal VOC), or a CSV file of boxes or
+    the folder with those of OpenImages. ``split`` names a part (train, val, ...); none: that of ``data.yaml`` for
+    training, or all. ``image_root`` is the folder of the images, if not the usual one. ``classes`` keeps only these
+    classes, in this order; a YOLO folder without a names file takes its names from it. With
+    ``missing_classes="allow"``, classes that the dataset does not have are classes without objects, as a trained
+    detector's may be in a test set. ``skip_bad_images`` and ``masks`` as for ``DataSource.open``.
 
     Raises:
         DataError: as ``DataSource.open``.
@@ -169,14 +177,18 @@ def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable
 
 def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     if place.is_file():
-        forms: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}
+        forms: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "openimages"}
         if place.suffix.lower() in forms:
             return forms[place.suffix.lower()]
-        raise DataError(f"{place} is neither a COCO .json nor a YOLO .yaml; give one of these, or the dataset's folder")
+        raise DataError(
+            f"{place} is no COCO .json, YOLO .yaml or OpenImages .csv; give one of these, or the dataset's folder"
+        )
     if next((_voc_root(place) / "Annotations").glob("*.xml"), None) is not None:
         return "voc"
     if any((place / name).is_file() for name in DESCRIPTIONS):
         return "yolo"
+    if is_openimages(place):  # whose hierarchy is a JSON file
+        return "openimages"
     if is_coco(place, split):
         return "coco"
     if _is_yolo_folder(place, split):
@@ -186,7 +198,8 @@ def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     raise DataError(
         f"{place} is no dataset of a known form; looked for annotations/*.json, *.json and <split>/*.json (COCO), "
         "data.yaml, images/ with labels/, images with .txt beside them (YOLO), *.xml in Annotations/, annots/ or the "
-        f"like or beside the images (Pascal VOC); give the file itself, or say {options.format}"
+        "like or beside the images (Pascal VOC), *bbox*.csv or detections.csv (OpenImages); give the file itself, or "
+        f"say {options.format}"
     )
 
 

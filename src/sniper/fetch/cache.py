@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from sniper.errors import DownloadError, StorageError
+from sniper.fetch.folder import cache_folder
 from sniper.fetch.names import Source, resolve
 from sniper.fetch.transfer import PATIENCE, OnProgress, Patience, transfer
 from sniper.files import write_text
@@ -21,19 +20,6 @@ class Downloaded(NamedTuple):
     sha256: str
     fresh: bool  # fetched now; else it was there
     verified: bool  # compared with a checksum that the user, the name or the server told
-
-
-def cache_folder() -> Path:
-    """``SNIPER_CACHE``, or the folder ``sniper`` where this system keeps caches."""
-    if own := os.environ.get("SNIPER_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "sniper"
 
 
 def cached(name: str | Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""A quick look at an image file: its header, and its end, which is missing where it was not copied whole."""
+"""A quick look at an image file: its size; its header, and its end, which is missing where it was not copied whole."""
 
 import hashlib
 import os
@@ -8,8 +8,9 @@ from typing import NamedTuple
 import simplejpeg
 
 from sniper.errors import DataError
+from sniper.pixels.claims import refuse_claim
 from sniper.pixels.decode import image_header
-from sniper.pixels.open import open_pixels
+from sniper.pixels.open import image_size, open_pixels
 from sniper.pixels.windowed import close
 
 _HEAD_BYTES = 16_384
@@ -44,6 +45,35 @@ def quick_look(path: Path, *, size_wh: tuple[int, int], whole_pixels: float, ima
     return FileFacts(error, (status.st_dev, status.st_ino), mark)
 
 
+def quick_size(path: Path | str) -> tuple[int, int]:
+    """Width and height after EXIF orientation, as ``open.image_size`` has them, ten times faster for most JPEG files.
+
+    Raises:
+        DataError: the file is missing, empty or no image.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  millions of files: a Path takes longer than the rest
+            head, file_bytes = file.read(_HEAD_BYTES), os.fstat(file.fileno()).st_size
+    except (OSError, ValueError):
+        return image_size(path)
+    size = _jpeg_size(head)
+    if size is None:
+        return image_size(path)
+    refuse_claim(str(path), size, file_bytes, "JPEG")
+    return size
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """The size of a JPEG file that is not turned; None: of another file, or where it does not stand in the head."""
+    if head[:2] != b"\xff\xd8" or b"Exif\0\0" in head:
+        return None
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(head)
+    except ValueError:
+        return None
+    return width, height
+
+
 def _decoding_error(path: Path, size_wh: tuple[int, int], whole_pixels: float, image_id: int | None) -> str | None:
     try:
         close(open_pixels(path, whole_pixels=whole_pixels, size_wh=size_wh, image_id=image_id))
@@ -54,13 +84,8 @@ def _decoding_error(path: Path, size_wh: tuple[int, int], whole_pixels: float, i
 
 def _has_size(path: Path, head: bytes, size_wh: tuple[int, int], image_id: int | None) -> bool:
     """Whether the header can be read and fits the annotated size."""
-    if head[:2] == b"\xff\xd8" and b"Exif\0\0" not in head:
-        try:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(head)
-        except ValueError:
-            pass  # the sizes stand further behind
-        else:
-            return (width, height) == size_wh
+    if (size := _jpeg_size(head)) is not None:
+        return size == size_wh
     try:
         image_header(path, size_wh=size_wh, image_id=image_id)
     except DataError:
