@@ -1,7 +1,7 @@
 """What missing labels cost, and what soft sampling wins back: with and without it, at several lengths.
 
-    python benchmarks/soft_sampling.py DATA_ROOT cells --seeds 0 1 2 --epochs 6 12
-    python benchmarks/soft_sampling.py DATA_ROOT bicycles --seeds 0 1 --epochs 6
+    python benchmarks/soft_sampling.py DATA_ROOT WEIGHTS cells --seeds 0 1 2 --epochs 6 12
+    python benchmarks/soft_sampling.py DATA_ROOT WEIGHTS bicycles --seeds 0 1 --epochs 6
 
 ``cells``: BCCD, 30 % of the training boxes removed at random, whole images of 320 px. ``bicycles``: the images of
 HIT-UAV with bicycles and as many without, half of the bicycles removed, whole images at 1 x. Test sets keep all their
@@ -25,7 +25,6 @@ import torch
 from sniper.data.detections import DetectionTable
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
-from sniper.demo.assets import imagenet_mobilenet_v2
 from sniper.evaluation.coco_result import CocoResult
 from sniper.evaluation.error_types import Verdict, judge
 from sniper.pipeline.evaluate import evaluate_table
@@ -59,10 +58,13 @@ def tables(data: str, root: Path, seed: int, *, complete: bool) -> tuple[Annotat
     return (table if complete else table.without_objects(np.sort(rows))), test
 
 
-def recipe_for(data: str, floor: float, epochs: float, seed: int) -> Recipe:
+def recipe_for(data: str, floor: float, epochs: float, seed: int, weights: Path) -> Recipe:
     """What all ways share, and the weight of far background."""
     settings = {
-        "model": {"weights": str(imagenet_mobilenet_v2()), "rois": {"soft_sampling": floor}},
+        "model": {
+            "backbone": "sniper/mobilenet_v1_x0.25", "weights": str(weights), "frozen_stages": 0,
+            "rois": {"soft_sampling": floor, "per_chip": 64}, "proposals": {"keep": 150},
+        },
         "pyramid": {"levels": [LEVEL[data]]},
         "sampler": {"method": "whole"},
         "loader": {"batch_size": 8, "workers": 0},
@@ -81,7 +83,7 @@ def measured(data: str, way: str, epochs: float, seed: int, args: argparse.Names
     table, test = tables(data, args.root, seed, complete=way == "all labels")
     name = f"{data}-{way.replace(', ', '-').replace(' ', '-')}-{epochs:g}-{seed}"
     cpu = time.process_time()
-    run = train(recipe_for(data, WAYS[way], epochs, seed), data=table, name=name, root=args.runs)
+    run = train(recipe_for(data, WAYS[way], epochs, seed, args.weights), data=table, name=name, root=args.runs)
     cpu = time.process_time() - cpu
     model = load_model(run.folder, device="cpu")
     done = evaluate_table(model.backend, test, model.pyramid, model.recipe.inference, model.recipe.evaluation)
@@ -114,6 +116,7 @@ def main() -> None:
     """Run what is not there yet, print all rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder with bccd and hit_uav")
+    parser.add_argument("weights", type=Path, help="of MobileNetV1 x 0.25, from ImageNet")
     parser.add_argument("data", choices=list(LEVEL))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, nargs="+", default=[6, 12])

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from sniper.detectors.original.config import OriginalConfig
+from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.settings import Config
 
@@ -37,6 +38,7 @@ def _kind_of(settings: Any) -> Any:
 ModelConfig = Annotated[
     Annotated[SniperConfig, Tag("sniper")]
     | Annotated[OriginalConfig, Tag("original")]
+    | Annotated[Rfcn3kConfig, Tag("rfcn3k")]
     | Annotated[CustomConfig, Tag("custom")],
     Discriminator(_kind_of),
 ]

@@ -9,6 +9,7 @@ from sniper.chips.negative import Proposals
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.table import AnnotationTable
+from sniper.detectors.traits import promised_traits
 from sniper.errors import DataError
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.proposal_feed import ProposalFeed
@@ -99,6 +100,6 @@ class ChipSource:
             rank=rank,
             world_size=world_size,
             first_batch=first_batch,
-            outlines=self.recipe.model.masks,
+            outlines=promised_traits(self.recipe.model).predicts_masks,
             sample_map=self.recipe.data.sample_map,
         )

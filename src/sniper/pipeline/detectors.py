@@ -1,5 +1,7 @@
 """From a recipe to a detector, and from a detector and a dataset to the levels that it is trained at."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,6 +12,9 @@ from sniper.detectors.config import CustomConfig, ModelConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.original.network import OriginalSniper, build_original
 from sniper.detectors.protocol import Detector
+from sniper.detectors.rfcn3k.clusters import read_clusters
+from sniper.detectors.rfcn3k.config import Rfcn3kConfig
+from sniper.detectors.rfcn3k.network import Rfcn3k, build_rfcn3k
 from sniper.detectors.sniper.network import Sniper, build_sniper
 from sniper.detectors.traits import DetectorTraits, custom_config, promised_traits, traits_of
 from sniper.errors import RecipeError
@@ -34,7 +39,22 @@ def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True)
         )
     if isinstance(config, OriginalConfig):
         return build_original(config, num_classes)
+    if isinstance(config, Rfcn3kConfig):
+        return build_rfcn3k(config, torch.zeros(num_classes, dtype=torch.int64), pretrained=pretrained)
     return build_sniper(config, num_classes, pretrained=pretrained)
+
+
+def group_classes(detector: nn.Module, recipe: Recipe, class_names: Sequence[str]) -> None:
+    """Give an R-FCN-3K detector the super-classes of its recipe's file; others are left alone.
+
+    For a new training only: a checkpoint keeps them.
+
+    Raises:
+        RecipeError: the file cannot be read, or does not know all classes.
+    """
+    if isinstance(detector, Rfcn3k) and detector.config.clusters is not None:
+        groups = read_clusters(detector.config.clusters, class_names, detector.config.super_classes)
+        detector.head.membership.group.copy_(torch.tensor(groups))
 
 
 def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
@@ -50,7 +70,7 @@ def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
 
 def settings_of(detector: nn.Module) -> ModelConfig:
     """The settings that build ``detector`` again, or what is known of a user's own; a subclass of ours is one, too."""
-    if type(detector) in (Sniper, OriginalSniper):
+    if type(detector) in (Sniper, OriginalSniper, Rfcn3k):
         config: ModelConfig = detector.config  # type: ignore[assignment]
         return config
     return custom_config(traits_of(detector))

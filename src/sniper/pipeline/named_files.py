@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from sniper.data.place import existing_dataset, existing_proposals
-from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.rfcn3k.config import Rfcn3kConfig
+from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.errors import RecipeError
+from sniper.files import existing
 from sniper.recipe import Recipe
 from sniper.training.weights_file import checkpoint_file
 
@@ -35,6 +37,8 @@ def require_named_files(recipe: Recipe, *, fresh: bool) -> None:
         existing_dataset(recipe.data.evaluate)
     if fresh and recipe.weights is not None:
         checkpoint_file(recipe.weights)
+    if fresh and isinstance(recipe.model, Rfcn3kConfig) and recipe.model.clusters is not None:
+        existing(recipe.model.clusters, "give model.clusters the file with the super-class of each class")
     if fresh and recipe.negatives.proposals not in (None, AUTO, SELF):
         existing_proposals(str(recipe.negatives.proposals))
 
@@ -48,8 +52,11 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         "weights": _absolute(recipe.weights),
         "negatives": recipe.negatives.model_copy(update={"proposals": _absolute(recipe.negatives.proposals)}),
     }
-    if isinstance(model, SniperConfig):
-        update["model"] = model.model_copy(update={"weights": _absolute(model.weights)})
+    if isinstance(model, TwoStageConfig):
+        changed = {"weights": _absolute(model.weights)}
+        if isinstance(model, Rfcn3kConfig):
+            changed["clusters"] = _absolute(model.clusters)
+        update["model"] = model.model_copy(update=changed)
     return recipe.model_copy(update=update)
 
 

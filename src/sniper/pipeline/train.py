@@ -15,7 +15,7 @@ from sniper.evaluation.config import ProtocolName
 from sniper.files import write_text
 from sniper.pipeline.batch_memory import require_memory
 from sniper.pipeline.chip_source import ChipSource
-from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
+from sniper.pipeline.detectors import group_classes, resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation
 from sniper.pipeline.file_check import check_files
 from sniper.pipeline.finishing import finish
@@ -170,6 +170,8 @@ def _train(
 
     # Load: first weights, and proposals for negative chips.
     told = _load(recipe, detector, class_names, log) if fresh else None
+    if fresh:
+        group_classes(detector, recipe, class_names)
     made = proposals_for(
         recipe, detector, datasets.train, pyramid, lambda brief: ChipSource(datasets.train, pyramid, brief), former,
         root=place.root, log=log,
