@@ -116,7 +116,7 @@ def test_help_needs_no_torch() -> None:
 VERBS = "train", "evaluate", "predict", "propose", "chips stats", "chips preview", "import-mxnet", "download", "demo"
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "models", "settings", "check", "convert", "runs"])
+@pytest.mark.parametrize("verb", [*VERBS, "score", "models", "settings", "check", "convert", "runs"])
 def test_every_verb_tells_what_it_takes(sniper: Command, verb: str) -> None:
     said = sniper(*verb.split(), "-h")
     assert said.code == 0

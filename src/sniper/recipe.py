@@ -13,6 +13,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sniper.chips.config import ChipConfig, NegativeConfig
+from sniper.data.options import Format
 from sniper.detectors.config import ModelConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
@@ -31,7 +32,6 @@ logger = logging.getLogger("sniper")
 
 Sample = Annotated[int, Field(ge=0, le=65535)]
 Band = Annotated[int, Field(ge=1)]
-DataForm = Literal["coco", "yolo", "voc", "openimages"]
 
 
 class DataConfig(Config):
@@ -49,8 +49,8 @@ class DataConfig(Config):
     evaluate_split: str | None = Field(
         None, description="split of the evaluation dataset, where it holds several; none: val, or test if there is none"
     )
-    format: DataForm | None = Field(None, description="form of the datasets; none: found")
-    evaluate_format: DataForm | None = Field(None, description="form of the evaluation dataset; none: that of format")
+    format: Format | None = Field(None, description="form of the datasets; none: found")
+    evaluate_format: Format | None = Field(None, description="form of the evaluation dataset; none: that of format")
     image_root: str | None = Field(None, description="folder that file names are relative to; none: found")
     evaluate_image_root: str | None = Field(
         None, description="the same for the evaluation dataset; none: that of image_root"

@@ -17,6 +17,7 @@ from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.inference import evaluate, predict, propose
 from sniper.cli.plan import plan
+from sniper.cli.score import score
 from sniper.cli.start import demo, models, runs, settings
 from sniper.cli.training import train
 from sniper.cli.weights import download, import_mxnet
@@ -58,6 +59,7 @@ app.command()(plan)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(score)
 app.command()(propose)
 app.command()(check)
 app.command()(convert)

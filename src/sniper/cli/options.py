@@ -14,7 +14,8 @@ from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
 
 if TYPE_CHECKING:
-    from sniper.data.source import DataSource, Format
+    from sniper.data.options import Format
+    from sniper.data.source import DataSource
     from sniper.evaluation.config import ProtocolName
 
 
@@ -51,13 +52,16 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.learning_rate=0.01")
 ]
 DataArgument = Annotated[
-    str, typer.Argument(help="COCO JSON, YOLO data.yaml or folder, Pascal VOC or OpenImages folder.", callback=_dataset)
+    str,
+    typer.Argument(
+        help="COCO JSON, YOLO data.yaml or folder, Pascal VOC, OpenImages or WIDER FACE folder.", callback=_dataset
+    ),
 ]
 TrainSplitOption = Annotated[str | None, typer.Option("--split", help="Split of the data; none: train.")]
 ValSplitOption = Annotated[str | None, typer.Option("--split", help="Split; none: val, or test if there is no val.")]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="coco|yolo|voc|openimages", help="Form of the data; none: found."),
+    typer.Option("--format", metavar="coco|yolo|voc|openimages|wider", help="Form of the data; none: found."),
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images; none: the usual ones are looked in.")
@@ -79,7 +83,7 @@ ProtocolOption = Annotated[
     list[str] | None,
     typer.Option(
         "--protocol",
-        metavar="coco|voc|openimages",
+        metavar="coco|voc|openimages|wider",
         help="How detections are measured; may be given several times. None: as the recipe says.",
     ),
 ]
@@ -154,12 +158,12 @@ def form_of(value: str | None, option: str) -> "Format | None":
     Raises:
         RecipeError: none of the forms.
     """
-    forms: dict[str | None, Format | None] = {
-        None: None, "coco": "coco", "yolo": "yolo", "voc": "voc", "openimages": "openimages",
-    }  # fmt: skip
-    if value not in forms:
-        raise RecipeError(f"{option} takes coco, yolo, voc or openimages, got {value!r}")
-    return forms[value]
+    from sniper.data.options import FORMATS
+
+    known = {str(form): form for form in FORMATS}
+    if value is not None and value not in known:
+        raise RecipeError(f"{option} takes {', '.join(known)}, got {value!r}")
+    return None if value is None else known[value]
 
 
 def class_list(value: str | None) -> tuple[str, ...] | None:

@@ -40,7 +40,7 @@ def train(
     format: FormatOption = None,
     val_format: Annotated[
         str | None,
-        typer.Option(metavar="coco|yolo|voc|openimages", help="Form of the evaluation data; none: format."),
+        typer.Option(metavar="coco|yolo|voc|openimages|wider", help="Form of the evaluation data; none: format."),
     ] = None,
     images: ImagesOption = None,
     val_images: Annotated[

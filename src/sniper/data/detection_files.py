@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -14,8 +15,9 @@ from sniper.data.columns import PackedStrings, ragged_rows
 from sniper.data.detections import DetectionTable
 from sniper.data.run_lengths import RunLengths
 from sniper.data.table import AnnotationTable
+from sniper.data.wider_detections import read_wider_detections
 from sniper.errors import DataError, StorageError
-from sniper.files import replacing
+from sniper.files import existing, replacing
 
 _HEADER = "sniper detections"
 _COLUMNS: dict[str, type] = {
@@ -118,7 +120,7 @@ def for_images(detections: DetectionTable, table: AnnotationTable, place: Path |
     spot = np.searchsorted(detections.image_ids, table.image_ids, sorter=order).clip(max=last)
     known = detections.image_ids[order[spot]] == table.image_ids if len(order) else np.zeros(len(table), np.bool_)
     if len(table) and not known.any():
-        raise DataError(f"{place} has boxes of none of the images of {table.root}; give proposals for this dataset")
+        raise DataError(f"{place} has boxes of none of the images of {table.root}; give those of this dataset")
     rows, found = ragged_rows(detections.offsets, order[spot[known]] if len(order) else np.zeros(0, np.int64))
     counts = np.zeros(len(table), np.int64)
     counts[known] = np.diff(found)
@@ -136,6 +138,36 @@ class _Box(msgspec.Struct, gc=False):
     image_id: int
     bbox: tuple[float, float, float, float]
     score: float = 1.0
+    category_id: int | None = None
+
+
+def read_detections(path: Path | str, table: AnnotationTable) -> DetectionTable:
+    """Detections of any tool for the images of ``table``, boxes without masks; an image that is not named has none.
+
+    ``path`` is a COCO results JSON, whose categories are ``table.class_ids``, a folder in WIDER FACE's layout, or a
+    detection table that ``save_detections`` wrote.
+
+    Raises:
+        DataError: it cannot be read, is of no such form, or names a category that the dataset does not have, or none of
+            its images.
+    """
+    place = existing(path, "give COCO results, a folder in WIDER FACE's layout, or a detection table")
+    if place.is_dir():
+        return read_wider_detections(place, table)
+    if place.suffix.lower() != ".json":
+        return for_images(load_detections(place), table, place)
+    results = _read_results(place)
+    order = np.argsort(table.class_ids)
+    given = np.array([-1 if r.category_id is None else r.category_id for r in results], np.int64)
+    spot = np.searchsorted(table.class_ids, given, sorter=order).clip(max=len(order) - 1)
+    wrong = np.flatnonzero(table.class_ids[order[spot]] != given)
+    if len(wrong):
+        first = results[wrong[0]].category_id
+        raise DataError(
+            f"{place}: entry {wrong[0] + 1} has category_id {first}, and those of the dataset are "
+            f"{', '.join(map(str, table.class_ids[:20].tolist()))}; give results for this dataset"
+        )
+    return for_images(_table_of(results, order[spot].astype(np.int32)), table, place)
 
 
 def read_proposals(path: Path | str, table: AnnotationTable) -> DetectionTable:
@@ -148,15 +180,22 @@ def read_proposals(path: Path | str, table: AnnotationTable) -> DetectionTable:
     """
     if Path(path).suffix.lower() != ".json":
         return for_images(load_detections(path), table, path)
+    results = _read_results(path)
+    return for_images(_table_of(results, np.zeros(len(results), np.int32)), table, path)
+
+
+def _read_results(path: Path | str) -> list[_Box]:
     try:
-        results = msgspec.json.decode(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), type=list[_Box])
+        return msgspec.json.decode(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), type=list[_Box])
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give the path of a COCO results file") from error
     except msgspec.MsgspecError as error:
         raise DataError(f"{path} is not a COCO results file: {error}; write it anew") from error
+
+
+def _table_of(results: Sequence[_Box], labels: NDArray[np.int32]) -> DetectionTable:
     ids, rows = np.unique(np.array([r.image_id for r in results], np.int64), return_inverse=True)
     boxes = np.array([r.bbox for r in results], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([r.score for r in results], np.float64)
-    found = DetectionTable.from_arrays(rows, boxes, scores, np.zeros(len(rows), np.int32), None, ids)
-    return for_images(found, table, path)
+    return DetectionTable.from_arrays(rows, boxes, scores, labels, None, ids)

@@ -1,10 +1,12 @@
 """What a user may say about a dataset, by the names that messages give it, and the names that splits have."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from sniper.errors import DataError
 
+Format = Literal["coco", "yolo", "voc", "openimages", "wider"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 Role = Literal["train", "evaluate"]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from sniper.data.options import IN_PYTHON, OptionNames, Role, split_of_role
+from sniper.data.options import IN_PYTHON, Format, OptionNames, Role, split_of_role
 from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
 from sniper.data.readers.coco_files import coco_file, coco_splits, image_roots, is_coco
@@ -16,6 +16,9 @@ from sniper.data.readers.openimages import read_openimages
 from sniper.data.readers.openimages_files import is_openimages, openimages_splits
 from sniper.data.readers.voc import read_voc
 from sniper.data.readers.voc_folders import image_folders, is_voc, voc_files, voc_splits
+from sniper.data.readers.widerface import read_wider
+from sniper.data.readers.widerface_files import image_folders as wider_image_folders
+from sniper.data.readers.widerface_files import is_wider, wider_splits
 from sniper.data.readers.yolo import read_yolo
 from sniper.data.readers.yolo_images import DESCRIPTIONS, IMAGE_SUFFIXES, yolo_splits
 from sniper.data.table import AnnotationTable
@@ -24,8 +27,13 @@ from sniper.files import is_file
 
 logger = logging.getLogger("sniper")
 
-Format = Literal["coco", "yolo", "voc", "openimages"]
-_SPLITS = {"coco": coco_splits, "yolo": yolo_splits, "voc": voc_splits, "openimages": openimages_splits}
+_SPLITS = {
+    "coco": coco_splits,
+    "yolo": yolo_splits,
+    "voc": voc_splits,
+    "openimages": openimages_splits,
+    "wider": wider_splits,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,9 @@ class DataSource:
             table = read_coco(file, image_root=self.images, masks=masks)
         elif form == "voc":
             table = read_voc(place, split, image_root=self.images, options=self.options)
-        elif form == "openimages":
-            table = read_openimages(
-                place, split, image_root=self.images, skip_bad_images=skip_bad_images, options=self.options
-            )
+        elif form in ("openimages", "wider"):
+            read = read_openimages if form == "openimages" else read_wider
+            table = read(place, split, image_root=self.images, skip_bad_images=skip_bad_images, options=self.options)
         else:
             table = read_yolo(
                 place,
@@ -100,7 +107,7 @@ class DataSource:
         return table
 
     def _split(self, place: Path, form: Format, role: Role | None) -> str | None:
-        if form in ("coco", "openimages") and place.is_file():
+        if form in ("coco", "openimages", "wider") and place.is_file():
             if self.split is not None:
                 raise DataError(
                     f"{place} is one file and has no split {self.split!r}; leave {self.options.split} out, "
@@ -124,6 +131,8 @@ class DataSource:
         elif self.images is None and form == "voc":
             files = voc_files(place, split, self.options)
             searched = image_folders(files.folder, files.pages)
+        elif self.images is None and form == "wider" and place.is_file():
+            searched = wider_image_folders(place)
         there = ", ".join(str(folder) for folder in searched if folder.is_dir())
         raise DataError(
             f"{place}: none of {len(table)} images is found, such as {table.file_name(0)}; looked in "
@@ -178,10 +187,12 @@ def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable
 def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     if place.is_file():
         forms: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "openimages"}
+        forms |= {".txt": "wider", ".mat": "wider"}
         if place.suffix.lower() in forms:
             return forms[place.suffix.lower()]
         raise DataError(
-            f"{place} is no COCO .json, YOLO .yaml or OpenImages .csv; give one of these, or the dataset's folder"
+            f"{place} is no COCO .json, YOLO .yaml, OpenImages .csv or WIDER FACE .txt or .mat; give one of these, or "
+            "the dataset's folder"
         )
     if next((_voc_root(place) / "Annotations").glob("*.xml"), None) is not None:
         return "voc"
@@ -189,6 +200,8 @@ def _form(place: Path, split: str | None, options: OptionNames) -> Format:
         return "yolo"
     if is_openimages(place):  # whose hierarchy is a JSON file
         return "openimages"
+    if is_wider(place):
+        return "wider"
     if is_coco(place, split):
         return "coco"
     if _is_yolo_folder(place, split):
@@ -198,8 +211,8 @@ def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     raise DataError(
         f"{place} is no dataset of a known form; looked for annotations/*.json, *.json and <split>/*.json (COCO), "
         "data.yaml, images/ with labels/, images with .txt beside them (YOLO), *.xml in Annotations/, annots/ or the "
-        "like or beside the images (Pascal VOC), *bbox*.csv or detections.csv (OpenImages); give the file itself, or "
-        f"say {options.format}"
+        "like or beside the images (Pascal VOC), *bbox*.csv or detections.csv (OpenImages), "
+        f"wider_face_<split>_bbx_gt.txt or .mat (WIDER FACE); give the file itself, or say {options.format}"
     )
 
 

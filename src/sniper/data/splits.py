@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
+from sniper.data.readers.widerface_files import is_wider, wider_splits
 from sniper.settings import read_yaml
 
 SPLITS = ("train", "val", "valid", "test")
@@ -28,8 +29,8 @@ def parts_of(path: Path | str) -> list[Part]:
     """All parts of a dataset; the dataset itself where it does not tell any apart.
 
     They are the entries train, val (or valid) and test of a ``data.yaml``, lists of these names of a Pascal VOC set,
-    COCO files in ``annotations`` or the folder itself (of several kinds, those called ``instances...``), or folders of
-    images. Nothing else of the dataset is read.
+    annotation files of WIDER FACE, COCO files in ``annotations`` or the folder itself (of several kinds, those called
+    ``instances...``), or folders of images. Nothing else of the dataset is read.
     """
     place = Path(path).expanduser()
     if place.is_file():
@@ -37,6 +38,8 @@ def parts_of(path: Path | str) -> list[Part]:
     described = next((place / name for name in _DESCRIPTIONS if (place / name).is_file()), None)
     if described is not None:
         return _with_splits(place, _described(described))
+    if is_wider(place):
+        return _with_splits(place, tuple(name for name in SPLITS if name in wider_splits(place)))
     lists = place / "ImageSets" / "Main"
     if lists.is_dir():
         return _with_splits(place, tuple(name for name in SPLITS if (lists / f"{name}.txt").is_file()))

@@ -6,9 +6,14 @@ from pydantic import Field, field_validator
 
 from sniper.settings import Config
 
-ProtocolName = Literal["coco", "voc", "openimages"]
+ProtocolName = Literal["coco", "voc", "openimages", "wider"]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
-BEST_NUMBERS: dict[ProtocolName, str] = {"coco": "AP", "voc": "VOC_AP50", "openimages": "OID_AP50"}
+BEST_NUMBERS: dict[ProtocolName, str] = {
+    "coco": "AP",
+    "voc": "VOC_AP50",
+    "openimages": "OID_AP50",
+    "wider": "WIDER_hard",
+}
 """The number of each protocol that chooses the best weights, where nobody says one."""
 
 
@@ -17,6 +22,11 @@ class CocoEvalConfig(Config):
 
     protocols: Annotated[tuple[ProtocolName, ...], Field(min_length=1)] = Field(
         default=("coco",), description="how detections are measured; train.best_metric names a number of any of them"
+    )
+    wider_truth: str | None = Field(
+        default=None,
+        description="folder of WIDER FACE's published wider_face_val.mat and wider_{easy,medium,hard}_val.mat; none: "
+        "looked for around the images",
     )
     max_detections: int = Field(
         default=100,

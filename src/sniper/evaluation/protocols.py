@@ -5,6 +5,7 @@ from sniper.evaluation.config import CocoEvalConfig, ProtocolName
 from sniper.evaluation.openimages import OpenImagesProtocol
 from sniper.evaluation.protocol import Protocol
 from sniper.evaluation.voc import VocProtocol
+from sniper.evaluation.widerface import WiderProtocol
 
 
 def protocols_of(config: CocoEvalConfig) -> tuple[Protocol, ...]:
@@ -13,5 +14,6 @@ def protocols_of(config: CocoEvalConfig) -> tuple[Protocol, ...]:
         "coco": CocoProtocol(config),
         "voc": VocProtocol(config.class_agnostic),
         "openimages": OpenImagesProtocol(),
+        "wider": WiderProtocol(config.wider_truth),
     }
     return tuple(known[name] for name in config.protocols)

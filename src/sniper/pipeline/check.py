@@ -9,9 +9,9 @@ from sniper.checks.config import CheckConfig
 from sniper.checks.repaired import repaired
 from sniper.checks.report import CheckReport
 from sniper.checks.run import check_datasets
-from sniper.data.options import AS_WORDS, OptionNames
+from sniper.data.options import AS_WORDS, Format, OptionNames
 from sniper.data.place import existing_dataset
-from sniper.data.source import DataSource, Format
+from sniper.data.source import DataSource
 from sniper.data.splits import Part, parts_of
 from sniper.data.table import AnnotationTable
 from sniper.data.writers.coco import relative_names, write_coco

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sniper.data.dividing import divide, groups_of
-from sniper.data.options import AS_WORDS, OptionNames
-from sniper.data.source import DataSource, Format
+from sniper.data.options import AS_WORDS, Format, OptionNames
+from sniper.data.source import DataSource
 from sniper.data.splits import Part, parts_of, split_in
 from sniper.data.table import AnnotationTable
 from sniper.data.writers.coco import relative_names, write_coco

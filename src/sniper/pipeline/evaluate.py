@@ -11,6 +11,7 @@ from torch import nn
 
 from sniper.data.detections import DetectionTable
 from sniper.data.table import AnnotationTable
+from sniper.data.wider_detections import write_wider_detections
 from sniper.errors import RecipeError
 from sniper.evaluation.best_f1 import BestF1, best_f1
 from sniper.evaluation.coco import CocoScore
@@ -38,6 +39,7 @@ from sniper.report.curves import draw_pr_curves
 logger = logging.getLogger("sniper")
 
 PREDICTIONS = "predictions.json"
+WIDER_PREDICTIONS = "wider"  # folder in the official layout, where the protocol wider measures
 RESULTS = PREDICTIONS, "pr_curves.png", "metrics.json"  # in the order in which they are written
 
 OnProgress = Callable[[int], None]
@@ -204,12 +206,16 @@ def evaluate(
 def save_evaluation(done: Evaluation, table: AnnotationTable, folder: Path | str, *, step: int | None = None) -> None:
     """``predictions.json`` as the COCO server takes it, the precision-recall curves and, last, ``metrics.json``.
 
+    Where the protocol wider measures, also a folder ``wider`` in its official layout.
+
     ``step`` is that of a training whose weights were measured.
     """
     folder = Path(folder)
     predictions, curves, numbers = (folder / name for name in RESULTS)
     done.detections.write_coco_results(predictions, table.class_ids)
     write_bytes(curves, draw_pr_curves(all_curves(done.scores)))
+    if any(score.name == "wider" for score in done.scores):
+        write_wider_detections(folder / WIDER_PREDICTIONS, table, done.detections)
     cost = {"seconds": done.seconds, "pixels_per_image": done.pixels_per_image, "pixel_share": done.pixel_share}
     best = {name: one._asdict() for name, one in zip(done.class_names, done.best_f1, strict=True)}
     told = {**done.as_dict(), **cost, "errors": done.errors.as_dict(), "best_f1": best}
