@@ -18,7 +18,7 @@ from sniper.data.readers.voc import read_voc
 from sniper.data.readers.voc_folders import image_folders, is_voc, voc_files, voc_splits
 from sniper.data.readers.widerface import read_wider
 from sniper.data.readers.widerface_files import image_folders as wider_image_folders
-from sniper.data.readers.widerface_files import is_wider, wider_splits
+from sniper.data.readers.widerface_files import is_wider, is_wider_file, wider_splits
 from sniper.data.readers.yolo import read_yolo
 from sniper.data.readers.yolo_images import DESCRIPTIONS, IMAGE_SUFFIXES, yolo_splits
 from sniper.data.table import AnnotationTable
@@ -187,12 +187,13 @@ def _tell_of_others(place: Path, whole: AnnotationTable, chosen: AnnotationTable
 def _form(place: Path, split: str | None, options: OptionNames) -> Format:
     if place.is_file():
         forms: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "openimages"}
-        forms |= {".txt": "wider", ".mat": "wider"}
+        if is_wider_file(place):
+            return "wider"
         if place.suffix.lower() in forms:
             return forms[place.suffix.lower()]
         raise DataError(
-            f"{place} is no COCO .json, YOLO .yaml, OpenImages .csv or WIDER FACE .txt or .mat; give one of these, or "
-            "the dataset's folder"
+            f"{place} is no COCO .json, YOLO .yaml, OpenImages .csv or wider_face_<split>_bbx_gt.txt; give one of "
+            "these, or the dataset's folder"
         )
     if next((_voc_root(place) / "Annotations").glob("*.xml"), None) is not None:
         return "voc"

@@ -15,6 +15,11 @@ def is_wider(folder: Path) -> bool:
     return bool(_files(folder))
 
 
+def is_wider_file(file: Path) -> bool:
+    """Whether a file is called as an official annotation file; of others the form must be said."""
+    return _FILE.fullmatch(file.name) is not None
+
+
 def wider_splits(folder: Path) -> list[str]:
     """The splits that have a file."""
     return sorted(_files(folder))
