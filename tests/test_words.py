@@ -6,11 +6,13 @@ import pytest
 
 import sniper
 from sniper.cli import data, inference, training
+from sniper.cli.score import score
 
 # What Python says in another way: settings, and a dataset with more than a path (DataSource).
 _OTHERWISE = {
     "train": {"set_", "split", "format", "images", "classes", "val_split", "val_format", "val_images"},
     "evaluate": {"format", "images", "classes"},
+    "score": {"split", "format", "images", "classes"},
     "predict": set(),
     "check": set(),
     "convert": set(),
@@ -18,6 +20,7 @@ _OTHERWISE = {
 _VERBS = {
     "train": training.train,
     "evaluate": inference.evaluate,
+    "score": score,
     "predict": inference.predict,
     "check": data.check,
     "convert": data.convert,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sniper.pipeline.predict import predict, predict_stream
     from sniper.pipeline.propose import propose
     from sniper.pipeline.runs import runs
+    from sniper.pipeline.score import score
     from sniper.pipeline.train import train
     from sniper.recipe import Recipe
 
@@ -48,6 +49,7 @@ __all__ = [
     "predict_stream",
     "propose",
     "runs",
+    "score",
     "train",
     "with_focus",
 ]
@@ -69,6 +71,7 @@ _HOMES = {
     "predict_stream": "sniper.pipeline.predict",
     "propose": "sniper.pipeline.propose",
     "runs": "sniper.pipeline.runs",
+    "score": "sniper.pipeline.score",
     "train": "sniper.pipeline.train",
     "with_focus": "sniper.detectors.with_focus",
 }

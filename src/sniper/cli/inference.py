@@ -47,10 +47,10 @@ def evaluate(
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     on_bad_image: BadImageOption = "stop",
-    protocol: ProtocolOption = None,
+    protocols: ProtocolOption = None,
 ) -> None:
     """Measure a checkpoint on a dataset by one protocol or more; with --output, a stopped one goes on where it was."""
-    protocols = protocol_names(protocol)
+    names = protocol_names(protocols)
 
     with importing():
         from sniper.pipeline.evaluate import evaluate as run
@@ -67,7 +67,7 @@ def evaluate(
             model,
             table,
             output=folder,
-            protocols=protocols,
+            protocols=names,
             processes=processes,
             by_ranks=by_ranks,
             on_bad_image=bad,

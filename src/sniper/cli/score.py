@@ -30,15 +30,15 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for metrics.json and curves; none: no files.")
     ] = None,
-    protocol: ProtocolOption = None,
+    protocols: ProtocolOption = None,
 ) -> None:
     """Measure detections that any tool has written, by the COCO protocol or others; the images need not be there."""
-    protocols = protocol_names(protocol) or ("coco",)
+    names = protocol_names(protocols) or ("coco",)
     source = data_source(data, split, format, images, classes)
 
     from sniper.pipeline.score import score as run
 
-    done = run(detections, source, protocols=protocols, output=output)
+    done = run(detections, source, protocols=names, output=output)
     for one in done.scores:
         for title, columns, rows in one.tables:
             show_table(title, columns, rows)

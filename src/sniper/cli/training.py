@@ -72,7 +72,7 @@ def train(
         bool, typer.Option("--profile", help="Write a trace of some steps, trace.json, and tell where their time goes.")
     ] = False,
     on_bad_image: BadImageOption = "stop",
-    protocol: ProtocolOption = None,
+    protocols: ProtocolOption = None,
 ) -> None:
     """Train a detector on chips."""
     if (recipe is None) == (resume is None):
@@ -95,7 +95,7 @@ def train(
         device=device,
         seed=seed,
         on_bad_image=None if on_bad_image == "stop" else bad_image(on_bad_image),
-        protocols=protocol_names(protocol),
+        protocols=protocol_names(protocols),
     )
     settings = _settings(recipe, [*(set_ or []), *words], resume)
 
