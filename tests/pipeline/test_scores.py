@@ -9,11 +9,14 @@ from trained_run import Trained
 
 from devices import DEVICE
 from sniper.data.detections import DetectionTable
-from sniper.data.source import DataSource
+from sniper.data.source import DataSource, load_dataset
 from sniper.errors import RecipeError
 from sniper.evaluation.error_types import ErrorSplit
 from sniper.evaluation.protocol import Score
-from sniper.pipeline.evaluate import Evaluation, evaluate
+from sniper.evaluation.widerface import WiderProtocol
+from sniper.pipeline.evaluate import Evaluation, evaluate, save_evaluation
+from tables_by_hand import found_in
+from wider_cases import write_mat_files
 
 
 def test_numbers_are_those_of_any_protocol_and_coco_may_be_missing() -> None:
@@ -34,6 +37,16 @@ def test_protocols_by_word_take_the_place_of_the_recipes(trained: Trained, tmp_p
     assert list(written)[:2] == ["VOC_AP50", "VOC_AP50_11"]
     with pytest.raises(RecipeError, match="name each one once, got voc, voc"):
         evaluate(trained.run.folder, trained.val_json, protocols=("voc", "voc"), device=DEVICE)
+
+
+def test_faces_are_written_in_the_official_layout_too(tmp_path: Path) -> None:
+    table = load_dataset(write_mat_files(tmp_path / "ground_truth"))
+    found = found_in(table, [(0, (10, 10, 50, 60), 0.5, 0)])
+    score = WiderProtocol()(table, found)
+    done = Evaluation((score,), found, 1.0, 1.0, 1.0, [], ErrorSplit(1, 0, 0, 0, 0, 4, 0.5))
+    save_evaluation(done, table, tmp_path / "out")
+    assert (tmp_path / "out" / "wider" / "0--Parade" / "a.txt").read_text() == "a\n1\n10 10 40 50 0.5\n"
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["WIDER_easy"] == pytest.approx(0.5)
 
 
 def test_data_without_an_object_to_find_are_told(
