@@ -16,11 +16,12 @@ from sniper.detectors.protocol import Detector
 from sniper.structures import Images
 
 README = Path(__file__).parents[1] / "README.md"
+DETECTORS = README.parent / "docs" / "detectors.md"
 
 
-def code_behind(marker: str) -> str:
-    found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w+\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert found, f"README.md has no block behind '{marker}'"
+def code_behind(marker: str, page: Path = README) -> str:
+    found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w+\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert found, f"{page.name} has no block behind '{marker}'"
     return found[1]
 
 
@@ -125,6 +126,16 @@ def test_trained_detector_takes_arrays_pil_images_and_paths(
         np.testing.assert_array_equal(other.boxes_xyxy, first.boxes_xyxy)
         np.testing.assert_array_equal(other.scores, first.scores)
         np.testing.assert_array_equal(other.labels, first.labels)
+
+
+def test_a_network_of_torchvision_becomes_a_detector() -> None:
+    names: dict[str, Detector] = {}
+    exec(code_behind("example: torchvision network", DETECTORS), names)
+    detector = names["detector"]
+    assert isinstance(detector, Detector)
+    assert detector.focus_stride == 16
+    found = detector.eval().detect(Images(torch.rand(1, 3, 64, 64), torch.tensor([[64, 64]]), torch.ones(1)))
+    assert set(found[0].labels.tolist()) <= {0, 1, 2}
 
 
 def test_newcomer_blocks_are_there() -> None:

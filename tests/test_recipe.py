@@ -15,6 +15,7 @@ from facts import facts
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
 from sniper.detectors.config import CustomConfig
+from sniper.detectors.from_torchvision.config import BUILDERS, TorchvisionConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
@@ -88,7 +89,7 @@ ORIGINAL = {
 
 
 def test_recipes_of_2018_are_all_here() -> None:
-    assert {f"original/{name}" for name in ORIGINAL} == {name for name in shipped_recipes() if "/" in name}
+    assert {f"original/{name}" for name in ORIGINAL} == {name for name in shipped_recipes() if name.startswith("orig")}
 
 
 @pytest.mark.parametrize("name", ORIGINAL)
@@ -169,6 +170,18 @@ def test_yaml_and_settings_on_top(tmp_path: Path) -> None:
     assert (recipe.description, recipe.data.evaluate) == ("a: b", "a # b")
 
 
+def test_every_family_of_torchvision_has_a_recipe() -> None:
+    recipes = {f"torchvision/{builder.recipe}" for builder in BUILDERS.values()}
+    assert recipes == {name for name in shipped_recipes() if name.startswith("torchvision/")}
+    for name in recipes:
+        assert Recipe.load(name).model == TorchvisionConfig(name=name.removeprefix("torchvision/"))
+    assert Recipe.load(min(recipes), ["model.weights=null"]).model.leading_frozen == 0
+    with pytest.raises(RecipeError, match=r"model\.name: expected .*retinanet_resnet50_fpn_v2"):
+        Recipe.parse({"model": {"kind": "torchvision", "name": "retinanet"}})
+    with pytest.raises(RecipeError, match="no ImageNet weights"):
+        Recipe.parse({"model": {"kind": "torchvision", "name": "ssd300_vgg16", "weights": "imagenet"}})
+
+
 def test_kinds_of_models() -> None:
     assert Recipe.parse({"model": {"stride": 8}}).model == SniperConfig(stride=8)
     assert Recipe.parse({"model": {"kind": "sniper", "stride": 8}}).model == SniperConfig(stride=8)
@@ -245,8 +258,9 @@ WRONG = {
     "pyramid: {chip_px: 5}": "pyramid.chip_px: expected a number greater than or equal to 64 or 'auto', got 5",
     "loader: {workers: many}": "loader.workers: expected an integer or 'auto', got 'many'",
     "model: {stride: 12}": "model.stride: expected 8, 16 or 32, got 12",
-    "model: {kind: orginal}": "model.kind: expected sniper, original or custom, got 'orginal'; did you mean original",
-    "model: {kind: 3}": "model.kind: expected sniper, original or custom, got 3",
+    "model: {kind: orginal}": "model.kind: expected sniper, original, rfcn3k, torchvision or custom, got 'orginal'; "
+    "did you mean original",
+    "model: {kind: 3}": "model.kind: expected sniper, original, rfcn3k, torchvision or custom, got 3",
     "model: {network: sniper_resnet50}": "model.network is not a setting; model of kind original has it, but "
     "this is of kind sniper",
     "model: {kind: original, backbone: timm/resnet18}": "model.backbone is not a setting; model of kind sniper has it",
@@ -303,7 +317,8 @@ def test_wrong_settings_on_top_are_one_sentence(override: str, message: str) -> 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"no recipe mobilenet: .*\(demo, mobilenetv2, original/coco-.*, resnet101, resnet50\)"
+        RecipeError,
+        match=r"no recipe mobilenet: .*\(demo, mobilenetv2, original/coco-.*, resnet101, resnet50, .*\)",
     ):
         Recipe.load("mobilenet")
     (tmp_path / "a.yaml").write_bytes(b"a: \xff\xfe")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
+    from sniper.detectors.from_torchvision.build import from_torchvision
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "from_callable",
     "from_sahi",
+    "from_torchvision",
     "load_dataset",
     "load_model",
     "plan",
@@ -64,6 +66,7 @@ _HOMES = {
     "evaluate": "sniper.pipeline.evaluate",
     "from_callable": "sniper.pipeline.from_callable",
     "from_sahi": "sniper.integrations.from_sahi",
+    "from_torchvision": "sniper.detectors.from_torchvision.build",
     "load_dataset": "sniper.data.source",
     "load_model": "sniper.pipeline.model",
     "plan": "sniper.pipeline.plan",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sniper.data.place import existing_dataset, existing_proposals
+from sniper.detectors.from_torchvision.config import library_name
 from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
 
@@ -26,7 +27,8 @@ def _device(name: str) -> str:
 
 
 def _checkpoint(path: Path) -> Path:
-    checkpoint_file(path)
+    if library_name(path) is None:
+        checkpoint_file(path)
     return path
 
 
@@ -104,7 +106,12 @@ BudgetOption = Annotated[
 ProcessesOption = Annotated[
     int, typer.Option(help="Processes that work at the same time, each with its own model; GPUs are dealt out.", min=1)
 ]
-CheckpointArgument = Annotated[Path, typer.Argument(help=".safetensors file or run folder.", callback=_checkpoint)]
+CheckpointArgument = Annotated[
+    Path,
+    typer.Argument(
+        help=".safetensors file, run folder, or torchvision/<detector> with COCO's classes.", callback=_checkpoint
+    ),
+]
 
 
 def bad_image(value: str) -> Literal["stop", "skip"]:

@@ -26,7 +26,8 @@ def demo(
 
 
 def models() -> None:
-    """List the shipped recipes and where backbones come from."""
+    """List the shipped recipes, torchvision's detectors, and where backbones come from."""
+    from sniper.detectors.from_torchvision.config import BUILDERS, LIBRARY, LICENCE
     from sniper.recipe import Recipe, shipped_recipes
 
     rows = []
@@ -34,6 +35,15 @@ def models() -> None:
         recipe = Recipe.load(path)
         rows.append([name, recipe.model.network, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
     show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
+    rows = [
+        [LIBRARY + name, one.family, f"{one.million_parameters:.1f} M", f"{one.coco_ap:.1f}", LICENCE]
+        for name, one in BUILDERS.items()
+    ]
+    show_table(
+        "torchvision's detectors, by name on evaluate, predict and propose with COCO's classes; to train, model.name",
+        ["name", "family", "parameters", "COCO AP (published)", "licence"],
+        rows,
+    )
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")
 
 

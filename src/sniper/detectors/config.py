@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.sniper.config import SniperConfig
@@ -39,6 +40,7 @@ ModelConfig = Annotated[
     Annotated[SniperConfig, Tag("sniper")]
     | Annotated[OriginalConfig, Tag("original")]
     | Annotated[Rfcn3kConfig, Tag("rfcn3k")]
+    | Annotated[TorchvisionConfig, Tag("torchvision")]
     | Annotated[CustomConfig, Tag("custom")],
     Discriminator(_kind_of),
 ]

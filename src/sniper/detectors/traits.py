@@ -6,6 +6,7 @@ Nothing here needs torch: a trait is an attribute of the detector, or one that i
 from dataclasses import dataclass
 
 from sniper.detectors.config import CustomConfig, ModelConfig
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
@@ -61,6 +62,9 @@ def promised_traits(config: ModelConfig) -> DetectorTraits:
         return DetectorTraits(config.name, config.comfortable_px, config.stride, config.masks, config.focus)
     if isinstance(config, Rfcn3kConfig):
         return DetectorTraits("Rfcn3k", _comfortable_px(config.stride), config.stride, has_focus=config.focus)
+    if isinstance(config, TorchvisionConfig):
+        builder = config.builder
+        return DetectorTraits(config.class_name, builder.comfortable_px, config.stride, config.masks, config.focus)
     name = "Sniper" if isinstance(config, SniperConfig) else "OriginalSniper"
     return DetectorTraits(name, _comfortable_px(config.stride), config.stride, config.masks, config.focus)
 

@@ -44,7 +44,7 @@ def download(
     is complete and, where a checksum is known, the right one.
 
     Args:
-        name: a torchvision classifier, ``timm/<model>``, ``hf:OWNER/REPO[/FILE][@REVISION]`` or an https address.
+        name: a network of torchvision, ``timm/<model>``, ``hf:OWNER/REPO[/FILE][@REVISION]`` or an https address.
         sha256: the checksum it must have, 64 hexadecimal digits.
         patience: when to give up.
         tick: called with the bytes that are here and the size of the file, or None where it is not known.

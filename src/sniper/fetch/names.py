@@ -12,7 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 from sniper.errors import DownloadError
 
 HUB = "https://huggingface.co"
-KNOWN = "a torchvision classifier (resnet50), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or an https:// address"
+KNOWN = (
+    "a network of torchvision (resnet50, fcos_resnet50_fpn), timm/<model>, hf:OWNER/REPO[/FILE][@REVISION] or an "
+    "https:// address"
+)
 _DIGITS_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _HUB_FILE = "model.safetensors"
 _HUB_PART = re.compile(r"[\w.-]+")
@@ -29,7 +32,7 @@ class Source(NamedTuple):
 
 
 def resolve(name: str, sha256: str | None = None) -> Source:
-    """The file that ``name`` means: a torchvision classifier's default weights (with or without ``torchvision/``),
+    """The file that ``name`` means: default weights of torchvision's networks (with or without ``torchvision/``),
     ``timm/<model>``, ``hf:OWNER/REPO[/FILE][@REVISION]`` (``model.safetensors`` where no file is named) or an address.
 
     ``sha256`` (64 hexadecimal digits) takes the place of the checksum that the name itself tells. Asks no server.
@@ -57,7 +60,10 @@ def _torchvision(name: str) -> Source:
         raise DownloadError(f"no weights are called {name!r}: expected {KNOWN}")
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = [
+        *torchvision.models.list_models(module=torchvision.models),
+        *torchvision.models.list_models(module=torchvision.models.detection),
+    ]
     if model not in known:
         close = difflib.get_close_matches(model, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

@@ -9,6 +9,9 @@ from torch import nn
 from sniper.auto_levels import derive_pyramid, with_scout
 from sniper.data.table import AnnotationTable
 from sniper.detectors.config import CustomConfig, ModelConfig
+from sniper.detectors.from_torchvision.build import build_torchvision
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
+from sniper.detectors.from_torchvision.detector import TorchvisionDetector
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.original.network import OriginalSniper, build_original
 from sniper.detectors.protocol import Detector
@@ -24,8 +27,12 @@ from sniper.recipe import Recipe
 ANY_CHIP_PX = 512  # side of a chip where nothing speaks for another
 
 
-def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+def build_detector(
+    recipe: Recipe, num_classes: int, *, class_names: Sequence[str] = (), pretrained: bool = True
+) -> nn.Module:
     """The detector that a recipe names; ``pretrained=False`` leaves the weights of ``recipe.model`` unread.
+
+    ``class_names`` say which classes are meant where these weights know classes by name.
 
     Raises:
         RecipeError: the recipe is for a user's own detector, or names a network that there is not.
@@ -41,6 +48,8 @@ def build_detector(recipe: Recipe, num_classes: int, *, pretrained: bool = True)
         return build_original(config, num_classes)
     if isinstance(config, Rfcn3kConfig):
         return build_rfcn3k(config, torch.zeros(num_classes, dtype=torch.int64), pretrained=pretrained)
+    if isinstance(config, TorchvisionConfig):
+        return build_torchvision(config, num_classes, class_names=class_names, pretrained=pretrained)
     return build_sniper(config, num_classes, pretrained=pretrained)
 
 
@@ -73,13 +82,15 @@ def settings_of(detector: nn.Module) -> ModelConfig:
     if type(detector) in (Sniper, OriginalSniper, Rfcn3k):
         config: ModelConfig = detector.config  # type: ignore[assignment]
         return config
+    if isinstance(detector, TorchvisionDetector) and detector.config is not None:
+        return detector.config
     return custom_config(traits_of(detector))
 
 
-def seeded_detector(recipe: Recipe, num_classes: int, *, pretrained: bool) -> nn.Module:
-    """The detector of a recipe, its random weights drawn from ``train.seed``."""
+def seeded_detector(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool) -> nn.Module:
+    """The detector of a recipe for these classes, its random weights drawn from ``train.seed``."""
     torch.manual_seed(recipe.train.seed)
-    return build_detector(recipe, num_classes, pretrained=pretrained)
+    return build_detector(recipe, len(class_names), class_names=class_names, pretrained=pretrained)
 
 
 def resolve_pyramid(

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from sniper.backends.torch import TorchBackend
+from sniper.detectors.from_torchvision.config import library_name
 from sniper.detectors.protocol import Detector
 from sniper.errors import CheckpointError, RecipeError
 from sniper.inference.backend import Backend
@@ -21,6 +22,7 @@ from sniper.inference.detect import OnWindowProgress, detect_images
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
 from sniper.pipeline.detectors import build_detector
+from sniper.pipeline.library_models import library_detector
 from sniper.pipeline.value_range import with_value_range
 from sniper.pixels.in_memory import rgb_of
 from sniper.pixels.open import open_pixels
@@ -161,7 +163,7 @@ def load_model(
     """A trained detector from a ``.safetensors`` checkpoint or a run folder (its ``best``, else ``last``).
 
     Args:
-        checkpoint: file or run folder.
+        checkpoint: file or run folder; or ``torchvision/<detector>``, with the library's weights and COCO's classes.
         detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
@@ -170,7 +172,12 @@ def load_model(
         CheckpointError: missing, damaged, not written by sniper, or for another detector.
         RecipeError: there is no such device, or ``detector`` is none.
     """
-    place, path = pick_device(device), checkpoint_file(checkpoint)
+    place, name = pick_device(device), library_name(checkpoint)
+    if name is not None:
+        found = library_detector(name, recipe)
+        model = Model.of(found.detector.eval(), found.recipe, found.class_names, found.class_ids, place)
+        return replace(model, checkpoint=Path(checkpoint))
+    path = checkpoint_file(checkpoint)
     weights, meta = load_weights(path)
     settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sniper.data.place import existing_dataset, existing_proposals
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.errors import RecipeError
@@ -52,7 +53,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         "weights": _absolute(recipe.weights),
         "negatives": recipe.negatives.model_copy(update={"proposals": _absolute(recipe.negatives.proposals)}),
     }
-    if isinstance(model, TwoStageConfig):
+    if isinstance(model, TwoStageConfig | TorchvisionConfig):
         changed = {"weights": _absolute(model.weights)}
         if isinstance(model, Rfcn3kConfig):
             changed["clusters"] = _absolute(model.clusters)
@@ -61,8 +62,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _absolute(named: str | None) -> str | None:
-    """The path, if it is one of something that is there; words such as ``auto`` and ``imagenet`` stay."""
-    if named is None or named in (AUTO, SELF, "imagenet"):
+    """The path, if it is one of something that is there; words such as ``auto`` and ``coco`` stay."""
+    if named is None or named in (AUTO, SELF, "imagenet", "coco"):
         return named
     place = Path(named).expanduser()
     return str(place.absolute()) if place.exists() else named

@@ -72,7 +72,7 @@ def plan(
 
     source, measured = ChipSource(table, pyramid, recipe), _Measured(None, "calibration is off")
     if calibration_s > 0:
-        detector = detector or seeded_detector(recipe, len(table.class_names), pretrained=False)
+        detector = detector or seeded_detector(recipe, table.class_names, pretrained=False)
         measured = _measured(detector, source, min(calibration_s, MAX_SECONDS))
     given = None if gpus is None and gpu_memory is None else Gpus(gpus or 1, gpu_memory)
     return Plan(

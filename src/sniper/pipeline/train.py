@@ -160,7 +160,7 @@ def _train(
     class_names = datasets.train.class_names
     fresh = former is None or not former.state.is_file()  # else its state has all weights
     if detector is None:
-        detector = seeded_detector(recipe, len(class_names), pretrained=fresh and recipe.weights is None)
+        detector = seeded_detector(recipe, class_names, pretrained=fresh and recipe.weights is None)
     recipe, traits = with_detector(recipe, detector), traits_of(detector)
     _require_masks(traits, datasets.train)
     recipe, pyramid = resolve_pyramid(recipe, datasets.train, traits)
