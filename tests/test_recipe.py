@@ -36,7 +36,7 @@ def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
         assert recipe == Recipe.load(path)
         assert recipe.description.strip()
         assert path.read_text().startswith("# sniper "), "opens with the command"
-        published = name.startswith("original/") or name == "rfcn3k/imagenet3k"
+        published = name.startswith("original/") or name in ("rfcn3k/imagenet3k", "openimages/resnet101")
         assert (recipe.pyramid.levels == "auto") != published
 
 
@@ -69,6 +69,8 @@ def _one_step(name: str, *smaller: str) -> list[str]:
         ("resnet50", ["model.rpn_channels=32", "model.head_channels=16", "model.head_width=64"]),
         # The same settings on the small sister: a ResNet-101 step takes seconds and a gigabyte.
         ("resnet101", ["model.backbone=timm/resnet18", "model.head_width=64"]),
+        ("openimages/resnet50", ["model.backbone=timm/resnet18", "model.head_width=64"]),
+        ("openimages/resnet101", ["model.backbone=timm/resnet18", "model.head_width=64"]),
     ],
 )
 def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: list[str]) -> None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sniper.chips.config import ChipConfig, NegativeConfig
-from sniper.data.options import Format
+from sniper.data.options import Format, IgnorableFlag
 from sniper.detectors.config import ModelConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
@@ -58,6 +58,11 @@ class DataConfig(Config):
     classes: tuple[str, ...] | None = Field(
         None, description="classes to use, in order; none: those of the training data"
     )
+    ignore_flags: tuple[IgnorableFlag, ...] = Field(
+        (),
+        description="objects with one of these flags of OpenImages or Pascal VOC are ignored: neither learned nor "
+        "background, and neither asked for nor counted as wrong in an evaluation",
+    )
     value_range: tuple[Sample, Sample] | Literal["auto"] = Field(
         "auto",
         description="16-bit samples that become 0 and 255; auto: all values of as many bits as some of the files use, "
@@ -92,6 +97,13 @@ class SamplerConfig(Config):
         ge=1,
         le=4,
         description="each image's scale at a level is multiplied, every epoch anew, by a factor from 1 / this to this",
+    )
+    repeat_below: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="chips of images with a class that is in less than this share t of the images come again in the "
+        "epoch: sqrt(t / share) times on average, by the rarest class of each (0.001 for LVIS); null: never",
     )
     tile_overlap: float = Field(0.2, ge=0, lt=1, description="tiles: share that neighbours have in common")
     tile_min_visible: float = Field(

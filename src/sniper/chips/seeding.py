@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     EXTRA_BACKGROUND = 4
     NEGATIVE = 5
     SCALE = 6
+    REPEAT = 7
 
 
 @compiled

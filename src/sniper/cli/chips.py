@@ -10,6 +10,7 @@ from sniper.cli.options import (
     ClassesOption,
     DataArgument,
     FormatOption,
+    IgnoreFlagsOption,
     ImagesOption,
     ProposalsOption,
     SetOption,
@@ -29,6 +30,7 @@ def stats(
     format: FormatOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     proposals: ProposalsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for coverage.json and a histogram.")
@@ -38,7 +40,7 @@ def stats(
     from sniper.recipe import Recipe
 
     settings = Recipe.load(recipe, set_ or [])
-    source = data_source(data, split, format, images, classes)
+    source = data_source(data, split, format, images, classes, ignore_flags)
 
     from sniper.pipeline.chips import chip_stats
 
@@ -58,6 +60,7 @@ def preview(
     format: FormatOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     proposals: ProposalsOption = None,
     count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 8,
     epoch: Annotated[int, typer.Option(help="Epoch whose chips are drawn.", min=0)] = 0,
@@ -67,7 +70,7 @@ def preview(
     from sniper.recipe import Recipe
 
     settings = Recipe.load(recipe, set_ or [])
-    source = data_source(data, split, format, images, classes)
+    source = data_source(data, split, format, images, classes, ignore_flags)
 
     from sniper.pipeline.chips import chip_preview
 

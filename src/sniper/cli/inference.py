@@ -17,6 +17,7 @@ from sniper.cli.options import (
     DeviceOption,
     FocusOption,
     FormatOption,
+    IgnoreFlagsOption,
     ImagesOption,
     ProcessesOption,
     ProtocolOption,
@@ -39,6 +40,7 @@ def evaluate(
     format: FormatOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for predictions.json and curves.")
     ] = None,
@@ -58,7 +60,7 @@ def evaluate(
         from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
-    source = data_source(data, split, format, images, classes)
+    source = data_source(data, split, format, images, classes, ignore_flags)
     model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, source, on_bad_image=bad)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
@@ -160,6 +162,7 @@ def propose(
     format: FormatOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     max_per_image: Annotated[
         int | None, typer.Option("--max-per-image", "--top", help="Best proposals kept of an image; none: all.", min=1)
     ] = None,
@@ -189,7 +192,7 @@ def propose(
         from sniper.pipeline.tables import table_for
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
-    source = data_source(data, split, format, images, classes)
+    source = data_source(data, split, format, images, classes, ignore_flags)
     model = opened(checkpoint, None, device, by_ranks=by_ranks)
     table = table_for(model.class_names, source, role="train", on_bad_image=bad)
     config = ProposeConfig(

@@ -5,7 +5,7 @@ Each is checked when it is read, before a verb runs and loads torch: a wrong pat
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
 
 if TYPE_CHECKING:
-    from sniper.data.options import Format
+    from sniper.data.options import Format, IgnorableFlag
     from sniper.data.source import DataSource
     from sniper.evaluation.config import ProtocolName
 
@@ -71,6 +71,10 @@ ImagesOption = Annotated[
 ClassesOption = Annotated[
     str | None,
     typer.Option("--classes", metavar="A,B|FILE", help="Only these classes, in this order; a file lists one a line."),
+]
+IgnoreFlagsOption = Annotated[
+    str | None,
+    typer.Option("--ignore-flags", metavar="A,B", help="Ignore objects with these: depiction, inside, occluded, ..."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", callback=_device)]
 BadImageOption = Annotated[
@@ -145,18 +149,41 @@ def protocol_names(values: list[str] | None) -> "tuple[ProtocolName, ...] | None
 
 
 def data_source(
-    data: str, split: str | None, format: str | None, images: Path | None, classes: str | None
+    data: str,
+    split: str | None,
+    format: str | None,
+    images: Path | None,
+    classes: str | None,
+    ignore_flags: str | None = None,
 ) -> "DataSource":
     """The dataset that a verb's argument and options name.
 
     Raises:
-        RecipeError: ``--format`` is none.
+        RecipeError: ``--format`` or ``--ignore-flags`` is none.
         DataError: the file of ``--classes`` cannot be read.
     """
     from sniper.data.options import OF_VERBS
     from sniper.data.source import DataSource
 
-    return DataSource(data, split, form_of(format, "--format"), images, class_list(classes), OF_VERBS)
+    return DataSource(
+        data, split, form_of(format, "--format"), images, class_list(classes), OF_VERBS, flag_names(ignore_flags)
+    )
+
+
+def flag_names(value: str | None) -> "tuple[IgnorableFlag, ...]":
+    """What ``--ignore-flags`` says, between commas.
+
+    Raises:
+        RecipeError: none of the flags.
+    """
+    from sniper.data.options import IgnorableFlag
+
+    known: dict[str, IgnorableFlag] = {name: name for name in get_args(IgnorableFlag)}
+    names = [name.strip() for name in (value or "").split(",") if name.strip()]
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise RecipeError(f"--ignore-flags takes {', '.join(known)}, between commas, got {wrong[0]!r}")
+    return tuple(known[name] for name in names)
 
 
 def form_of(value: str | None, option: str) -> "Format | None":

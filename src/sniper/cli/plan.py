@@ -10,6 +10,7 @@ from sniper.cli.options import (
     ClassesOption,
     DataArgument,
     FormatOption,
+    IgnoreFlagsOption,
     ImagesOption,
     SetOption,
     TrainSplitOption,
@@ -37,6 +38,7 @@ def plan(
     format: FormatOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     gpus: Annotated[int | None, typer.Option(help="Also project to so many GPUs.", min=1)] = None,
     gpu_memory: Annotated[float | None, typer.Option(help="Memory of each GPU, GB.", min=1)] = None,
     minutes: Annotated[
@@ -52,8 +54,8 @@ def plan(
     from sniper.recipe import Recipe
 
     settings = Recipe.load(recipe, set_ or [])
-    source = data_source(data, split, format, images, classes)
-    tested = None if val is None else data_source(val, val_split, format, None, None)
+    source = data_source(data, split, format, images, classes, ignore_flags)
+    tested = None if val is None else data_source(val, val_split, format, None, None, ignore_flags)
 
     from sniper.pipeline.plan import plan as make
 

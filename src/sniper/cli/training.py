@@ -12,11 +12,13 @@ from sniper.cli.options import (
     BadImageOption,
     ClassesOption,
     FormatOption,
+    IgnoreFlagsOption,
     ImagesOption,
     ProtocolOption,
     SetOption,
     bad_image,
     class_list,
+    flag_names,
     form_of,
     protocol_names,
 )
@@ -47,6 +49,7 @@ def train(
         Path | None, typer.Option(help="Folder of the images of the evaluation data; none: as --images.")
     ] = None,
     classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
     negatives: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +85,7 @@ def train(
         format=form_of(format, "--format"),
         images=images,
         classes=class_list(classes),
+        ignore_flags=flag_names(ignore_flags) or None,
         val_split=val_split,
         val_format=form_of(val_format, "--val-format"),
         val_images=val_images,

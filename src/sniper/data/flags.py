@@ -1,5 +1,6 @@
 """What an annotation says of an object beside its box and class, as bits of one byte."""
 
+from collections.abc import Iterable
 from enum import IntFlag
 
 import numpy as np
@@ -26,6 +27,12 @@ KNOWN_FLAGS = sum(ObjectFlag)
 def any_flag(flags: NDArray[np.uint8], wanted: int) -> NDArray[np.bool_]:
     """(N,) whether an object has one of the ``wanted`` flags."""
     return np.asarray((flags & np.uint8(wanted)) != 0)
+
+
+def ignoring(flags: NDArray[np.uint8], names: Iterable[str]) -> NDArray[np.uint8]:
+    """(N,) flags in which objects with one of the named ones, in small letters, are ignored as difficult ones are."""
+    wanted = sum(ObjectFlag[name.upper()] for name in names)
+    return flags | flags_where(any_flag(flags, int(wanted)), ObjectFlag.DIFFICULT)
 
 
 def flags_where(marked: NDArray[np.bool_], flag: ObjectFlag) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from sniper.errors import DataError
 Format = Literal["coco", "yolo", "voc", "openimages", "wider"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Role = Literal["train", "evaluate"]
+IgnorableFlag = Literal["depiction", "inside", "occluded", "truncated"]  # of ``flags.ObjectFlag``, in small letters
 
 
 class OptionNames(NamedTuple):

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sniper.data.options import IN_PYTHON, Format, OptionNames, Role, split_of_role
+from sniper.data.flags import ignoring
+from sniper.data.options import IN_PYTHON, Format, IgnorableFlag, OptionNames, Role, split_of_role
 from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
 from sniper.data.readers.coco_files import coco_file, coco_splits, image_roots, is_coco
@@ -46,6 +47,7 @@ class DataSource:
     images: Path | str | None = None  # the folder of the images; none: the usual ones are looked in
     classes: tuple[str, ...] | None = None  # only these, in this order; the names of a YOLO folder without a names file
     options: OptionNames = IN_PYTHON  # how the user says these
+    ignore_flags: tuple[IgnorableFlag, ...] = ()  # objects with one of these are neither learned nor background
 
     def open(
         self,
@@ -97,6 +99,8 @@ class DataSource:
             )
         logger.info("%s (%s%s): %d images, %d objects", place, form, f", {split}" if split else "", len(table),
                     table.num_objects)  # fmt: skip
+        if self.ignore_flags:
+            table = replace(table, flags=ignoring(table.flags, self.ignore_flags))
         if needs_images:
             self._require_images(place, form, split, table)
         if self.classes is not None and self.classes != table.class_names:

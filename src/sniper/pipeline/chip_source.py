@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sniper.chips.epoch import mine
 from sniper.chips.jitter import jittered_images
 from sniper.chips.negative import Proposals
+from sniper.chips.repeat import repeat_factors, repeated
 from sniper.chips.table import ChipTable
 from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.table import AnnotationTable
@@ -72,6 +73,14 @@ class ChipSource:
         return list(self._skipped.items())
 
     def _mine(self, epoch: int, proposals: Proposals | None) -> ChipTable:
+        sampler, seed = self.recipe.sampler, self.recipe.train.seed
+        chips = self._mine_once(epoch, proposals)
+        if sampler.repeat_below is None:
+            return chips
+        factors = repeat_factors(self.table, sampler.repeat_below)
+        return repeated(chips, factors, self.table.image_ids, seed=seed, epoch=epoch)
+
+    def _mine_once(self, epoch: int, proposals: Proposals | None) -> ChipTable:
         sampler, seed = self.recipe.sampler, self.recipe.train.seed
         images = jittered_images(self.table, self.pyramid, sampler.scale_jitter, seed=seed, epoch=epoch)
         if sampler.method == "chips":

@@ -27,6 +27,7 @@ _OF_EVERY_KEY = frozenset(
         "data.format",
         "data.image_root",
         "data.classes",
+        "data.ignore_flags",
         "weights",  # the digest of the weights covers what it names
         "evaluation.",  # measures what is kept
     }

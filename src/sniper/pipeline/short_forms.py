@@ -9,6 +9,7 @@ _SETTINGS = {
     "format": "data.format",
     "images": "data.image_root",
     "classes": "data.classes",
+    "ignore_flags": "data.ignore_flags",
     "val": "data.evaluate",
     "val_split": "data.evaluate_split",
     "val_format": "data.evaluate_format",

@@ -32,7 +32,13 @@ def training_table_of(recipe: Recipe) -> AnnotationTable:
     """
     data = recipe.data
     source = DataSource(
-        named_training_data(recipe), data.train_split, data.format, data.image_root, data.classes, _TRAIN
+        named_training_data(recipe),
+        data.train_split,
+        data.format,
+        data.image_root,
+        data.classes,
+        _TRAIN,
+        data.ignore_flags,
     )
     return source.open("train", needs_images=True, skip_bad_images=recipe.loader.on_bad_image == "skip")
 
@@ -51,6 +57,7 @@ def evaluation_table_of(recipe: Recipe, class_names: tuple[str, ...]) -> Annotat
         data.evaluate_format or data.format,
         data.evaluate_image_root or data.image_root,
         options=_EVALUATE,
+        ignore_flags=data.ignore_flags,
     )
     return table_for(class_names, source, on_bad_image=recipe.loader.on_bad_image)
 
@@ -100,6 +107,7 @@ def words_of(data: Data | None, val: Data | None) -> dict[str, str | Path | tupl
     words: dict[str, str | Path | tuple[str, ...] | None] = {}
     if isinstance(data, DataSource):
         words |= {"split": data.split, "format": data.format, "images": data.images, "classes": data.classes}
+        words["ignore_flags"] = data.ignore_flags or None
     if isinstance(val, DataSource):
         words |= {"val_split": val.split, "val_format": val.format, "val_images": val.images}
     for word, one in (("data", data), ("val", val)):

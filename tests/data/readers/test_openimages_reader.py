@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from facts import facts
 from sniper.data.flags import ObjectFlag
 from sniper.data.source import DataSource, load_dataset
 from sniper.errors import DataError
+from sniper.pipeline.tables import training_table_of
+from sniper.recipe import Recipe
 
 HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
 BOXES = f"""{HEADER}
@@ -204,6 +207,17 @@ def test_faults_of_other_files_are_named(tmp_path, fault):
     (folder / name).write_text(content)
     with pytest.raises(DataError, match=said):
         load_dataset(folder)
+
+
+def test_objects_with_some_flags_are_ignored_if_asked(tmp_path):
+    source = DataSource(write_set(tmp_path), ignore_flags=("depiction", "occluded"))
+    table = source.open("train").check()
+    assert table.ignored.tolist() == [True, True, True]
+    assert table.regions.tolist() == [False, False, True], "a group stays a region"
+    assert replace(source, ignore_flags=("inside",)).open("train").ignored.tolist() == [True, False, True]
+    assert replace(source, ignore_flags=()).open("train").ignored.tolist() == [False, False, True]
+    recipe = Recipe().changed([f"data.train={tmp_path}", "data.ignore_flags=[depiction]"])
+    assert training_table_of(recipe).ignored.tolist() == [True, False, True]
 
 
 def test_missing_descriptions_are_asked_for(tmp_path):
