@@ -36,8 +36,9 @@ _ANYTHING = [
 def changes(recipe: Recipe) -> Iterator[tuple[str, Recipe | None]]:
     """Every setting's dotted name, with the recipe in which only it has another value; None: it takes no other."""
     words = sorted(_literals(Recipe, set()))
+    lists = [[word] for word in words]
     for name, value in flattened(recipe.model_dump(mode="json")).items():
-        candidates = (_changed(recipe, name, one) for one in (*_near(value), *_ANYTHING, *words))
+        candidates = (_changed(recipe, name, one) for one in (*_near(value), *_ANYTHING, *words, *lists))
         yield name, next((one for one in candidates if one is not None), None)
 
 

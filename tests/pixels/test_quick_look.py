@@ -9,7 +9,7 @@ from PIL import Image
 from facts import facts
 from sniper.errors import DataError
 from sniper.pixels.open import open_pixels
-from sniper.pixels.quick_look import FileFacts, quick_look
+from sniper.pixels.quick_look import FileFacts, quick_look, quick_size
 from sniper.pixels.windowed import close
 
 SIZE = 160, 120
@@ -90,3 +90,17 @@ def test_links_and_copies_are_known(tmp_path: Path) -> None:
     own, link, copy, other = (look(tmp_path / name) for name in ("a.png", "link.png", "copy.png", "other.png"))
     assert own.identity == link.identity != copy.identity
     assert own.mark == copy.mark != other.mark
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_quick_sizes_are_those_that_are_decoded(tmp_path: Path, form: str) -> None:
+    assert quick_size(put(tmp_path, form)) == SIZE
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"no image"])
+def test_quick_sizes_of_no_images_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=facts(str(tmp_path / "a.jpg"))):
+        quick_size(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="No such file"):
+        quick_size(tmp_path / "none.jpg")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
+from sniper.data.readers.openimages_files import is_openimages, openimages_splits
 from sniper.data.readers.widerface_files import is_wider, wider_splits
 from sniper.settings import read_yaml
 
@@ -29,8 +30,8 @@ def parts_of(path: Path | str) -> list[Part]:
     """All parts of a dataset; the dataset itself where it does not tell any apart.
 
     They are the entries train, val (or valid) and test of a ``data.yaml``, lists of these names of a Pascal VOC set,
-    annotation files of WIDER FACE, COCO files in ``annotations`` or the folder itself (of several kinds, those called
-    ``instances...``), or folders of images. Nothing else of the dataset is read.
+    files of boxes of OpenImages or annotation files of WIDER FACE, COCO files in ``annotations`` or the folder itself
+    (of several kinds, those called ``instances...``), or folders of images. Nothing else of the dataset is read.
     """
     place = Path(path).expanduser()
     if place.is_file():
@@ -43,6 +44,8 @@ def parts_of(path: Path | str) -> list[Part]:
     lists = place / "ImageSets" / "Main"
     if lists.is_dir():
         return _with_splits(place, tuple(name for name in SPLITS if (lists / f"{name}.txt").is_file()))
+    if is_openimages(place):  # whose hierarchy is a JSON file
+        return _with_splits(place, tuple(sorted(openimages_splits(place), key=lambda name: name != "train")))
     files = _coco_files(place)
     if files:
         return [Part(file, None) for file in files]
