@@ -38,9 +38,15 @@ _DPI = 150
 
 def png(figure: Figure) -> bytes:
     """A finished figure as the bytes of a file that depends on nothing but the figure."""
-    FigureCanvasAgg(figure)
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        # Figure.savefig would lay out and draw everything twice.
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=_DPI, format="png", metadata={"Software": None})
+    canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -21,4 +21,4 @@ def dim(pixels: Pixels, where: NDArray[np.bool_], brightness: float, colour: flo
     """Darken, and take away colour from, a part of the image."""
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     dimmed = cv2.addWeighted(pixels, brightness * colour, grey, brightness * (1 - colour), 0)
-    pixels[where] = dimmed[where]
+    cv2.copyTo(dimmed, where.view(np.uint8), pixels)
