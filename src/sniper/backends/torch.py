@@ -85,7 +85,7 @@ class TorchBackend:
         # Both are a thread's own.
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=half):
             outputs = self._outputs(images, want)
-        regions = outputs.proposals if want.regions == "proposals" and self.proposes else outputs.detections
+        regions = outputs.proposals if want.regions == "proposals" else outputs.detections
         assert regions is not None
         columns = _columns(regions)
         marking = outputs.proposals if want.focus and self.focus_source == "proposals" else None
@@ -129,7 +129,7 @@ class TorchBackend:
 
     def _outputs(self, images: Images, want: Want) -> Outputs:
         """One forward pass, with all that it is asked for."""
-        network, proposals = self.network, want.regions == "proposals" and self.proposes
+        network, proposals = self.network, want.regions == "proposals"
         if isinstance(network, MultiOutput):
             by_proposals = want.focus and self.focus_source == "proposals"
             return network.outputs(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sniper.detectors.from_outputs import FromOutputs
 from sniper.detectors.protocol import Outputs
 from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.nn.anchors import Anchors
@@ -56,7 +57,7 @@ class FirstLosses(NamedTuple):
     losses: dict[str, Tensor]  # rpn_class, rpn_box
 
 
-class TwoStage(nn.Module):
+class TwoStage(FromOutputs, nn.Module):
     """Features of the whole padded input and proposals. A subclass adds ``losses`` and ``detect_regions``."""
 
     mean: Tensor
@@ -93,21 +94,6 @@ class TwoStage(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
         return self.losses(batch)
-
-    def detect(self, images: Images) -> list[Detections]:
-        """Boxes above ``score_threshold``, best first, clipped to the valid region, network px.
-
-        Classes do not suppress each other here, nor do boxes of one class: levels are merged first, then suppressed.
-        """
-        found = self.outputs(images).detections
-        assert found is not None
-        return found
-
-    def propose(self, images: Images) -> list[Detections]:
-        """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        found = self.outputs(images, detections=False, proposals=True).proposals
-        assert found is not None
-        return found
 
     @torch.no_grad()
     def outputs(

@@ -58,7 +58,7 @@ class Backend(Protocol):
 
     @property
     def proposes(self) -> bool:
-        """Whether it can give class-free proposals. Those of one that cannot are its detections."""
+        """Whether it can be asked for class-free proposals."""
         ...
 
     @property

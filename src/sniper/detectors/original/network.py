@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sniper.detectors.from_outputs import FromOutputs
 from sniper.detectors.original.boxes import (
     as_wide_as_the_original,
     at_least_single,
@@ -68,8 +69,11 @@ class Maps(NamedTuple):
     focus: Tensor | None  # (B, 2, H, W) logits, with a focus branch: no focus, focus
 
 
-class OriginalSniper(nn.Module):
-    """Features of the whole padded input, proposals, then a deformable head on each region."""
+class OriginalSniper(FromOutputs, nn.Module):
+    """Features of the whole padded input, proposals, then a deformable head on each region.
+
+    A detected box is as wide as the original says, ``x2 - x1 + 1`` in original px: so many px wider here.
+    """
 
     # What depends on the classes, for fine-tuning: background first, or outside and inside of each class.
     class_layers: ClassVar[dict[str, ClassRows]] = {"head.classes": "background", "masks.logits": "pairs"}
@@ -109,21 +113,6 @@ class OriginalSniper(nn.Module):
         with whole_precision(boxes):
             output: RegionOutput = self.head(maps.reduced, image, inclusive(boxes))
         return output
-
-    def detect(self, images: Images) -> list[Detections]:
-        """Boxes above ``score_threshold``, best first, network px; nothing is suppressed before levels are merged.
-
-        A box is as wide as the original says, ``x2 - x1 + 1`` in original px: so many px wider here.
-        """
-        found = self.outputs(images).detections
-        assert found is not None
-        return found
-
-    def propose(self, images: Images) -> list[Detections]:
-        """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        found = self.outputs(images, detections=False, proposals=True).proposals
-        assert found is not None
-        return found
 
     @torch.no_grad()
     def outputs(
