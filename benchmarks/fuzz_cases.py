@@ -6,7 +6,6 @@ import random
 import re
 import struct
 import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 from PIL import Image
+
+from sound_files import SOUND_COCO, SOUND_IMAGES, SOUND_LABELS, SOUND_VOC, SOUND_YOLO, photo_like
 
 ANNOTATIONS = ("coco", "yolo", "voc")
 IMAGES = ("jpeg", "png", "tiff", "webp")
@@ -108,14 +109,14 @@ _COUNTS = (0, 1, 2, 3, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32
 
 def prepare(folder: Path) -> None:
     """The sound parts that datasets need beside the mutated file."""
-    pixels = Image.fromarray(_photo(64, 48))
+    pixels = Image.fromarray(photo_like(64, 48))
     for form in ANNOTATIONS:
         for place in ("images", "labels", "Annotations", "JPEGImages", "ImageSets/Main"):
             (folder / form / place).mkdir(parents=True, exist_ok=True)
     for name in ("a", "b"):
         pixels.save(folder / "yolo" / "images" / f"{name}.png")
         pixels.save(folder / "voc" / "JPEGImages" / f"{name}.jpg")
-        (folder / "voc" / "Annotations" / f"{name}.xml").write_text(_VOC.replace("NAME", name))
+        (folder / "voc" / "Annotations" / f"{name}.xml").write_text(SOUND_VOC.replace("NAME", name))
     (folder / "voc" / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
 
 
@@ -124,24 +125,29 @@ def write(form: str, number: int, seed: int, folder: Path) -> Path:
     chance = random.Random(f"{seed} {form} {number}")
     if form in IMAGES:
         path = folder / f"case{SUFFIXES[form]}"
-        path.write_bytes(_mutated(chance, chance.choice(_IMAGES[form]), chance.choice(_IMAGES[chance.choice(IMAGES)])))
+        content, other = chance.choice(SOUND_IMAGES[form]), chance.choice(SOUND_IMAGES[chance.choice(IMAGES)])
+        path.write_bytes(_mutated(chance, content, other))
         return path
     place = folder / form
     if form == "coco":
-        text = json.dumps(_changed_tree(chance, json.loads(json.dumps(_COCO))))
+        text = json.dumps(_changed_tree(chance, json.loads(json.dumps(SOUND_COCO))))
         (place / "case.json").write_bytes(_mutated_text(chance, text, share=0.4))
         return place / "case.json"
     if form == "voc":
-        page = _changed_xml(chance, _VOC.replace("NAME", "a"))
+        page = _changed_xml(chance, SOUND_VOC.replace("NAME", "a"))
         (place / "Annotations" / "a.xml").write_bytes(_mutated_text(chance, page, share=0.4))
         lists = "a\nb\n" if chance.random() < 0.8 else _mutated_text(chance, "a\nb\n").decode("utf-8", "replace")
         (place / "ImageSets" / "Main" / "train.txt").write_text(lists, errors="replace")
         return place
     which = chance.random()
-    described = yaml.safe_dump(_changed_tree(chance, yaml.safe_load(_YOLO)))
-    (place / "data.yaml").write_bytes(_mutated_text(chance, described, share=0.4) if which < 0.5 else _YOLO.encode())
-    (place / "labels" / "a.txt").write_bytes(_mutated_text(chance, _LABELS) if which >= 0.4 else _LABELS.encode())
-    (place / "labels" / "b.txt").write_text(_LABELS)
+    described = yaml.safe_dump(_changed_tree(chance, yaml.safe_load(SOUND_YOLO)))
+    (place / "data.yaml").write_bytes(
+        _mutated_text(chance, described, share=0.4) if which < 0.5 else SOUND_YOLO.encode()
+    )
+    (place / "labels" / "a.txt").write_bytes(
+        _mutated_text(chance, SOUND_LABELS) if which >= 0.4 else SOUND_LABELS.encode()
+    )
+    (place / "labels" / "b.txt").write_text(SOUND_LABELS)
     return place / "data.yaml"
 
 
@@ -273,106 +279,3 @@ def _mend_png(content: bytearray) -> None:
             return
         struct.pack_into(">I", content, at + 8 + length, zlib.crc32(content[at + 4 : at + 8 + length]))
         at += 12 + length
-
-
-def _photo(width: int, height: int) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    noise = np.random.default_rng(0).integers(0, 40, (height, width, 3))
-    return (np.stack([x * 3, y * 4, (x + y) * 2], axis=-1) % 216 + noise).astype(np.uint8)
-
-
-def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def _bases() -> dict[str, list[bytes]]:
-    """Sound images of every kind that the formats have."""
-    photo = Image.fromarray(_photo(61, 47))
-    deep = Image.fromarray(_photo(61, 47)[:, :, 0].astype(np.uint16) * 16)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    frames = [photo, photo.rotate(90)]
-    jpeg = [
-        _saved(photo, "JPEG"),
-        _saved(photo, "JPEG", progressive=True, exif=exif),
-        _saved(photo.convert("L"), "JPEG"),
-        _saved(photo.convert("CMYK"), "JPEG"),
-        _saved(photo, "JPEG", subsampling=2, restart_marker_blocks=2),
-    ]
-    png = [
-        _saved(photo, "PNG"),
-        _saved(photo.convert("P"), "PNG"),
-        _saved(deep, "PNG"),
-        _saved(photo.convert("1"), "PNG"),
-        _saved(photo.convert("RGBA"), "PNG", exif=exif),
-        _saved(photo.convert("LA"), "PNG"),
-        _saved(photo, "PNG", save_all=True, append_images=frames),
-    ]
-    tiff = [
-        _saved(photo, "TIFF", compression=one) for one in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
-    ]
-    tiff += [
-        _saved(deep, "TIFF"),
-        _saved(photo.convert("1"), "TIFF", compression="group4"),
-        _saved(photo.convert("P"), "TIFF"),
-        _saved(photo.convert("CMYK"), "TIFF"),
-        _saved(photo, "TIFF", save_all=True, append_images=frames),
-        _saved(photo.convert("F"), "TIFF"),
-    ]
-    webp = [
-        _saved(photo, "WEBP"),
-        _saved(photo, "WEBP", lossless=True),
-        _saved(photo.convert("RGBA"), "WEBP", exif=exif),
-        _saved(photo, "WEBP", save_all=True, append_images=frames),
-    ]
-    return {"jpeg": jpeg, "png": png, "tiff": tiff, "webp": webp}
-
-
-_IMAGES = _bases()
-_COCO = {
-    "info": {"year": 2026},
-    "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (1, 2, 3)],
-    "categories": [{"id": 1, "name": "car", "supercategory": "thing"}, {"id": 2, "name": "person"}],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0},
-        {
-            "id": 2,
-            "image_id": 1,
-            "category_id": 2,
-            "bbox": [5.5, 2, 10, 20],
-            "area": 100.5,
-            "iscrowd": 0,
-            "segmentation": [[5.5, 2, 15, 2, 15, 22, 5.5, 22]],
-        },
-        {
-            "id": 3,
-            "image_id": 3,
-            "category_id": 2,
-            "bbox": [0, 0, 9, 9],
-            "area": 81,
-            "iscrowd": 1,
-            "segmentation": {"size": [80, 100], "counts": [0, 9, 7991]},
-        },
-        {
-            "id": 4,
-            "image_id": 2,
-            "category_id": 1,
-            "bbox": [0, 0, 100, 80],
-            "area": 8000,
-            "iscrowd": 0,
-            "segmentation": {"size": [80, 100], "counts": "0`4P3"},
-        },
-    ],
-}
-_YOLO = "path: .\ntrain: images\nval: images\nnc: 2\nnames:\n  0: car\n  1: person\n"
-_LABELS = "0 0.5 0.5 0.25 0.25\n1 0.1 0.2 0.1 0.1\n1 0.3 0.3 0.6 0.3 0.6 0.6 0.3 0.6\n"
-_VOC = """<annotation>
-  <folder>VOC2007</folder><filename>NAME.jpg</filename>
-  <size><width>64</width><height>48</height><depth>3</depth></size>
-  <object><name>car</name><difficult>0</difficult><truncated>1</truncated>
-    <bndbox><xmin>10</xmin><ymin>12</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object>
-  <object><name>dog</name><bndbox><xmin>1.5</xmin><ymin>1</ymin><xmax>64</xmax><ymax>48</ymax></bndbox></object>
-</annotation>
-"""
