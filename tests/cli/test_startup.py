@@ -98,6 +98,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
 def test_help_loads_only_what_it_needs(answers: dict[str, Answer]) -> None:
     assert answers["help"].code == 0
     assert "Train a detector on chips" in answers["help"].said
+    verbs = "train", "evaluate", "predict", "propose", "chips", "demo", "models"
+    assert all(verb in answers["help"].said for verb in verbs)
     assert [name for name in NOT_FOR_HELP if name in answers["help"].modules] == []
 
 
