@@ -1,6 +1,5 @@
 """Recipes: from YAML and the command line, and what is said when they are wrong."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +192,7 @@ def test_kinds_of_models() -> None:
     assert own.model == CustomConfig(name="RetinaNet")
     for recipe in (Recipe(), Recipe(model=original), own):
         assert Recipe.parse(recipe.model_dump(mode="json")) == recipe
-    with pytest.raises(RecipeError, match=r"your own detector RetinaNet .*pass it as detector="):
+    with pytest.raises(RecipeError, match=facts("RetinaNet", "detector")):
         build_detector(own, 3)
 
 
@@ -245,46 +244,50 @@ def test_what_is_written_is_what_was(tmp_path: Path) -> None:
     assert Recipe.load(tmp_path / "empty.yaml") == Recipe()
 
 
-WRONG = {
-    "train: {learning_rat: 1}": "train.learning_rat is not a setting; did you mean train.learning_rate?",
-    "learning_rate: 1": "learning_rate is not a setting; did you mean train.learning_rate?",
-    "trian: {}": "trian is not a setting; did you mean train?",
-    "train: {qqq: 1}": "train.qqq is not a setting; known here: accumulate, best_metric,",
-    "inference: {merge: {sigm: 1}}": "did you mean inference.merge.sigma?",
-    "pyramid: {levels: [{sclae: 2}]}": "did you mean pyramid.levels.0.scale?",
-    "pyramid: {levels: [{scale: x}]}": "pyramid.levels.0.scale: expected a number, got 'x'",
-    "pyramid: {levels: [{scale: 2, long_px: 3}]}": "pyramid.levels.0: a level takes either scale, or",
-    "pyramid: {levels: 3}": "pyramid.levels: expected 'auto' or a list, got 3",
-    "pyramid: {levels: []}": "pyramid.levels: expected 'auto' or a list of at least 1 item, got []",
-    "pyramid: {chip_px: big}": "pyramid.chip_px: expected an integer or 'auto', got 'big'",
-    "pyramid: {chip_px: 5}": "pyramid.chip_px: expected a number greater than or equal to 64 or 'auto', got 5",
-    "loader: {workers: many}": "loader.workers: expected an integer or 'auto', got 'many'",
-    "model: {stride: 12}": "model.stride: expected 8, 16 or 32, got 12",
-    "model: {kind: orginal}": "model.kind: expected sniper, original, rfcn3k, torchvision or custom, got 'orginal'; "
-    "did you mean original",
-    "model: {kind: 3}": "model.kind: expected sniper, original, rfcn3k, torchvision or custom, got 3",
-    "model: {network: sniper_resnet50}": "model.network is not a setting; model of kind original has it, but "
-    "this is of kind sniper",
-    "model: {kind: original, backbone: timm/resnet18}": "model.backbone is not a setting; model of kind sniper has it",
-    "model: {kind: original, netwrok: x}": "model.netwrok is not a setting; did you mean model.network?",
-    "model: {kind: original, network: resnet}": "model.network: expected 'sniper_resnet101', 'sniper_resnet50' or",
-    "model: {kind: original, focus_cells: {smal_px: 1}}": "did you mean model.focus_cells.small_px?",
-    "model: {kind: custom}": "model lacks the setting name; give it a value",
-    "model: {anchors: {scale: [1]}}": "model.anchors.scale is not a setting; did you mean model.anchors.scales?",
-    "backbone: timm/resnet18": "backbone is not a setting; did you mean model.backbone?",
-    "model:": "model: expected settings (key: value), got None",
-    "train: [1]": "train: expected settings (key: value), got [1]",
-    "train: {learning_rate: fast}": "train.learning_rate: expected a number, got 'fast'",
-    "train: {learning_rate: -1}": "train.learning_rate: expected a number greater than 0, got -1",
-    "train: {learning_rate: .nan}": "train.learning_rate: expected a number greater than 0, got nan",
-    "train: {epochs: 1, steps: 3}": "train: expected one length, epochs or steps or minutes, got epochs and steps",
-    "chips: {stride_px: [60, 50]}": "chips: stride_px: the least 60 must not exceed the largest 50",
-    "1: 2": "1: ",
-    "- a": "expected settings as 'key: value' at the top, got list",
-    "a: b: c": ", line 1: not valid YAML (mapping values are not allowed here)",
-    "a: 1\nb: [1, 2\nc: 3": ", line 3: not valid YAML",
-    "a: !!python/object:os.system {}": ", line 1: not valid YAML",
-    "a: \x07": "not valid YAML",
+# What a wrong recipe is, and what its one sentence must name: the setting, what was expected, what came, what is near.
+WRONG: dict[str, tuple[str | int, ...]] = {
+    "train: {learning_rat: 1}": ("train.learning_rat", "train.learning_rate"),
+    "learning_rate: 1": ("learning_rate", "train.learning_rate"),
+    "trian: {}": ("trian", "train"),
+    "train: {qqq: 1}": ("train.qqq", "accumulate", "best_metric"),
+    "inference: {merge: {sigm: 1}}": ("inference.merge.sigm", "inference.merge.sigma"),
+    "pyramid: {levels: [{sclae: 2}]}": ("pyramid.levels.0.sclae", "pyramid.levels.0.scale"),
+    "pyramid: {levels: [{scale: x}]}": ("pyramid.levels.0.scale", "number", "'x'"),
+    "pyramid: {levels: [{scale: 2, long_px: 3}]}": ("pyramid.levels.0", "either scale"),
+    "pyramid: {levels: 3}": ("pyramid.levels", "'auto'", "list", 3),
+    "pyramid: {levels: []}": ("pyramid.levels", "'auto'", "at least 1", "[]"),
+    "pyramid: {chip_px: big}": ("pyramid.chip_px", "integer", "'auto'", "'big'"),
+    "pyramid: {chip_px: 5}": ("pyramid.chip_px", "greater than or equal to 64", "'auto'", 5),
+    "loader: {workers: many}": ("loader.workers", "integer", "'auto'", "'many'"),
+    "model: {stride: 12}": ("model.stride", 8, 16, 32, 12),
+    "model: {kind: orginal}": ("model.kind", "sniper", "custom", "'orginal'", "mean original"),
+    "model: {kind: 3}": ("model.kind", "sniper", "original", "custom", 3),
+    "model: {network: sniper_resnet50}": ("model.network", "kind original", "kind sniper"),
+    "model: {kind: original, backbone: timm/resnet18}": ("model.backbone", "kind sniper"),
+    "model: {kind: original, netwrok: x}": ("model.netwrok", "model.network"),
+    "model: {kind: original, network: resnet}": (
+        "model.network",
+        "'sniper_resnet101'",
+        "'sniper_resnet50'",
+        "'resnet'",
+    ),
+    "model: {kind: original, focus_cells: {smal_px: 1}}": ("model.focus_cells.smal_px", "model.focus_cells.small_px"),
+    "model: {kind: custom}": ("model", "name"),
+    "model: {anchors: {scale: [1]}}": ("model.anchors.scale", "model.anchors.scales"),
+    "backbone: timm/resnet18": ("backbone", "model.backbone"),
+    "model:": ("model", "key: value", "None"),
+    "train: [1]": ("train", "key: value", "[1]"),
+    "train: {learning_rate: fast}": ("train.learning_rate", "number", "'fast'"),
+    "train: {learning_rate: -1}": ("train.learning_rate", "greater than 0", "-1"),
+    "train: {learning_rate: .nan}": ("train.learning_rate", "greater than 0", "nan"),
+    "train: {epochs: 1, steps: 3}": ("train", "minutes", "got epochs and steps"),
+    "chips: {stride_px: [60, 50]}": ("chips", "stride_px", 60, 50),
+    "1: 2": (1,),
+    "- a": ("key: value", "list"),
+    "a: b: c": ("line 1", "YAML"),
+    "a: 1\nb: [1, 2\nc: 3": ("line 3", "YAML"),
+    "a: !!python/object:os.system {}": ("line 1", "YAML"),
+    "a: \x07": ("YAML",),
 }
 
 
@@ -292,27 +295,27 @@ WRONG = {
 def test_wrong_recipes_are_one_sentence(tmp_path: Path, text: str) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text(text)
-    with pytest.raises(RecipeError, match=re.escape(WRONG[text])) as caught:
+    with pytest.raises(RecipeError, match=facts(*WRONG[text])) as caught:
         Recipe.load(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "named"),
     [
-        ("train.learning_rat=1", "did you mean train.learning_rate?"),
-        ("train.learning_rate", "expected KEY=VALUE"),
-        ("=1", "expected KEY=VALUE"),
-        ("train.=1", "expected KEY=VALUE"),
-        ("train={", "'{' is not a YAML value"),
-        ("train.epochs.x=1", "train.epochs: expected a number, got {'x': 1}"),
-        ("train.step_at.3=1", "there is no entry '3' in a list of 1"),
-        ("train.step_at.x=1", "there is no entry 'x' in a list of 1"),
+        ("train.learning_rat=1", ("train.learning_rat", "train.learning_rate")),
+        ("train.learning_rate", ("--set train.learning_rate", "KEY=VALUE")),
+        ("=1", ("=1", "KEY=VALUE")),
+        ("train.=1", ("train.=1", "KEY=VALUE")),
+        ("train={", ("train={", "'{'", "YAML")),
+        ("train.epochs.x=1", ("train.epochs", "number", "{'x': 1}")),
+        ("train.step_at.3=1", ("train.step_at.3=1", "'3'", "list of 1")),
+        ("train.step_at.x=1", ("train.step_at.x=1", "'x'", "list of 1")),
     ],
 )
-def test_wrong_settings_on_top_are_one_sentence(override: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+def test_wrong_settings_on_top_are_one_sentence(override: str, named: tuple[str, ...]) -> None:
+    with pytest.raises(RecipeError, match=facts(*named)) as caught:
         Recipe.load("resnet50", [override])
     assert "\n" not in str(caught.value)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from facts import facts
 from sniper.data.text_files import lines_of
 from sniper.errors import DataError
 
@@ -21,5 +22,5 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> 
     file = tmp_path / "list.txt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(DataError, match=r"cannot read .*list\.txt.*expected images, one a line, in UTF-8"):
+    with pytest.raises(DataError, match=facts("list.txt", "one a line", "UTF-8")):
         lines_of(file, "images")

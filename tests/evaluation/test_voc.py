@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facts import facts
 from sniper.data.flags import ObjectFlag
 from sniper.errors import DataError
 from sniper.evaluation.average_precision import area_under, at_eleven_points, precision_recall
@@ -103,7 +104,7 @@ def test_only_images_that_detections_list_count() -> None:
     table = table_of([[Thing(ONE)], [Thing(ONE)]])
     half = table.select([1])
     assert VocProtocol()(table, found_in(half, [(0, ONE, 0.9, 0)])).numbers["VOC_AP50"] == 1
-    with pytest.raises(DataError, match="image id 2, which the dataset does not have"):
+    with pytest.raises(DataError, match=facts("image id 2", "dataset")):
         VocProtocol()(table.select([0]), found_in(half, []))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facts import facts
 from sniper.inference.trace import ImageTrace, LevelTrace
 from sniper.report.focus import draw_focus, draw_focus_chips, draw_focus_map
 from sniper.report.palette import level_color
@@ -50,7 +51,7 @@ def test_heat_lies_where_focus_is_and_tells_the_threshold() -> None:
     span = picture.max(axis=0) - picture.min(axis=0)
     assert span.max() <= 32 + 8, "one cell and the line around it"
     for level in (0, 7):
-        with pytest.raises(ValueError, match=rf"level {level} has no focus map; those that have one: \[1\]"):
+        with pytest.raises(ValueError, match=facts(f"level {level}", "focus map", "[1]")):
             draw_focus_map(grey, traces((640, 480)), level)
 
 

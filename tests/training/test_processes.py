@@ -10,6 +10,7 @@ import torch
 from tiny import RandomSource, make_batch, mean_score
 from two_processes import CONFIG, build
 
+from facts import facts
 from forked import Python
 from sniper.errors import CheckpointError
 from sniper.structures import Batch
@@ -63,5 +64,5 @@ def test_two_processes_equal_one_with_both_batches(python: Python, tmp_path: Pat
     )
     assert two_losses == pytest.approx(one_losses, rel=1e-5)
 
-    with pytest.raises(CheckpointError, match="written by 2 processes and cannot be continued exactly by 1"):
+    with pytest.raises(CheckpointError, match=facts("2 processes", "by 1")):
         train(build(), BothRanks(), CONFIG, RunFolder(tmp_path / "whole"), resume=True)
