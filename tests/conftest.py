@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # this file does not import it, and test files are imported without.
 gc.disable()
 
-# The same examples in every run; to look for new ones: pytest --hypothesis-profile=explore.
+# The same examples in every run; to look for new and more ones: pytest --hypothesis-profile=explore.
 settings.register_profile("explore", settings())
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 
 

@@ -143,6 +143,15 @@ def _report_ended(running: dict[int, socket.socket]) -> None:
         connection.close()
 
 
+def _load_the_rest() -> None:
+    """What numba and Pillow import at their first use, a second of work."""
+    import numba
+    from PIL import Image
+
+    numba.njit(lambda number: number + 1)(1)
+    Image.init()
+
+
 def _nothing(signal_number: int, frame: FrameType | None) -> None:
     """A signal that is handled writes to the file that wakes ``select``; one that is ignored does not."""
 
@@ -165,6 +174,7 @@ def main() -> None:
         gc.disable()
         for name in PRELOADED:
             import_module(name)
+        _load_the_rest()
         gc.freeze()
         gc.enable()
         threads = len(list(Path("/proc/self/task").iterdir()))

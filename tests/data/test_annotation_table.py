@@ -2,11 +2,7 @@
 
 import gc
 import multiprocessing
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facts import facts
 from sniper.data import sharing
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.columns import MaskBuilder, PackedStrings, ragged_rows
@@ -188,11 +185,11 @@ def test_check_names_the_broken_promise():
     with pytest.raises(DataError, match="bits of no ObjectFlag"):
         replace(table, flags=table.flags | np.uint8(128)).check()
     labels = table.image_labels
-    with pytest.raises(DataError, match="image labels are of 4 images, and the table has 5"):
+    with pytest.raises(DataError, match=facts("image labels", 4, 5)):
         replace(table, image_labels=labels.take(np.arange(4))).check()
     with pytest.raises(DataError, match=r"image label 0 is class 3 .*0\.\.2"):
         replace(table, image_labels=replace(labels, labels=labels.labels + 3)).check()
-    with pytest.raises(DataError, match="confidence of the image labels is float64"):
+    with pytest.raises(DataError, match=facts("confidence", "image labels", "float64")):
         replace(table, image_labels=replace(labels, confidence=labels.confidence.astype(np.float64))).check()
     with pytest.raises(DataError, match="'cat' is its own ancestor"):
         replace(table, class_ancestors=np.array([[0, 0]], np.int32)).check()
@@ -267,23 +264,18 @@ def test_subset_of_a_shared_table_is_its_own():
     assert same(pickle.loads(pickle.dumps(part)), make_table().select([0, 1]))
 
 
-def test_file_of_a_killed_owner_is_removed_by_the_next(tmp_path, monkeypatch):
+def test_file_of_a_killed_owner_is_removed_by_the_next(python, monkeypatch):
     script = (
         "import sys, time; sys.path[:0] = sys.argv[1:]; from test_annotation_table import make_table\n"
         "shared = make_table().share(); print(shared.shared.path, flush=True); time.sleep(60)"
     )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", script, str(Path(__file__).parent), str(Path(__file__).parents[1])],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    path = Path(owner.stdout.readline().strip())
+    owner = python.start("-c", script, Path(__file__).parent, Path(__file__).parents[1])
+    path = Path(owner.wait_for_line())
     monkeypatch.setattr(sharing, "_SETTLED_S", 0)
     time.sleep(0.05)
     alive = make_table().share()
     assert path.exists()
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait()
+    owner.kill()
     assert path.exists()
     another = make_table().share()
     assert not path.exists()

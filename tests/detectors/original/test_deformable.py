@@ -64,7 +64,9 @@ def test_gradients_are_those_of_finite_differences():
         torch.rand(shape, generator=generator, dtype=torch.float64) * 0.9 + 0.05
         for shape in ((1, 4, 4, 5), (1, 36, 4, 5), (2, 4, 3, 3), (2,))
     ]
-    assert torch.autograd.gradcheck(partial(deformable_conv, padding=1), [part.requires_grad_() for part in inputs])
+    # Fast: along random directions, in place of each of 876 inputs on its own.
+    conv = partial(deformable_conv, padding=1)
+    assert torch.autograd.gradcheck(conv, [part.requires_grad_() for part in inputs], fast_mode=True)
 
 
 def test_samples_far_outside_are_zero():

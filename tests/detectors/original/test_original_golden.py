@@ -1,6 +1,8 @@
 """The original networks against numbers recorded from the original code: every recorded node, in both precisions.
 
-Random proposals' order is not compared end to end: what lies behind them is fed the recorded regions.
+Random proposals' order is not compared end to end: what lies behind them is fed the recorded regions. Two images run
+in double precision, where equal means equal, and one in single precision, where rounding is what it was in the
+original: every node and every branch in both.
 """
 
 from collections.abc import Callable, Iterator
@@ -213,22 +215,22 @@ def tolerance(network: str, node: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_double_precision(network: Network, case: str) -> None:
-    with in_double(network.detector):
-        nodes = run(network, network.recorded(case), torch.float64)
-    record = network.recorded(f"{case}_f64")
+def test_double_precision_of_two_images(network: Network) -> None:
+    inputs, record = network.recorded("batch2"), network.recorded("batch2_f64")
     names = recorded_nodes(record)
     assert names
-    found = {name: error(record, name, nodes[name], QUANTILE) for name in names}
-    assert {name: error for name, error in found.items() if error > 1e-6} == {}
+    with in_double(network.detector):
+        nodes = run(network, inputs, torch.float64)
+        found = {name: error(record, name, nodes[name], QUANTILE) for name in names}
+        assert {name: error for name, error in found.items() if error > 1e-6} == {}
+        for source in ("", "fork_cpu/", "fork_gpu/"):
+            check_regions(network, inputs, nodes["conv_new_1_relu"], source)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_single_precision(network: Network, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_precision_of_one_image(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep ten bits
-    record = network.recorded(case)
+    record = network.recorded("single")
     nodes = run(network, record, torch.float32)
     found = {name: error(record, name, nodes[name], 1.0) for name in recorded_nodes(record)}
     assert {name: error for name, error in found.items() if error > tolerance(network.name, name)} == {}
@@ -243,7 +245,7 @@ def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tens
     A sample within rounding of the map's border may count or not, which can empty a bin: where that happened (in one
     region of 300, 1.5e-5 cells from the border) the whole region differs, so a few regions may.
     """
-    rois, detector = torch.from_numpy(record[f"{source}rois"]).to(DEVICE), network.detector
+    rois, detector = torch.from_numpy(record[f"{source}rois"]).to(DEVICE, reduced.dtype), network.detector
     with watched(detector) as nodes:
         output = detector.head(reduced, rois[:, 0].long(), rois[:, 1:])
     nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
