@@ -30,11 +30,11 @@ def models() -> None:
     from sniper.detectors.from_torchvision.config import BUILDERS, LIBRARY, LICENCE
     from sniper.recipe import Recipe, shipped_recipes
 
-    rows = []
-    for name, path in shipped_recipes().items():
+    say("Recipes")
+    for name, path in shipped_recipes().items():  # not a table: 80 columns would cut the names
         recipe = Recipe.load(path)
-        rows.append([name, recipe.model.network, str(recipe.model.stride), recipe.description.strip().split("\n")[0]])
-    show_table("Recipes", ["name", "backbone", "stride", "for"], rows)
+        stride = "" if recipe.model.stride is None else f", stride {recipe.model.stride}"
+        say(f"{name} = {recipe.model.network}{stride}\n    {recipe.description.strip().splitlines()[0]}")
     rows = [
         [LIBRARY + name, one.family, f"{one.million_parameters:.1f} M", f"{one.coco_ap:.1f}", LICENCE]
         for name, one in BUILDERS.items()
