@@ -18,8 +18,8 @@ from sniper.backends.torch import TorchBackend
 from sniper.data.source import load_dataset
 from sniper.inference.detect import detect_images
 from sniper.inference.proposing import propose_images
+from sniper.pipeline.checkpoint_model import pick_device
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
-from sniper.pipeline.model import pick_device
 from sniper.pipeline.sources import Skipped, table_images
 from sniper.recipe import Recipe
 

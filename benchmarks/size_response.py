@@ -21,8 +21,9 @@ from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.evaluation.coco import evaluate_coco
 from sniper.evaluation.config import CocoEvalConfig
+from sniper.pipeline.checkpoint_model import pick_device
 from sniper.pipeline.evaluate import evaluate_table
-from sniper.pipeline.model import Model, load_model, pick_device
+from sniper.pipeline.model import Model, load_model
 from sniper.pyramid import Level, Pyramid
 
 EDGES_PX = tuple(float(edge) for edge in np.geomspace(8, 256, 11).round(1))  # half an octave each

@@ -6,6 +6,7 @@ import pytest
 
 import sniper
 from sniper.cli import data, inference, training
+from sniper.cli.export import export
 from sniper.cli.score import score
 
 # What Python says in another way: settings, and a dataset with more than a path (DataSource).
@@ -16,6 +17,7 @@ _OTHERWISE = {
     "predict": set(),
     "check": set(),
     "convert": set(),
+    "export": set(),
 }
 _VERBS = {
     "train": training.train,
@@ -24,6 +26,7 @@ _VERBS = {
     "predict": inference.predict,
     "check": data.check,
     "convert": data.convert,
+    "export": export,
 }
 
 

@@ -93,8 +93,9 @@ def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
 
     from sniper.backends.torch import TorchBackend
     from sniper.data.source import load_dataset
+    from sniper.pipeline.checkpoint_model import pick_device
     from sniper.pipeline.evaluate import evaluate_table
-    from sniper.pipeline.model import load_model, pick_device
+    from sniper.pipeline.model import load_model
     from sniper.pipeline.train import train
     from sniper.recipe import Recipe
 

@@ -18,9 +18,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from sniper.data.source import load_dataset
+from sniper.pipeline.checkpoint_model import pick_device
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
-from sniper.pipeline.model import pick_device
 from sniper.recipe import Recipe
 from sniper.structures import Batch
 from sniper.training.devices import pinned

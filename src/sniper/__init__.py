@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sniper.pipeline.chips import chip_preview, chip_stats
     from sniper.pipeline.convert import convert
     from sniper.pipeline.evaluate import evaluate
+    from sniper.pipeline.export import export
     from sniper.pipeline.from_callable import from_callable
     from sniper.pipeline.model import load_model
     from sniper.pipeline.plan import plan
@@ -41,6 +42,7 @@ __all__ = [
     "convert",
     "download",
     "evaluate",
+    "export",
     "from_callable",
     "from_sahi",
     "from_torchvision",
@@ -64,6 +66,7 @@ _HOMES = {
     "convert": "sniper.pipeline.convert",
     "download": "sniper.fetch",
     "evaluate": "sniper.pipeline.evaluate",
+    "export": "sniper.pipeline.export",
     "from_callable": "sniper.pipeline.from_callable",
     "from_sahi": "sniper.integrations.from_sahi",
     "from_torchvision": "sniper.detectors.from_torchvision.build",

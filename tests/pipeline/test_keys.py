@@ -14,6 +14,7 @@ from sniper.data.detection_files import load_detections
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.inference.config import ProposeConfig
+from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.keys import (
     UNUSED_BY_DETECTIONS,
     UNUSED_BY_FIRST_STAGE,
@@ -62,12 +63,12 @@ def _key(kind: str, recipe: Recipe, table: AnnotationTable, detector: nn.Module)
     if kind == "proposals":
         assert recipe.pyramid.levels != "auto"
         pyramid = Pyramid(levels=recipe.pyramid.levels)
-        return extraction(detector, table, pyramid, recipe, ProposeConfig(), "out").key
+        return extraction(weights_digest(detector), table, pyramid, recipe, ProposeConfig(), "out").key
     if kind == "detections":
-        return detections_key(recipe, table, detector, {})
+        return detections_key(recipe, table, weights_digest(detector), {})
     if kind == "predictions":
         return predictions_key(recipe, "0", {})
-    return first_stage_key(recipe, table, detector, 1)
+    return first_stage_key(recipe, table, weights_digest(detector), 1)
 
 
 def _listed(name: str, names: Collection[str]) -> bool:
@@ -114,7 +115,7 @@ def test_the_settings_of_an_extraction_change_its_key(table: AnnotationTable, de
     pyramid = Pyramid(levels=recipe.pyramid.levels)
 
     def key(config: ProposeConfig = ProposeConfig(), **given: Any) -> str:  # noqa: B008  frozen
-        return extraction(detector, table, pyramid, recipe, config, "out", **given).key
+        return extraction(weights_digest(detector), table, pyramid, recipe, config, "out", **given).key
 
     others = {"nms_iou": 0.5, "max_per_image": 7, "min_score": 0.3, "boxes": "detections", "window_share": 0.5}
     assert set(others) == set(ProposeConfig.model_fields)

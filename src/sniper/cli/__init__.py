@@ -15,6 +15,7 @@ from sniper import __version__
 from sniper.cli.chips import chips_app
 from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
+from sniper.cli.export import export
 from sniper.cli.inference import evaluate, predict, propose
 from sniper.cli.plan import plan
 from sniper.cli.score import score
@@ -63,6 +64,7 @@ app.command()(score)
 app.command()(propose)
 app.command()(check)
 app.command()(convert)
+app.command()(export)
 app.add_typer(chips_app, name="chips")
 app.command()(import_mxnet)
 app.command()(download)

@@ -17,8 +17,10 @@ from sniper.cli.options import (
     DeviceOption,
     FocusOption,
     FormatOption,
+    FormOption,
     IgnoreFlagsOption,
     ImagesOption,
+    NetworkArgument,
     ProcessesOption,
     ProtocolOption,
     TrainSplitOption,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: CheckpointArgument,
+    checkpoint: NetworkArgument,
     data: DataArgument,
     split: ValSplitOption = None,
     format: FormatOption = None,
@@ -48,6 +50,7 @@ def evaluate(
     pixel_budget: BudgetOption = None,
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
+    form: FormOption = None,
     on_bad_image: BadImageOption = "stop",
     protocols: ProtocolOption = None,
 ) -> None:
@@ -61,7 +64,7 @@ def evaluate(
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     source = data_source(data, split, format, images, classes, ignore_flags)
-    model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, source, on_bad_image=bad)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
@@ -84,7 +87,7 @@ def evaluate(
 
 
 def predict(
-    checkpoint: CheckpointArgument,
+    checkpoint: NetworkArgument,
     sources: Annotated[list[str], typer.Argument(help="Images, globs, folders and videos.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for predictions.json, GeoJSON and drawings.")
@@ -110,6 +113,7 @@ def predict(
     pixel_budget: BudgetOption = None,
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
+    form: FormOption = None,
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
@@ -123,7 +127,7 @@ def predict(
         from sniper.pipeline.shards import opened
         from sniper.pipeline.sources import video_facts
 
-    model = opened(checkpoint, None, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
         try:

@@ -116,6 +116,19 @@ CheckpointArgument = Annotated[
         help=".safetensors file, run folder, or torchvision/<detector> with COCO's classes.", callback=_checkpoint
     ),
 ]
+NetworkArgument = Annotated[
+    Path,
+    typer.Argument(
+        help=".safetensors file, run folder, ONNX file, or torchvision/<detector> with COCO's classes.",
+        callback=_checkpoint,
+    ),
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(
+        "--form", metavar="FILE", help="ONNX from elsewhere: YAML that says what it takes and gives; none: beside it."
+    ),
+]
 
 
 def bad_image(value: str) -> Literal["stop", "skip"]:

@@ -74,6 +74,35 @@ class MultiOutput(Protocol):
         ...
 
 
+class FixedOutputs(NamedTuple):
+    """What one forward pass says about B padded inputs, in shapes that do not depend on what is found: D and R slots.
+
+    Best first; rows beyond a count are zero. Boxes are xyxy, network px.
+    """
+
+    boxes: Tensor  # (B, D, 4)
+    scores: Tensor  # (B, D) in [0, 1]
+    labels: Tensor  # (B, D) int64 class index from 0
+    counts: Tensor  # (B,) int64 detections that count
+    proposal_boxes: Tensor  # (B, R, 4)
+    proposal_scores: Tensor  # (B, R) in [0, 1]
+    proposal_counts: Tensor  # (B,) int64 proposals that count
+    focus: Tensor | None = None  # (B, h, w) probability that a cell shows a small object
+
+
+@runtime_checkable
+class ExportableDetector(Protocol):
+    """A detector that can also be written as a graph for other runtimes."""
+
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """What ``MultiOutput.outputs`` gives, in fixed shapes and traceable by ``torch.export``. Evaluation mode."""
+        ...
+
+    def half_precision(self) -> None:
+        """Have the parts that bear it compute in half precision, in place and for good; inputs and outputs stay."""
+        ...
+
+
 @runtime_checkable
 class MaskDetector(MultiOutput, Protocol):
     """A detector that can also tell which part of a box the object fills.

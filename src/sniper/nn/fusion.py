@@ -50,6 +50,8 @@ def enlarge(coarse: Tensor, fine: Tensor) -> Tensor:
     A whole factor keeps every cell over the pixels that it saw, whatever the size of the padded input.
     """
     rows, columns = fine.shape[2:]
+    if torch.compiler.is_exporting():  # sizes are not known yet, but that the factor is whole
+        return functional.interpolate(coarse, size=(rows, columns), mode="nearest")
     if coarse.shape[2:] == fine.shape[2:]:
         return coarse
     needed = max(-(-rows // coarse.shape[2]), -(-columns // coarse.shape[3]))

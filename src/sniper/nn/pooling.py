@@ -13,7 +13,8 @@ def roi_align(features: Tensor, image: Tensor, boxes: Tensor, *, stride: int, ce
 
     ``features`` are (B, F, H, W). Bilinear samples without rounding; those more than a cell outside the map are 0.
     """
-    if features.device.type == "cpu":
+    # What is exported has torchvision's operator, which other runtimes have too.
+    if features.device.type == "cpu" and not torch.compiler.is_exporting():
         return _roi_align_cpu(features, image, boxes, stride, cells)
     regions = torch.cat((image.to(boxes.dtype).unsqueeze(1), boxes), dim=1)
     cut: Tensor = torchvision_roi_align(features, regions, cells, 1 / stride, sampling_ratio=SAMPLES, aligned=True)

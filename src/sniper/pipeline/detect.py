@@ -19,9 +19,9 @@ from sniper.inference.config import InferenceConfig
 from sniper.inference.detect import detect_images
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
-from sniper.pipeline.processes import Source, Watch
 from sniper.pipeline.shards import Parts, make_shards, split
 from sniper.pipeline.sources import BadImage, Skipped, table_images
+from sniper.pipeline.watch import Source, Watch
 from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from sniper.data.detections import DetectionTable
 from sniper.data.table import AnnotationTable
@@ -26,15 +25,18 @@ from sniper.inference.config import InferenceConfig
 from sniper.pipeline.detect import DatasetDetections, DetectionJob, detect_dataset, shards_of
 from sniper.pipeline.keys import detections_key
 from sniper.pipeline.model import Model
-from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, opened
 from sniper.pipeline.short_forms import short_overrides
 from sniper.pipeline.sources import BadImage
 from sniper.pipeline.tables import Data, table_for
 from sniper.pipeline.value_range import files_of, with_value_range
+from sniper.pipeline.watch import Watch, source_of
 from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.report.curves import draw_pr_curves
+
+if TYPE_CHECKING:
+    from torch import nn
 
 logger = logging.getLogger("sniper")
 
@@ -145,8 +147,9 @@ def evaluate(
     pixel_budget: float | None = None,
     processes: int = 1,
     by_ranks: bool = False,
-    detector: nn.Module | None = None,
+    detector: "nn.Module | None" = None,
     device: str = "auto",
+    form: Path | str | None = None,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
@@ -157,7 +160,7 @@ def evaluate(
     ``if __name__ == "__main__":``, as they import it.
 
     Args:
-        checkpoint: weights file, run folder, or a model already loaded.
+        checkpoint: weights file, run folder, ONNX file, or a model already loaded.
         data: dataset by path (its form is found), a ``DataSource`` that says more, or a table.
         split: split of a dataset by path, where it holds several; none: val, or test if there is none.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
@@ -170,13 +173,14 @@ def evaluate(
             call this; the main one writes the files.
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
+        form: for an ONNX file from elsewhere, as for ``load_model``.
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
         on_progress: called with the number of images done.
 
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     if table.ignored.all():
@@ -190,7 +194,7 @@ def evaluate(
         settings = model.recipe.changed(short_overrides(protocols=protocols)).evaluation
     parts = None
     if output is not None:
-        key = detections_key(model.recipe, table, model.detector or model.backend, {"on_bad_image": on_bad_image})
+        key = detections_key(model.recipe, table, model.digest(), {"on_bad_image": on_bad_image})
         parts = Parts.beside(Path(output) / PREDICTIONS, key[:16])
     shards, sample_map = shards_of(table, inference), model.recipe.data.sample_map
     job = DetectionJob(table, model.pyramid, inference, shards, on_bad_image, parts, sample_map)

@@ -1,7 +1,8 @@
 """Keys of what is kept on disk: the same key means the same result.
 
-A key is a hash of the data, the weights and every setting of the recipe, less those on a list: settings that cannot
-change that kind of result, each with the reason. A setting that is new, and on no list, is part of every key.
+A key is a hash of the data, the digest of the weights and every setting of the recipe, less those on a list: settings
+that cannot change that kind of result, each with the reason. A setting that is new, and on no list, is part of every
+key.
 """
 
 import hashlib
@@ -9,11 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
 from sniper.data.table import AnnotationTable
-from sniper.inference.backend import Backend
 from sniper.recipe import Recipe
 
 # A name ending in "." means everything below it.
@@ -64,23 +61,19 @@ UNUSED_BY_FIRST_STAGE = _OF_EVERY_KEY | {
 }
 
 
-def proposals_key(
-    recipe: Recipe, table: AnnotationTable, detector: nn.Module | Backend, settings: Mapping[str, Any]
-) -> str:
+def proposals_key(recipe: Recipe, table: AnnotationTable, weights: str, settings: Mapping[str, Any]) -> str:
     """Key of proposals, SHA-256 as hexadecimal; ``settings`` are those of the extraction, plain values."""
-    return _table_key("proposals", recipe, UNUSED_BY_PROPOSALS, table, detector, settings)
+    return _table_key("proposals", recipe, UNUSED_BY_PROPOSALS, table, weights, settings)
 
 
-def detections_key(
-    recipe: Recipe, table: AnnotationTable, detector: nn.Module | Backend, settings: Mapping[str, Any]
-) -> str:
+def detections_key(recipe: Recipe, table: AnnotationTable, weights: str, settings: Mapping[str, Any]) -> str:
     """Key of the detections of a dataset; ``settings`` are those beside the recipe, plain values."""
-    return _table_key("detections", recipe, UNUSED_BY_DETECTIONS, table, detector, settings)
+    return _table_key("detections", recipe, UNUSED_BY_DETECTIONS, table, weights, settings)
 
 
-def first_stage_key(recipe: Recipe, table: AnnotationTable, detector: nn.Module, processes: int) -> str:
-    """Key of a first stage that ``recipe``, as it is trained by, makes of ``detector`` in ``processes`` processes."""
-    return _table_key("first stage", recipe, UNUSED_BY_FIRST_STAGE, table, detector, {"processes": processes})
+def first_stage_key(recipe: Recipe, table: AnnotationTable, weights: str, processes: int) -> str:
+    """Key of a first stage that ``recipe``, as it is trained by, makes of ``weights`` in ``processes`` processes."""
+    return _table_key("first stage", recipe, UNUSED_BY_FIRST_STAGE, table, weights, {"processes": processes})
 
 
 def predictions_key(recipe: Recipe, weights: str, settings: Mapping[str, Any]) -> str:
@@ -105,28 +98,16 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def weights_digest(detector: nn.Module | Backend) -> str:
-    """SHA-256 over the names and values of a detector's weights; over the name alone where there are none."""
-    digest = hashlib.sha256(type(detector).__qualname__.encode())
-    if not isinstance(detector, nn.Module):
-        return digest.hexdigest()
-    for name, value in sorted(detector.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _table_key(
     what: str,
     recipe: Recipe,
     unused: Collection[str],
     table: AnnotationTable,
-    detector: nn.Module | Backend,
+    weights: str,
     settings: Mapping[str, Any],
 ) -> str:
     used = used_settings(recipe, unused)
-    return table.fingerprint(what, used, dict(settings), str(table.root.resolve()), weights_digest(detector))
+    return table.fingerprint(what, used, dict(settings), str(table.root.resolve()), weights)
 
 
 def _is_in(name: str, names: Collection[str]) -> bool:

@@ -1,56 +1,38 @@
-"""From a checkpoint to a detector ready to run."""
+"""A network ready to run, with all that its file knows of it; without torch where the file needs none."""
 
+import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Union, overload
 
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
-from sniper.backends.torch import TorchBackend
 from sniper.detectors.from_torchvision.config import library_name
-from sniper.detectors.protocol import Detector
-from sniper.errors import CheckpointError, RecipeError
+from sniper.errors import RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
 from sniper.inference.config import AutoFocusConfig
 from sniper.inference.detect import OnWindowProgress, detect_images
 from sniper.inference.images import ImageDetections, ImageInput
 from sniper.inference.trace import OnTrace
-from sniper.pipeline.detectors import build_detector
-from sniper.pipeline.library_models import library_detector
 from sniper.pipeline.value_range import with_value_range
 from sniper.pixels.in_memory import rgb_of
 from sniper.pixels.open import open_pixels
 from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
-from sniper.training.checkpoint import load_into, load_weights
 from sniper.training.weights_file import checkpoint_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 logger = logging.getLogger("sniper")
 
-AnyImage = str | Path | NDArray | Image.Image | torch.Tensor
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes the first GPU, else the CPU.
-
-    Raises:
-        RecipeError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise RecipeError(f"device {name!r} cannot be used here; choose auto, cpu, or cuda:0 with a GPU") from error
-    return device
+AnyImage = Union[str, Path, NDArray, Image.Image, "torch.Tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +43,36 @@ class Model:
     recipe: Recipe  # resolved
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
-    detector: nn.Module | None = None  # what the backend runs a copy of, on the CPU; None: no detector of torch
+    detector: "nn.Module | None" = None  # what the backend runs a copy of, on the CPU; None: no detector of torch
     checkpoint: Path | None = None  # the file that other processes can load it from; None: there is none
     draw_scores: tuple[float, ...] = ()  # (C,) from which on detections of each class are drawn; empty: not known
+    device: str = "cpu"  # where the backend runs
+    weights_digest: Callable[[], str] | None = None  # SHA-256 of the weights; None: there are none to be read
+    form: Path | None = None  # what describes an ONNX file from elsewhere
 
     @classmethod
     def of(
         cls,
-        detector: nn.Module,
+        detector: "nn.Module",
         recipe: Recipe,
         class_names: Sequence[str],
         class_ids: Sequence[int],
-        device: torch.device | str = "cpu",
+        device: "torch.device | str" = "cpu",
     ) -> "Model":
         """A model that runs a copy of ``detector`` on ``device``, as ``recipe.inference`` says.
 
         Raises:
             RecipeError: it is no detector, or cannot be copied.
         """
-        backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
-        return cls(backend, recipe, tuple(class_names), tuple(class_ids), detector)
+        from sniper.pipeline.checkpoint_model import model_of
+
+        return model_of(detector, recipe, class_names, class_ids, device)
+
+    def digest(self) -> str:
+        """SHA-256 of what the network is, for keys of what is kept on disk; of a function, of what kind it is alone."""
+        if self.weights_digest is not None:
+            return self.weights_digest()
+        return hashlib.sha256(type(self.backend).__qualname__.encode()).hexdigest()
 
     @property
     def pyramid(self) -> Pyramid:
@@ -158,35 +150,39 @@ class Model:
 
 
 def load_model(
-    checkpoint: Path | str, *, detector: nn.Module | None = None, device: str = "auto", recipe: Recipe | None = None
+    checkpoint: Path | str,
+    *,
+    detector: "nn.Module | None" = None,
+    device: str = "auto",
+    recipe: Recipe | None = None,
+    form: Path | str | None = None,
 ) -> Model:
-    """A trained detector from a ``.safetensors`` checkpoint or a run folder (its ``best``, else ``last``).
+    """A trained detector from a ``.safetensors`` checkpoint, a run folder (its ``best``, else ``last``) or ONNX.
 
     Args:
         checkpoint: file or run folder; or ``torchvision/<detector>``, with the library's weights and COCO's classes.
         detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
+        form: for an ONNX file that ``sniper export`` did not write: the YAML file that says what it takes and gives,
+            or the name of a shipped one; none: the YAML beside the file.
 
     Raises:
         CheckpointError: missing, damaged, not written by sniper, or for another detector.
-        RecipeError: there is no such device, or ``detector`` is none.
+        RecipeError: there is no such device, ``detector`` is none, or ``form`` is wrong.
     """
-    place, name = pick_device(device), library_name(checkpoint)
+    name = library_name(checkpoint)
+    path = Path(checkpoint) if name is not None else checkpoint_file(checkpoint)
+    if path.suffix.lower() == ".onnx":
+        if detector is not None:
+            raise RecipeError(f"{path} holds a whole network; leave out detector")
+        from sniper.pipeline.onnx_model import load_onnx
+
+        return load_onnx(path, device, recipe, form)
+    if form is not None:
+        raise RecipeError(f"{path} is no ONNX file, and only these have a form; leave out the form {form}")
+    from sniper.pipeline.checkpoint_model import load_checkpoint, load_library_model
+
     if name is not None:
-        found = library_detector(name, recipe)
-        model = Model.of(found.detector.eval(), found.recipe, found.class_names, found.class_ids, place)
-        return replace(model, checkpoint=Path(checkpoint))
-    path = checkpoint_file(checkpoint)
-    weights, meta = load_weights(path)
-    settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
-    if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
-        raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
-    own = detector is not None
-    if detector is None:
-        detector = build_detector(settings, len(meta.class_names), pretrained=False)
-    elif not isinstance(detector, Detector):
-        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
-    load_into(detector, weights, path)
-    model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
-    return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
+        return load_library_model(name, path, device, recipe)
+    return load_checkpoint(path, detector, device, recipe)

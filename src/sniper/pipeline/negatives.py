@@ -17,6 +17,7 @@ from sniper.data.detection_files import read_details, read_proposals, save_detec
 from sniper.data.table import AnnotationTable
 from sniper.errors import CheckpointError, RecipeError, StoppedError
 from sniper.files import replacing
+from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.keys import first_stage_key
 from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.proposal_feed import ProposalFeed
@@ -105,7 +106,7 @@ def proposals_for(
         read_proposals(wanted, table)  # says now what is wrong with it
         return Path(wanted)
     brief = _brief(recipe)
-    folder = Path(root) / "negatives" / first_stage_key(brief, table, detector, this_process()[1])[:16]
+    folder = Path(root) / "negatives" / first_stage_key(brief, table, weights_digest(detector), this_process()[1])[:16]
     proposer = copy.deepcopy(detector)
     _train_first_stage(brief, proposer, table, source_of(brief), folder, log)
     return _extract(recipe, proposer, table, pyramid, folder, log)
@@ -158,7 +159,7 @@ def _extract(
     recipe: Recipe, proposer: nn.Module, table: AnnotationTable, pyramid: Pyramid, folder: Path, log: Log
 ) -> Path:
     job = extraction(
-        proposer, table, pyramid, recipe, recipe.negatives.extraction, folder / PROPOSALS,
+        weights_digest(proposer), table, pyramid, recipe, recipe.negatives.extraction, folder / PROPOSALS,
         on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed,
     )  # fmt: skip
     job = job._replace(output=folder / f"proposals-{job.key[:16]}.safetensors")
@@ -228,7 +229,7 @@ def renew_proposals(
         return
     logger.info("epoch %d: proposals from the model as it is now", since)
     job = extraction(
-        detector, table, pyramid, recipe, recipe.negatives.extraction, path,
+        weights_digest(detector), table, pyramid, recipe, recipe.negatives.extraction, path,
         on_bad_image=recipe.loader.on_bad_image, seed=recipe.train.seed + since,
     )  # fmt: skip
     _extract_by_all(job, detector, recipe)

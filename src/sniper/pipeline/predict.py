@@ -4,23 +4,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sniper.errors import RecipeError, StorageError
 from sniper.evaluation.best_f1 import DEFAULT_SCORE
 from sniper.pipeline.focus_pictures import focus_files
-from sniper.pipeline.keys import predictions_key, weights_digest
+from sniper.pipeline.keys import predictions_key
 from sniper.pipeline.model import Model
 from sniper.pipeline.predict_shard import OutputFiles, PredictJob
 from sniper.pipeline.prediction import Prediction, Predictions
-from sniper.pipeline.processes import OnProgress, OnWindowProgress, Watch, source_of
 from sniper.pipeline.shards import Parts, is_main, make_shards, opened, split
 from sniper.pipeline.source_files import distinct_stems, expand, is_video
 from sniper.pipeline.sources import BadImage, Skipped
 from sniper.pipeline.value_range import with_value_range
+from sniper.pipeline.watch import OnProgress, OnWindowProgress, Watch, source_of
 from sniper.writers.coco_json import join_predictions
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PREDICTIONS = "predictions.json"
 MIN_SCORE = 0.05  # of what is in the result, if nothing else is said
@@ -43,8 +44,9 @@ def predict(
     pixel_budget: float | None = None,
     processes: int = 1,
     by_ranks: bool = False,
-    detector: nn.Module | None = None,
+    detector: "nn.Module | None" = None,
     device: str = "auto",
+    form: Path | str | None = None,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     on_window_progress: OnWindowProgress | None = None,
@@ -57,7 +59,7 @@ def predict(
     prediction that was stopped or killed goes on where it was.
 
     Args:
-        checkpoint: weights file, run folder, or a model already loaded.
+        checkpoint: weights file, run folder, ONNX file, or a model already loaded.
         sources: images, globs, folders and videos.
         output: folder for ``predictions.json``, GeoJSON and the drawn images or videos; none: no files.
         keep: whether to return the items; without, there are their numbers alone. ``predict_stream`` gives one after
@@ -78,6 +80,7 @@ def predict(
             call this; the main one joins what they have written.
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
+        form: for an ONNX file from elsewhere, as for ``load_model``.
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         on_progress: called with the number of images or frames done.
         on_window_progress: called with the windows done and planned so far, of the images that are batched together.
@@ -87,7 +90,7 @@ def predict(
         StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
         RecipeError: ``draw_focus`` without ``output``, or without AutoFocus.
     """
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
     model = _for_files(model, paths)
@@ -116,7 +119,7 @@ def predict_stream(
     sources: Sources,
     *,
     min_score: float = MIN_SCORE,
-    detector: nn.Module | None = None,
+    detector: "nn.Module | None" = None,
     device: str = "auto",
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
@@ -217,7 +220,7 @@ def _key(model: Model, job: PredictJob, drawing: list[Any]) -> str:
         "on_bad_image": job.on_bad_image,
         "drawing": drawing,
     }
-    return predictions_key(model.recipe, weights_digest(model.detector or model.backend), settings)
+    return predictions_key(model.recipe, model.digest(), settings)
 
 
 def _drawn_files(stems: dict[Path, str], folder: Path) -> dict[Path, Path]:

@@ -16,10 +16,10 @@ from sniper.inference.images import ImageInput
 from sniper.pipeline.detect import look
 from sniper.pipeline.focus_pictures import FocusPictures
 from sniper.pipeline.prediction import Prediction, Predictions
-from sniper.pipeline.processes import Watch
 from sniper.pipeline.shards import Parts
 from sniper.pipeline.source_files import is_video
 from sniper.pipeline.sources import BadImage, Skipped, file_images, video_facts, video_images
+from sniper.pipeline.watch import Watch
 from sniper.pixels.open import where_on_ground
 from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import small_copy

@@ -5,77 +5,20 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing.synchronize import Event
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
-from sniper.backends.torch import TorchBackend
-from sniper.errors import RecipeError, SniperError
-from sniper.inference.backend import Backend
-from sniper.pipeline.model import Model, load_model
-from sniper.recipe import Recipe
-
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-OnProgress = Callable[[int], None]
-OnWindowProgress = Callable[[int, int], None]
+from sniper.errors import SniperError
+from sniper.pipeline.model import load_model
+from sniper.pipeline.watch import Result, ShardJob, Source, Watch
 
 AHEAD = 2  # shards of each process that are made, or wait for the ones before them
 LOOK_AGAIN_S = 0.2  # how often progress of the processes is shown
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Whom a shard's maker tells how far it is; it ends by an exception from here where it is to stop."""
-
-    on_progress: OnProgress | None = None  # images more that are done
-    on_window_progress: OnWindowProgress | None = None  # windows done and planned, of the images in hand
-
-    def images(self, more: int) -> None:
-        """So many more images are done."""
-        if self.on_progress:
-            self.on_progress(more)
-
-    def windows(self, done: int, planned: int) -> None:
-        """Of the images in hand, so many windows are done of so many."""
-        if self.on_window_progress:
-            self.on_window_progress(done, planned)
-
-
-class ShardJob(Protocol[Result_co]):
-    """What is made of each shard. Other processes get a pickled copy, and make shards of the same numbers."""
-
-    def make(self, number: int, backend: Backend, watch: Watch) -> Result_co:
-        """Make one shard, or read what was made of it before."""
-        ...
-
-
-class Source(NamedTuple):
-    """Where other processes load their own copy of the network from."""
-
-    checkpoint: Path
-    recipe: Recipe
-    device: str  # several GPUs are dealt out if it is ``cuda``
-
-
-def source_of(model: Model) -> Source:
-    """The source of a loaded model.
-
-    Raises:
-        RecipeError: it came from no file, or holds a detector of the caller's own, which others cannot build.
-    """
-    if model.checkpoint is None or not isinstance(model.backend, TorchBackend):
-        raise RecipeError(
-            "several processes need a checkpoint that each can load; give the path of one of sniper's own detectors, "
-            "or use one process"
-        )
-    return Source(model.checkpoint, model.recipe, str(model.backend.device))
 
 
 class _Shared(NamedTuple):
@@ -102,6 +45,7 @@ class _Surroundings(NamedTuple):
         """Make them those of this process."""
         os.environ.update(self.environment)
         if self.threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(self.threads)  # for onnxruntime
             torch.set_num_threads(self.threads)
 
 
@@ -194,7 +138,7 @@ def _begin(job: ShardJob[Any], source: Source, shared: _Shared, surroundings: _S
 
     _worker.update(job=job, watch=Watch(images, windows))
     try:
-        model = load_model(source.checkpoint, device=device, recipe=source.recipe)
+        model = load_model(source.checkpoint, device=device, recipe=source.recipe, form=source.form)
     except SniperError as error:  # raised here, it would be lost
         _worker.update(error=error)
     else:

@@ -20,11 +20,11 @@ from sniper.inference.proposing import propose_images
 from sniper.pipeline.detect import table_of
 from sniper.pipeline.keys import proposals_key
 from sniper.pipeline.model import Model
-from sniper.pipeline.processes import Watch, source_of
 from sniper.pipeline.shards import MAX_SHARD_IMAGES, Parts, make_shards, opened
 from sniper.pipeline.sources import BadImage, Skipped, table_images
 from sniper.pipeline.tables import Data, table_for
 from sniper.pipeline.value_range import files_of, with_value_range
+from sniper.pipeline.watch import Watch, source_of
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.devices import on_main
@@ -141,9 +141,7 @@ def propose(
     table = table_for(model.class_names, data, split, role="train", on_bad_image=on_bad_image)
     model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
     config = config or model.recipe.negatives.extraction
-    job = extraction(
-        model.detector or model.backend, table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image
-    )
+    job = extraction(model.digest(), table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)
     if is_done(job):
         if on_progress:
             on_progress(len(table))
@@ -161,7 +159,7 @@ def propose(
 
 
 def extraction(
-    detector: nn.Module | Backend,
+    weights: str,
     table: AnnotationTable,
     pyramid: Pyramid,
     recipe: Recipe,
@@ -171,10 +169,10 @@ def extraction(
     on_bad_image: BadImage = "stop",
     seed: int = 0,
 ) -> Extraction:
-    """An extraction with the key that says whether a file is its result."""
+    """An extraction with the key that says whether a file is its result; ``weights`` is their digest."""
     drawn = {"seed": seed} if config.window_share < 1 else {}
     settings = {"extraction": config.model_dump(mode="json"), "on_bad_image": on_bad_image, **drawn}
-    key = proposals_key(recipe, table, detector, settings | {"pyramid": pyramid.model_dump(mode="json")})
+    key = proposals_key(recipe, table, weights, settings | {"pyramid": pyramid.model_dump(mode="json")})
     return Extraction(table, pyramid, recipe, config, Path(output), key, on_bad_image, SHARD_IMAGES, seed)
 
 

@@ -3,37 +3,56 @@
 A shard is made from beginning to end by one process, and inference batches images of one shard alone. So it does not
 matter who makes which: the results of any number of processes are equal, bit for bit where each has as many threads
 (``OMP_NUM_THREADS``; kernels of other thread counts may round otherwise).
+
+One process alone needs no torch; what several need is imported when they are asked for.
 """
 
 import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from accelerate.utils import gather_object
-from torch import nn
-
-from sniper.errors import SniperError
 from sniper.inference.backend import Backend
 from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.processes import Result, ShardJob, Source, Watch, in_processes
-from sniper.training.devices import process_device, this_process
+from sniper.pipeline.watch import Result, ShardJob, Source, Watch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_SHARD_IMAGES = 200  # what a killed process does again at most
 MANY_SHARDS = 64  # enough for the processes of one machine to end at about the same time
 
 
-def opened(checkpoint: Path | str | Model, detector: nn.Module | None, device: str, *, by_ranks: bool = False) -> Model:
+def opened(
+    checkpoint: Path | str | Model,
+    detector: "nn.Module | None",
+    device: str,
+    *,
+    by_ranks: bool = False,
+    form: Path | str | None = None,
+) -> Model:
     """The model of a checkpoint, unless it is one; each process of a launch takes its own GPU for ``auto``."""
     if isinstance(checkpoint, Model):
         return checkpoint
-    place = str(process_device()) if by_ranks and device == "auto" and this_process()[1] > 1 else device
-    return load_model(checkpoint, detector=detector, device=place)
+    if by_ranks and device == "auto" and _launched():
+        from sniper.pipeline.ranks import process_device
+
+        device = str(process_device())
+    return load_model(checkpoint, detector=detector, device=device, form=form)
 
 
 def is_main() -> bool:
     """Whether this is the first process of its launch, which writes what all have made."""
+    from sniper.pipeline.ranks import this_process
+
     return this_process()[0] == 0
+
+
+def _launched() -> bool:
+    """Whether this process is one of several of a launch."""
+    from sniper.pipeline.ranks import this_process
+
+    return this_process()[1] > 1
 
 
 def split(
@@ -77,34 +96,18 @@ def make_shards(
     Raises:
         SniperError: what a shard's maker raised, in whichever process, or a process was ended from outside.
     """
-    if by_ranks and this_process()[1] > 1:
-        yield from _by_ranks(job, numbers, backend, watch)
+    if by_ranks and _launched():
+        from sniper.pipeline.ranks import make_by_ranks
+
+        yield from make_by_ranks(job, numbers, backend, watch)
     elif processes == 1 or len(numbers) < 2:
         for number in numbers:
             yield job.make(number, backend, watch)
     else:
+        from sniper.pipeline.processes import in_processes
+
         assert source is not None
         yield from in_processes(job, numbers, source, min(processes, len(numbers)), watch)
-
-
-def _by_ranks(job: ShardJob[Result], numbers: Sequence[int], backend: Backend, watch: Watch) -> list[Result]:
-    """Every rank makes its share and tells the others, an error too: none may wait for one that has ended."""
-    rank, ranks = this_process()
-    made: list[tuple[int, Result | SniperError]] = []
-    for number in numbers[rank::ranks]:
-        try:
-            made.append((number, job.make(number, backend, watch)))
-        except SniperError as error:
-            made.append((number, error))
-            break
-    everyone: dict[int, Result | SniperError] = dict(gather_object(made))
-    results = []
-    for number in sorted(everyone, key=list(numbers).index):
-        one = everyone[number]
-        if isinstance(one, SniperError):
-            raise one
-        results.append(one)
-    return results
 
 
 class Parts(NamedTuple):

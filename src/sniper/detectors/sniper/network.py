@@ -5,7 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sniper.detectors.protocol import FixedOutputs
 from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.sniper.fixed import fixed_outputs
 from sniper.detectors.two_stage import FirstStage, TwoStage, best_of, build_first_stage
 from sniper.errors import RecipeError
 from sniper.nn import box_deltas
@@ -80,6 +82,16 @@ class Sniper(TwoStage):
         with evaluating(self):
             logits = self.masks(features.unsqueeze(0), torch.zeros_like(labels), boxes)
         return logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
+
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """All that it knows of images in fixed shapes; ``detectors.protocol.ExportableDetector``."""
+        return fixed_outputs(self, images)
+
+    def half_precision(self) -> None:
+        """Features, proposals and the focus map in half precision; boxes and what is cut out for them stay single."""
+        for part in (self.backbone, self.rpn, self.head.reduce, self.focus):
+            if part is not None:
+                part.half()
 
     def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
         """What the proposals of each padded input hold, best first."""

@@ -1,0 +1,76 @@
+"""From a checkpoint to a detector of torch that is ready to run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sniper.backends.torch import TorchBackend
+from sniper.detectors.protocol import Detector
+from sniper.errors import CheckpointError, RecipeError
+from sniper.nn.weights_digest import weights_digest
+from sniper.pipeline.detectors import build_detector
+from sniper.pipeline.library_models import library_detector
+from sniper.pipeline.model import Model
+from sniper.recipe import Recipe
+from sniper.training.checkpoint import load_into, load_weights
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes the first GPU, else the CPU.
+
+    Raises:
+        RecipeError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RecipeError(f"device {name!r} cannot be used here; choose auto, cpu, or cuda:0 with a GPU") from error
+    return device
+
+
+def model_of(
+    detector: nn.Module,
+    recipe: Recipe,
+    class_names: Sequence[str],
+    class_ids: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Model:
+    """What ``Model.of`` gives."""
+    backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
+    names, ids, digest = tuple(class_names), tuple(class_ids), partial(weights_digest, detector)
+    return Model(backend, recipe, names, ids, detector, device=str(backend.device), weights_digest=digest)
+
+
+def load_checkpoint(path: Path, detector: nn.Module | None, device: str, recipe: Recipe | None) -> Model:
+    """The model of a ``.safetensors`` file; arguments and errors are those of ``pipeline.model.load_model``."""
+    place = pick_device(device)
+    weights, meta = load_weights(path)
+    settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
+    if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
+        raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
+    own = detector is not None
+    if detector is None:
+        detector = build_detector(settings, len(meta.class_names), pretrained=False)
+    elif not isinstance(detector, Detector):
+        raise RecipeError(f"{type(detector).__name__} is no detector: it needs the methods losses and detect")
+    load_into(detector, weights, path)
+    model = Model.of(detector.eval(), settings, meta.class_names, meta.class_ids, place)
+    return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
+
+
+def load_library_model(name: str, place: Path, device: str, recipe: Recipe | None) -> Model:
+    """A detector of a library with that library's weights; ``place`` is how other processes name it.
+
+    Raises:
+        CheckpointError, RecipeError: as for ``pipeline.model.load_model``.
+    """
+    chosen, found = pick_device(device), library_detector(name, recipe)
+    model = Model.of(found.detector.eval(), found.recipe, found.class_names, found.class_ids, chosen)
+    return replace(model, checkpoint=place)

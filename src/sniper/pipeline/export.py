@@ -1,0 +1,116 @@
+"""A checkpoint as an ONNX file that carries its strategy: names, levels, ranges, windows and merging."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sniper import __version__
+from sniper.backends.onnx.session import Session
+from sniper.backends.onnx.strategy import KEY, Strategy
+from sniper.detectors.traits import traits_of
+from sniper.errors import CheckpointError, RecipeError
+from sniper.files import replacing
+from sniper.pipeline.model import Model, load_model
+from sniper.to_onnx.graph import INPUTS, STEP_PX, DetectorGraph, GraphSettings, write_graph
+
+MAX_SCORE_DIFFERENCE = 1e-3  # rounding of other kernels, far below what a wrong operator does
+MAX_SCORE_DIFFERENCE_HALF = 0.05
+
+
+class Exported(NamedTuple):
+    """A written file."""
+
+    path: Path
+    strategy: Strategy
+    score_difference: float  # largest difference of a score from torch's, on the input of the check
+
+
+def export(
+    checkpoint: Path | str | Model,
+    output: Path | str,
+    *,
+    half: bool = False,
+    nms: float | None = None,
+    detector: nn.Module | None = None,
+) -> Exported:
+    """Write a detector as ONNX, with the settings that it is run with, and check it once beside torch.
+
+    Batch and size are free; sides are multiples of 64 px. The file takes ``images`` (B, H, W, 3) uint8 RGB and
+    ``valid_hw`` (B, 2) int64, and gives what ``detectors.protocol.FixedOutputs`` names.
+
+    Args:
+        checkpoint: weights file, run folder, or a model already loaded.
+        output: file to write, ``.onnx``.
+        half: compute features in half precision: half the size; faster on devices that have it, slower on CPUs.
+        nms: suppress detections of a class above this IoU inside the graph, for programs that run one size; none:
+            all levels are merged outside.
+        detector: your own detector, for a checkpoint of it.
+
+    Raises:
+        CheckpointError: ``checkpoint`` cannot be used, or the file does not give what torch gives.
+        RecipeError: this kind of detector cannot be written, or onnx, onnxscript or onnxruntime is not installed.
+        StorageError: ``output`` cannot be written.
+    """
+    path = Path(output)
+    if path.suffix.lower() != ".onnx":
+        raise RecipeError(f"{path}: expected a name that ends in .onnx")
+    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, detector=detector, device="cpu")
+    if model.detector is None:
+        raise RecipeError(
+            f"{model.checkpoint or model.backend.name} is no detector of torch, and only these are written"
+        )
+    graph = DetectorGraph(model.detector, GraphSettings(half, nms))
+    strategy = strategy_of(model, half=half, nms_iou=nms)
+    with replacing(path) as partial:
+        write_graph(graph, partial, {KEY: strategy.model_dump_json()})
+        difference = _difference(graph, partial)
+        if not difference <= (MAX_SCORE_DIFFERENCE_HALF if half else MAX_SCORE_DIFFERENCE):
+            raise CheckpointError(
+                f"{path} was not written: its scores differ from torch's by {difference:.2g}; this version of torch or "
+                "onnxruntime computes something else, use another"
+            )
+    return Exported(path, strategy, difference)
+
+
+def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = None) -> Strategy:
+    """What the file of a model says about itself."""
+    assert model.detector is not None
+    traits, recipe = traits_of(model.detector), model.recipe
+    return Strategy(
+        sniper=__version__,
+        detector=traits.name,
+        class_names=model.class_names,
+        class_ids=model.class_ids,
+        step_px=STEP_PX,
+        stride=traits.stride,
+        comfortable_px=traits.comfortable_px,
+        focus_stride=getattr(model.detector, "focus_stride", None),
+        half=half,
+        nms_iou=nms_iou,
+        draw_scores=model.draw_scores,
+        pyramid=model.pyramid.model_dump(mode="json"),
+        inference=recipe.inference.model_dump(mode="json"),
+        data=recipe.data.model_dump(mode="json", include={"value_range", "bands"}),
+    )
+
+
+def _difference(graph: DetectorGraph, path: Path) -> float:
+    """The largest difference between what the file and torch say of one small input of noise.
+
+    Boxes and labels may change places where scores are equal to rounding; scores, best first, and the focus map do not.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (1, 2 * STEP_PX, 3 * STEP_PX, 3), np.uint8)
+    valid_hw = np.asarray([[2 * STEP_PX - 7, 3 * STEP_PX - 5]], np.int64)
+    with torch.inference_mode():
+        wanted = dict(zip(graph.output_names, graph(torch.from_numpy(images), torch.from_numpy(valid_hw)), strict=True))
+    names: list[str] = [name for name in ("scores", "proposal_scores", "focus") if name in wanted]
+    found = Session(path, "cpu").run(names, dict(zip(INPUTS, (images, valid_hw), strict=True)))
+    return max(_largest(wanted[name].float().numpy(), one) for name, one in zip(names, found, strict=True))
+
+
+def _largest(wanted: NDArray[np.floating], found: NDArray[np.floating]) -> float:
+    return float(np.abs(wanted - found).max(initial=0)) if wanted.shape == found.shape else np.inf

@@ -1,0 +1,123 @@
+"""A detector of torch as an ONNX graph: uint8 images in, detections in fixed slots out."""
+
+import copy
+import logging
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from sniper.detectors.protocol import ExportableDetector, FixedOutputs
+from sniper.errors import RecipeError
+from sniper.nn import suppress_fixed
+from sniper.nn.folding import fold_norms
+from sniper.structures import Images
+
+OPSET = 18
+STEP_PX = 64  # sides of the input are multiples of it: all that inference asks for
+INPUTS = "images", "valid_hw"
+
+
+class GraphSettings(NamedTuple):
+    """How a detector is written."""
+
+    half: bool = False  # features in half precision
+    nms_iou: float | None = (
+        None  # IoU above which the weaker detection of a class goes; None: levels are merged outside
+    )
+
+
+class DetectorGraph(nn.Module):
+    """What is written: (B, H, W, 3) uint8 RGB and (B, 2) valid rows and columns to ``FixedOutputs``."""
+
+    def __init__(self, detector: nn.Module, settings: GraphSettings) -> None:
+        """A private copy of ``detector``, its norms folded.
+
+        Raises:
+            RecipeError: a detector of this kind cannot be written.
+        """
+        super().__init__()
+        if not isinstance(detector, ExportableDetector):
+            raise RecipeError(
+                f"{type(detector).__name__} cannot be written as ONNX: it has no fixed_outputs (see "
+                "sniper.detectors.protocol.ExportableDetector); sniper's reference detector (model.kind: sniper) has"
+            )
+        self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
+        self.nms_iou = settings.nms_iou
+        fold_norms(self.detector)
+        if settings.half:
+            self.detector.half_precision()
+
+    def forward(self, images: Tensor, valid_hw: Tensor) -> tuple[Tensor, ...]:
+        """The outputs that there are, in the order of ``output_names``."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
+        found = self.detector.fixed_outputs(Images(pixels, valid_hw, pixels.new_ones(pixels.shape[0])))
+        if self.nms_iou is not None:
+            found = _suppressed(found, self.nms_iou)
+        return tuple(one for one in found if one is not None)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs."""
+        has_focus = getattr(self.detector, "focus_stride", None) is not None
+        return [name for name in FixedOutputs._fields if has_focus or name != "focus"]
+
+
+def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> None:
+    """Write ``graph`` to ``path`` for batches and sizes (multiples of ``STEP_PX``) of all kinds.
+
+    Raises:
+        RecipeError: a package that this needs is not installed.
+    """
+    try:
+        from sniper.to_onnx.suppression import keep_greedily
+    except ImportError as error:
+        raise RecipeError(
+            f"writing ONNX needs onnx and onnxscript ({error}); pip install 'sniper-detection[onnx]'"
+        ) from error
+    batch, rows, columns = Dim("batch", max=4096), Dim("rows", max=1024), Dim("columns", max=1024)
+    example = torch.zeros(2, 2 * STEP_PX, 3 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 2 * STEP_PX)
+    sizes = {0: batch, 1: STEP_PX * rows, 2: STEP_PX * columns}, {0: batch}
+    with torch.no_grad(), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        traced = torch.export.export(graph, example, dynamic_shapes=sizes, strict=False)
+        program = torch.onnx.export(
+            traced,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=graph.output_names,
+            custom_translation_table={torch.ops.sniper.keep_greedily.default: keep_greedily},
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    program.save(path, external_data=False)
+
+
+class _quiet:  # noqa: N801  a context manager
+    """Inside, the exporter's log says errors alone."""
+
+    def __enter__(self) -> None:
+        self._loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+        self._levels = [one.level for one in self._loggers]
+        for one in self._loggers:
+            one.setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for one, level in zip(self._loggers, self._levels, strict=True):
+            one.setLevel(level)
+
+
+def _suppressed(found: FixedOutputs, iou: float) -> FixedOutputs:
+    """Class by class: boxes of different classes are moved apart first, and so never overlap."""
+    apart = found.labels * (found.boxes.amax() + 1)
+    slots = found.boxes.shape[1]
+    kept, counts = suppress_fixed.keep_fixed(found.boxes + apart.unsqueeze(-1), found.counts, slots, iou)
+    there = torch.arange(slots, device=kept.device) < counts.unsqueeze(1)
+    boxes = found.boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4)).masked_fill(~there.unsqueeze(-1), 0)
+    scores, labels = (column.gather(1, kept).masked_fill(~there, 0) for column in (found.scores, found.labels))
+    return found._replace(boxes=boxes, scores=scores, labels=labels, counts=counts)
