@@ -45,16 +45,14 @@ def tables(data: str, root: Path, seed: int, *, complete: bool) -> tuple[Annotat
         test = load_dataset(root / "bccd", split="test", classes=table.class_names, missing_classes="allow")
     else:
         folder = root / "hit_uav"
-        everything = load_dataset(folder / "train.json", image_root=folder / "images")
+        everything = load_dataset(folder / "train.json")
         bicycle = everything.class_names.index("bicycle")
         shows = np.unique(everything.image_rows_of_objects()[(everything.labels == bicycle) & ~everything.ignored])
         others = rng.permutation(np.setdiff1d(np.arange(len(everything)), shows))[: len(shows)]
         table = everything.select(np.sort(np.concatenate((shows, others))))
         bicycles = np.flatnonzero((table.labels == bicycle) & ~table.ignored)
         rows = rng.permutation(bicycles)[: len(bicycles) // 2]
-        test = load_dataset(
-            folder / "test.json", image_root=folder / "images", classes=table.class_names, missing_classes="allow"
-        )
+        test = load_dataset(folder / "test.json", classes=table.class_names, missing_classes="allow")
     return (table if complete else table.without_objects(np.sort(rows))), test
 
 

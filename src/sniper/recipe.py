@@ -98,6 +98,10 @@ class SamplerConfig(Config):
         le=4,
         description="each image's scale at a level is multiplied, every epoch anew, by a factor from 1 / this to this",
     )
+    expand_classes: bool = Field(
+        False,
+        description="in each chip an object teaches its class or one above it in the dataset's class tree, drawn anew",
+    )
     repeat_below: float | None = Field(
         None,
         gt=0,

@@ -1,10 +1,12 @@
 """Classes that are kinds of other classes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from test_annotation_table import make_table
 
-from sniper.data.class_tree import ancestors_of, ancestors_of_some, check_class_tree
+from sniper.data.class_tree import ancestors_of, ancestors_of_some, check_class_tree, lines_of, with_kinds
 from sniper.errors import DataError
 
 NAMES = ["animal", "cat", "lynx", "car", "pet"]
@@ -58,3 +60,19 @@ def test_what_is_no_tree_is_named():
 def test_a_table_keeps_its_tree_among_fewer_classes():
     table = make_table(3, 9).with_classes(["dog", "yak", "eel"], missing="allow").check()
     assert table.class_ancestors.tolist() == [[2, 0]]
+
+
+def test_lines_begin_with_the_class_itself() -> None:
+    pairs = np.array([[1, 0], [2, 0], [2, 1]], np.int32)
+    above, offsets = lines_of(pairs, 4, up=True)
+    assert [above[a:b].tolist() for a, b in itertools.pairwise(offsets)] == [[0], [1, 0], [2, 0, 1], [3]]
+    below, offsets = lines_of(pairs, 4, up=False)
+    assert [below[a:b].tolist() for a, b in itertools.pairwise(offsets)] == [[0, 1, 2], [1, 2], [2], [3]]
+    assert lines_of(None, 2, up=True)[0].tolist() == [0, 1]
+
+
+def test_kinds_of_chosen_classes() -> None:
+    pairs = np.array([[1, 0], [2, 0], [2, 1]], np.int32)
+    chosen = np.array([False, True, False, True])
+    assert with_kinds(chosen, pairs).tolist() == [False, True, True, True]
+    assert with_kinds(chosen, None).tolist() == chosen.tolist()

@@ -53,3 +53,26 @@ def test_known_classes_reach_the_batch(tmp_path: Path) -> None:
     batch = collate(samples)
     assert batch.known_classes is not None
     assert batch.known_classes.tolist() == [[True] + [False] * 4, [False, False, False, True, False]]
+
+
+def test_objects_teach_the_classes_above_theirs_too(tmp_path: Path) -> None:
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, 40, 40)] * 60
+    table = table_of(tmp_path, [(64, 64)], [boxes])  # classes a to e in turn, every third a crowd
+    cv2.imwrite(str(tmp_path / "0.jpg"), np.zeros((64, 64, 3), np.uint8))
+    table = replace(table, class_ancestors=np.array([[1, 0], [2, 0], [2, 1]], np.int32))  # c is a b, and b an a
+    chips = chips_of(table, [(0, 1.0, (0, 0))], valid=[list(range(60))])
+
+    def labels(epoch: int, *, expand: bool = True) -> list[int]:
+        source = ImageChips(table, chips, AugmentConfig(), whole_pixels=1e9, seed=0, epoch=epoch, expand_classes=expand)
+        (part,) = source.read(ImageTask(0, np.array([0])))
+        return part.samples[0].labels.tolist()
+
+    own = labels(0, expand=False)
+    assert own == [0, 1, 2, 3, 4] * 12
+    assert labels(0) == labels(0) != labels(1)
+    allowed = [{0}, {0, 1}, {0, 1, 2}, {3}, {4}]
+    seen = [set(), set(), set(), set(), set()]
+    for epoch in range(4):
+        for label, drawn in zip(own, labels(epoch), strict=True):
+            seen[label].add(drawn)
+    assert seen == allowed

@@ -75,6 +75,23 @@ def ancestors_of_some(ancestors: NDArray[np.int32], new_label: NDArray[np.int32]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
+def lines_of(
+    ancestors: NDArray[np.int32] | None, classes: int, *, up: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Each class with all above it (``up``) or all below it, as rows behind (C + 1,) offsets; itself comes first.
+
+    Args:
+        ancestors: (A, 2) pairs of a class and an ancestor, all of them; None: no tree.
+        classes: C.
+        up: the classes above, not those below.
+    """
+    own = np.repeat(np.arange(classes, dtype=np.int32)[:, None], 2, axis=1)
+    pairs = own if ancestors is None else np.concatenate([own, ancestors])
+    keys, values = pairs.T if up else pairs.T[::-1]
+    order = np.argsort(keys, kind="stable")
+    return values[order], np.searchsorted(keys[order], np.arange(classes + 1)).astype(np.int64)
+
+
 def with_kinds(chosen: NDArray[np.bool_], ancestors: NDArray[np.int32] | None) -> NDArray[np.bool_]:
     """(C,) the chosen classes and every kind of them; without a tree (None) the chosen ones alone.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.data.class_tree import lines_of
 from sniper.data.columns import ragged_rows
 from sniper.data.detections import DetectionTable
 from sniper.data.flags import ObjectFlag, any_flag
@@ -77,11 +78,8 @@ class _Tree(NamedTuple):
 
     @classmethod
     def of(cls, table: AnnotationTable) -> "_Tree":
-        count = len(table.class_names)
-        own = np.repeat(np.arange(count, dtype=np.int32)[:, None], 2, axis=1)
-        pairs = own if table.class_ancestors is None else np.concatenate([own, table.class_ancestors])
-        lower, upper = pairs.T
-        return cls(*_grouped(lower, upper, count), *_grouped(upper, lower, count))
+        pairs, count = table.class_ancestors, len(table.class_names)
+        return cls(*lines_of(pairs, count, up=True), *lines_of(pairs, count, up=False))
 
 
 class _Truth(NamedTuple):
@@ -90,14 +88,6 @@ class _Truth(NamedTuple):
     objects: Objects
     group: NDArray[np.bool_]  # (M,) group-of
     single: NDArray[np.bool_]  # (M,) neither group-of nor a crowd region
-
-
-def _grouped(
-    keys: NDArray[np.integer], values: NDArray[np.integer], count: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Values by their keys 0 to count - 1: the values of one key after those of another, and where each begins."""
-    order = np.argsort(keys, kind="stable")
-    return values[order].astype(np.int32), np.searchsorted(keys[order], np.arange(count + 1)).astype(np.int64)
 
 
 def _expanded(images: AnnotationTable, tree: _Tree) -> _Truth:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.chips.table import ChipTable
-from sniper.data.class_tree import with_kinds
+from sniper.data.class_tree import lines_of, with_kinds
 from sniper.data.flags import REGION_FLAGS, ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
@@ -67,12 +67,14 @@ class ImageChips:
         seed: int,
         epoch: int,
         outlines: bool = False,
+        expand_classes: bool = False,
         sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         self.table, self.chips, self.augment, self.whole_pixels = table, chips, augment, whole_pixels
         self.sample_map = sample_map
         self.seed, self.epoch = seed, epoch
         self.masks = table.masks if outlines else None
+        self.lines = lines_of(table.class_ancestors, len(table.class_names), up=True) if expand_classes else None
 
     def read(self, task: ImageTask) -> Generator[Part]:
         """The parts of ``task``, in its order; chips that cannot be read come back as a value.
@@ -109,6 +111,20 @@ class ImageChips:
                     del pixels
                 yield Part(task.image, samples, unreadable, number == len(parts))
 
+    def _drawn(self, labels: NDArray[np.int64], chip: int) -> NDArray[np.int64]:
+        """(N,) for each object its class or one above it, all equally likely; -1 stays.
+
+        Over many chips this is training on one box a class, as the official expansion of OpenImages has it. Boxes in
+        the same place would all give their regions the first one's class.
+        """
+        assert self.lines is not None
+        classes, offsets = self.lines
+        known = np.maximum(labels, 0)
+        first, count = offsets[known], np.diff(offsets)[known]
+        place = chip_generator(self.seed, self.epoch, chip, 1).random(len(labels))
+        drawn = classes[first + np.minimum((place * count).astype(np.int64), count - 1)] if len(labels) else labels
+        return np.where(labels >= 0, drawn, labels).astype(np.int64)
+
     def is_huge(self, image: int) -> bool:
         """Whether an image, decoded at full size, is more than memory should hold."""
         width, height = self.table.sizes_wh[image].tolist()
@@ -134,6 +150,8 @@ class ImageChips:
         valid_wh = tuple(chips.valid_wh[chip].tolist())
         region = cut_region_from(pixels, tuple(chips.origin_xy[chip].tolist()), scale, valid_wh, reduction=reduction)
         objects = objects_in_chip(self.table, chips, chip)
+        if self.lines is not None:
+            objects = objects._replace(labels=self._drawn(objects.labels, chip))
         outlines = None
         if self.masks is not None:
             crowd = objects.state == ObjectState.CROWD

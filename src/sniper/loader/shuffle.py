@@ -87,9 +87,9 @@ def remaining_tasks(order: ChipOrder, image_index: NDArray[np.integer], first: i
     ]
 
 
-def chip_generator(seed: int, epoch: int, chip: int) -> np.random.Generator:
-    """The random numbers of one chip in one epoch."""
-    return np.random.default_rng((seed & 0xFFFFFFFFFFFFFFFF, epoch, chip))
+def chip_generator(seed: int, epoch: int, chip: int, *purpose: int) -> np.random.Generator:
+    """The random numbers of one chip in one epoch, for each purpose others."""
+    return np.random.default_rng((seed & 0xFFFFFFFFFFFFFFFF, epoch, chip, *purpose))
 
 
 def _generator(seed: int, epoch: int, *purpose: int) -> np.random.Generator:

@@ -42,6 +42,7 @@ class ChipLoader:
     same as in an epoch read from its start. Each image is decoded at most once, and only if chips of it are
     still to come; one of more than ``whole_megapixels`` is read by windows instead. Chips come in parts of 32 MB, so
     that memory is bounded whatever the number of chips of an image. Iterating again starts over at ``first_batch``.
+    With ``expand_classes``, an object teaches its class or one above it, chip by chip.
     With ``outlines``, batches carry those of a table that has masks (``Batch.polygons``). ``sample_map`` says how
     samples of files become 8-bit colours.
 
@@ -66,6 +67,7 @@ class ChipLoader:
         world_size: int = 1,
         first_batch: int = 0,
         outlines: bool = False,
+        expand_classes: bool = False,
         sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         self.config = config
@@ -92,6 +94,7 @@ class ChipLoader:
             seed=seed,
             epoch=epoch,
             outlines=outlines,
+            expand_classes=expand_classes,
             sample_map=sample_map,
         )
         self._workers = worker_count(config.workers, world_size)

@@ -110,5 +110,6 @@ class ChipSource:
             world_size=world_size,
             first_batch=first_batch,
             outlines=promised_traits(self.recipe.model).predicts_masks,
+            expand_classes=self.recipe.sampler.expand_classes,
             sample_map=self.recipe.data.sample_map,
         )
