@@ -13,11 +13,12 @@ from trained_run import Trained
 from devices import DEVICE, bit_for_bit
 from facts import facts
 from forked import Python
-from sniper.errors import DataError, StorageError
+from sniper.errors import DataError, RecipeError, StorageError
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.predict import predict, predict_stream
 from sniper.pipeline.prediction import Prediction
 from sniper.pipeline.source_files import distinct_stems
+from sniper.report.blur import blur_detections
 from sniper.report.draw import draw_detections
 from sniper.training.checkpoint import load_weights, save_weights
 from sniper.training.weights_file import checkpoint_file
@@ -312,3 +313,26 @@ def test_memory_does_not_grow_with_the_number_of_frames(python: Python, trained:
     (few, small), (many, large) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert many > 10 * few > 10_000
     assert large - small < 20_000, f"{(large - small) / 1000:.0f} MB more for {many - few} more detections"
+
+
+def test_blurred_pictures_and_frames(model: Model, tmp_path: Path) -> None:
+    """Every detection from the chosen score on is hidden; the rest of the picture is as it was."""
+    image, video = _image(tmp_path / "in" / "a.png"), _video(tmp_path / "in" / "film.avi", frames=2)
+    found = predict(model, [image, video], output=tmp_path / "out", min_score=0, draw_min_score=0.3, blur=True)
+    first = found.items[0]
+    pixels = np.asarray(Image.open(image))
+    expected = blur_detections(pixels, first.boxes_xyxy, first.scores, first.labels, min_score=0.3)
+    save_picture(tmp_path / "expected.jpg", expected)
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
+    assert (expected != pixels).any() == (first.scores >= 0.3).any()
+    frames = cv2.VideoCapture(str(tmp_path / "out" / "film.mp4"))
+    assert frames.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_blur_is_refused_where_it_would_not_hide_anything(model: Model, tmp_path: Path) -> None:
+    image = _image(tmp_path / "a.png")
+    with pytest.raises(RecipeError, match="--blur with --no-draw: without drawings there is nothing to blur"):
+        predict(model, image, output=tmp_path / "out", draw=False, blur=True)
+    with pytest.raises(RecipeError, match="--blur with --draw-focus: focus maps show the image as it is"):
+        predict(model, image, output=tmp_path / "out", draw_focus=True, blur=True)
+    assert not (tmp_path / "out").exists()

@@ -109,6 +109,10 @@ def predict(
     draw_focus: Annotated[
         bool, typer.Option("--draw-focus", help="AutoFocus: draw focus maps and chips of each image, <stem>-focus.jpg.")
     ] = False,
+    blur: Annotated[
+        bool,
+        typer.Option("--blur", help="Make detections unrecognisable in images and videos instead of drawing them."),
+    ] = False,
     focus_threshold: FocusOption = None,
     pixel_budget: BudgetOption = None,
     processes: ProcessesOption = 1,
@@ -146,6 +150,7 @@ def predict(
             draw_min_score=draw_min_score,
             draw=draw,
             draw_focus=draw_focus,
+            blur=blur,
             processes=processes,
             by_ranks=by_ranks,
             on_bad_image=bad,

@@ -40,6 +40,7 @@ def predict(
     draw_min_score: float | None = None,
     draw: bool = True,
     draw_focus: bool = False,
+    blur: bool = False,
     focus_threshold: float | None = None,
     pixel_budget: float | None = None,
     processes: int = 1,
@@ -70,6 +71,8 @@ def predict(
             evaluated knows none: 0.3.
         draw: whether to draw detections.
         draw_focus: whether to draw focus maps and chips, as ``<stem>-focus.jpg`` (images only, into ``output``).
+        blur: make detections unrecognisable in the pictures instead of drawing them: faces, number plates. Nothing else
+            is written on them, and what a file says beside its pixels (place, camera, a small copy) is left out.
         focus_threshold: AutoFocus: run finer levels only where a small object is at least this likely; 0: everywhere;
             none: as the recipe says.
         pixel_budget: AutoFocus: bound on the pixels, as a share of the full pyramid; none: as the recipe says.
@@ -88,8 +91,11 @@ def predict(
     Raises:
         DataError: a source matches nothing, or cannot be read and ``on_bad_image`` is ``stop``.
         StorageError: ``output`` cannot be written, or a drawn image would replace one of the sources.
-        RecipeError: ``draw_focus`` without ``output``, or without AutoFocus.
+        RecipeError: ``draw_focus`` without ``output``, or without AutoFocus; ``blur`` with it or without ``draw``.
     """
+    if blur and (draw_focus or not draw):
+        reason = "focus maps show the image as it is" if draw_focus else "without drawings there is nothing to blur"
+        raise RecipeError(f"--blur with {'--draw-focus' if draw_focus else '--no-draw'}: {reason}; leave one out")
     model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
@@ -100,7 +106,7 @@ def predict(
     if output is not None:
         stems = dict(zip(paths, distinct_stems(paths), strict=True))
         draw_from = _draw_scores(model, min_score, draw_min_score)
-        files = _output_files(model, job, stems, Path(output), draw, draw_focus, draw_from)
+        files = _output_files(model, job, stems, Path(output), _Pictures(draw, draw_focus, blur, draw_from))
         job = job._replace(files=files)
     numbers = range(len(job.shards))
     watch = Watch(on_progress, on_window_progress)
@@ -191,23 +197,31 @@ def _stamp(path: Path) -> _Stamp:
     return _Stamp(found.st_size, found.st_mtime_ns)
 
 
+class _Pictures(NamedTuple):
+    """Which pictures are wanted, and what is on them."""
+
+    draw: bool
+    draw_focus: bool
+    blur: bool
+    draw_scores: float | tuple[float, ...]
+
+
 def _output_files(
     model: Model,
     job: PredictJob,
     stems: dict[Path, str],
     folder: Path,
-    draw: bool,
-    draw_focus: bool,
-    draw_scores: float | tuple[float, ...],
+    pictures: "_Pictures",
 ) -> OutputFiles:
     """What is written where; nothing replaces a source."""
     images = {path: stem for path, stem in stems.items() if not is_video(path)}
-    drawn = _drawn_files(stems, folder) if draw else {}
-    focus = focus_files(model, images, folder, [*stems, *drawn.values()]) if draw_focus else {}
+    drawn = _drawn_files(stems, folder) if pictures.draw else {}
+    focus = focus_files(model, images, folder, [*stems, *drawn.values()]) if pictures.draw_focus else {}
     resume = len(job.shards) > 1  # else there is nothing to go on from
-    name = _key(model, job, [draw, draw_focus, draw_scores])[:16] if resume else "whole"
+    name = _key(model, job, list(pictures))[:16] if resume else "whole"
     ground = {path: folder / f"{stem}.geojson" for path, stem in images.items()}
-    return OutputFiles(Parts.beside(folder / PREDICTIONS, name), ground, drawn, focus, draw_scores, resume)
+    parts = Parts.beside(folder / PREDICTIONS, name)
+    return OutputFiles(parts, ground, drawn, focus, pictures.draw_scores, pictures.blur, resume)
 
 
 def _key(model: Model, job: PredictJob, drawing: list[Any]) -> str:

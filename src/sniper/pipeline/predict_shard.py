@@ -24,6 +24,7 @@ from sniper.pixels.open import where_on_ground
 from sniper.pixels.sample_map import SampleMap
 from sniper.pixels.windowed import small_copy
 from sniper.pyramid import Pyramid
+from sniper.report.blur import blur_detections
 from sniper.report.draw import draw_detections
 from sniper.writers.coco_json import predictions_file
 from sniper.writers.images import save_picture
@@ -40,6 +41,7 @@ class OutputFiles(NamedTuple):
     drawn: dict[Path, Path]  # drawing of each image and video; empty: none
     focus: dict[Path, Path]  # picture of the windows that AutoFocus chose in each image; empty: none
     draw_scores: float | tuple[float, ...]  # detections below it, or below their class' (C,), are not drawn
+    blur: bool  # pictures have the detections made unrecognisable, not drawn
     resume: bool  # shards that are complete are left as they are
 
 
@@ -159,6 +161,9 @@ class PredictJob(NamedTuple):
 
     def _drawing(self, pixels: np.ndarray, one: Prediction, scale: float = 1.0) -> np.ndarray:
         assert self.files is not None
+        if self.files.blur:
+            min_score = self.files.draw_scores
+            return blur_detections(pixels, one.boxes_xyxy, one.scores, one.labels, min_score=min_score, scale=scale)
         return draw_detections(
             pixels, one.boxes_xyxy, one.scores, one.labels, one.class_names,
             min_score=self.files.draw_scores, masks=one.masks, scale=scale,

@@ -84,12 +84,21 @@ def drawn_rows(
 ) -> NDArray[np.int64]:
     """Rows of the detections of an image that a picture shows, best first: one an object, of at least ``min_score``.
 
-    ``min_score`` is one for all or (C,) one a class; a label without a class has ``DEFAULT_SCORE``.
+    ``min_score`` as ``reaching`` takes it.
     """
-    least = np.full(len(scores), min_score) if isinstance(min_score, int | float) else _of_class(min_score, labels)
-    rows = np.flatnonzero(scores >= least)
+    rows = reaching(scores, labels, min_score)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     return rows[distinct(np.asarray([0, len(rows)]), boxes_xyxy[rows], scores[rows], labels[rows])]
+
+
+def reaching(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], min_score: float | Sequence[float]
+) -> NDArray[np.int64]:
+    """Rows of the detections of at least ``min_score``: one for all, or (C,) one a class; a label without a class has
+    ``DEFAULT_SCORE``.
+    """
+    least = np.full(len(scores), min_score) if isinstance(min_score, int | float) else _of_class(min_score, labels)
+    return np.flatnonzero(scores >= least)
 
 
 def _of_class(min_scores: Sequence[float], labels: NDArray[np.integer]) -> NDArray[np.float64]:
