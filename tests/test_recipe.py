@@ -35,7 +35,8 @@ def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
         assert recipe == Recipe.load(path)
         assert recipe.description.strip()
         assert path.read_text().startswith("# sniper "), "opens with the command"
-        published = name.startswith("original/") or name in ("rfcn3k/imagenet3k", "openimages/resnet101")
+        given = ("rfcn3k/imagenet3k", "openimages/resnet101", "faces/wider")
+        published = name.startswith("original/") or name in given
         assert (recipe.pyramid.levels == "auto") != published
 
 

@@ -170,7 +170,7 @@ class Recipe(Config):
     loader: LoaderConfig = LoaderConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = Field(
-        SniperConfig(), description="the detector: kind sniper (may be left out), original, rfcn3k or custom"
+        SniperConfig(), description="the detector: kind sniper (may be left out), original, rfcn3k, ssh or custom"
     )
     weights: str | None = Field(
         None, description="checkpoint or run folder to start training from, in place of model.weights"

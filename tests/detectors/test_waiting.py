@@ -10,12 +10,15 @@ from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.original.network import build_original
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import build_sniper
+from sniper.detectors.ssh.config import SshConfig
+from sniper.detectors.ssh.network import build_ssh
 from sniper.structures import Batch, ObjectState
 from sniper.training.config import TrainConfig
 from sniper.training.devices import pinned
 from sniper.training.optim import build_average, build_optimizer, update_average
 
 NETWORKS = {
+    "ssh": lambda: build_ssh(SshConfig(backbone="timm/test_resnet", weights=None, focus=True), 1),
     "sniper": lambda: build_sniper(SniperConfig(backbone="timm/test_resnet", weights=None, focus=True), 3),
     "original": lambda: build_original(OriginalConfig(network="sniper_mobilenetv2"), 3),
     "original, corrected": lambda: build_original(

@@ -9,6 +9,7 @@ from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.sniper.config import SniperConfig
+from sniper.detectors.ssh.config import SshConfig
 from sniper.settings import Config
 
 
@@ -40,6 +41,7 @@ ModelConfig = Annotated[
     Annotated[SniperConfig, Tag("sniper")]
     | Annotated[OriginalConfig, Tag("original")]
     | Annotated[Rfcn3kConfig, Tag("rfcn3k")]
+    | Annotated[SshConfig, Tag("ssh")]
     | Annotated[TorchvisionConfig, Tag("torchvision")]
     | Annotated[CustomConfig, Tag("custom")],
     Discriminator(_kind_of),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sniper.detectors.config import CustomConfig, ModelConfig
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
-from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
 
 COMFORTABLE_CELLS = 4  # an object this many feature cells long is seen well: the reference ranges centre there
+_CLASSES = {"sniper": "Sniper", "original": "OriginalSniper", "ssh": "Ssh"}  # by the kind of their settings
 ANY_COMFORTABLE_PX = 64.0  # where a detector tells neither its stride nor the size that it sees best
 
 
@@ -65,8 +65,8 @@ def promised_traits(config: ModelConfig) -> DetectorTraits:
     if isinstance(config, TorchvisionConfig):
         builder = config.builder
         return DetectorTraits(config.class_name, builder.comfortable_px, config.stride, config.masks, config.focus)
-    name = "Sniper" if isinstance(config, SniperConfig) else "OriginalSniper"
-    return DetectorTraits(name, _comfortable_px(config.stride), config.stride, config.masks, config.focus)
+    name, comfortable_px = _CLASSES[config.kind], _comfortable_px(config.stride)
+    return DetectorTraits(name, comfortable_px, config.stride, config.masks, config.focus)
 
 
 def custom_config(traits: DetectorTraits) -> CustomConfig:

@@ -16,9 +16,12 @@ from sniper.fetch import cache_folder, cached
 from sniper.fetch.shipped import shipped, shipped_hint
 from sniper.nn.config import Dilation
 from sniper.nn.dilation import hold_stride, reductions
+from sniper.nn.mobilenet_v1 import PREFIX, mobilenet_v1_quarter
 from sniper.nn.weights import load_weights
 
 logger = logging.getLogger("sniper")
+
+OWN = {"mobilenet_v1_x0.25": mobilenet_v1_quarter}  # classifiers that neither timm nor torchvision has
 
 
 class Stage(NamedTuple):
@@ -121,6 +124,31 @@ def cut_torchvision(name: str, stride: int, weights: str | None, feature_levels:
         weights = _shipped(f"torchvision/{name}", error)
         model = torchvision.models.get_model(name, weights=None)
     blocks, prefix = _blocks(model, name)
+    return _cut_blocks(blocks, f"torchvision/{name}", prefix, stride, weights, feature_levels, dilation)
+
+
+def cut_own(name: str, stride: int, weights: str | None, feature_levels: int, dilation: Dilation) -> Cut:
+    """Networks of ``OWN``, whose weights nobody serves under a name: they are a file, or random."""
+    if name not in OWN:
+        raise RecipeError(f"sniper has no classifier {name!r}{_nearest(name, list(OWN))}")
+    if weights == "imagenet":
+        raise CheckpointError(
+            f"sniper/{name} has no ImageNet weights to download; set model.weights to a file with them, as "
+            "RetinaFace's mobilenetV1X0.25_pretrain.tar, or to null"
+        )
+    return _cut_blocks(OWN[name](), f"sniper/{name}", PREFIX, stride, weights, feature_levels, dilation)
+
+
+def _cut_blocks(
+    blocks: "OrderedDict[str, nn.Module]",
+    name: str,
+    prefix: str,
+    stride: int,
+    weights: str | None,
+    feature_levels: int,
+    dilation: Dilation,
+) -> Cut:
+    """``prefix`` stands before the names of the blocks in a file of ``weights``."""
     after_block = reductions(_Blocks(blocks, ())).children
     names = list(blocks)
     stages = [
@@ -132,7 +160,7 @@ def cut_torchvision(name: str, stride: int, weights: str | None, feature_levels:
     end = names.index(used[-1].module) + 1
     body = _Blocks(OrderedDict((block, blocks[block]) for block in names[:end]), tuple(stage.module for stage in used))
     if weights not in (None, "imagenet"):
-        load_weights(body, weights, what=f"torchvision/{name}", prefix=prefix)
+        load_weights(body, weights, what=name, prefix=prefix)
     if dilation == "dilate":
         hold_stride(body, stride)
     return Cut(body, stages, used)

@@ -19,6 +19,8 @@ from sniper.detectors.rfcn3k.clusters import read_clusters
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.rfcn3k.network import Rfcn3k, build_rfcn3k
 from sniper.detectors.sniper.network import Sniper, build_sniper
+from sniper.detectors.ssh.config import SshConfig
+from sniper.detectors.ssh.network import Ssh, build_ssh
 from sniper.detectors.traits import DetectorTraits, custom_config, promised_traits, traits_of
 from sniper.errors import RecipeError
 from sniper.pyramid import Pyramid
@@ -48,6 +50,8 @@ def build_detector(
         return build_original(config, num_classes)
     if isinstance(config, Rfcn3kConfig):
         return build_rfcn3k(config, torch.zeros(num_classes, dtype=torch.int64), pretrained=pretrained)
+    if isinstance(config, SshConfig):
+        return build_ssh(config, num_classes, pretrained=pretrained)
     if isinstance(config, TorchvisionConfig):
         return build_torchvision(config, num_classes, class_names=class_names, pretrained=pretrained)
     return build_sniper(config, num_classes, pretrained=pretrained)
@@ -79,7 +83,7 @@ def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
 
 def settings_of(detector: nn.Module) -> ModelConfig:
     """The settings that build ``detector`` again, or what is known of a user's own; a subclass of ours is one, too."""
-    if type(detector) in (Sniper, OriginalSniper, Rfcn3k):
+    if type(detector) in (Sniper, OriginalSniper, Rfcn3k, Ssh):
         config: ModelConfig = detector.config  # type: ignore[assignment]
         return config
     if isinstance(detector, TorchvisionDetector) and detector.config is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from sniper.data.place import existing_dataset, existing_proposals
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
+from sniper.detectors.ssh.config import SshConfig
 from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.errors import RecipeError
 from sniper.files import existing
@@ -53,7 +54,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         "weights": _absolute(recipe.weights),
         "negatives": recipe.negatives.model_copy(update={"proposals": _absolute(recipe.negatives.proposals)}),
     }
-    if isinstance(model, TwoStageConfig | TorchvisionConfig):
+    if isinstance(model, TwoStageConfig | SshConfig | TorchvisionConfig):
         changed = {"weights": _absolute(model.weights)}
         if isinstance(model, Rfcn3kConfig):
             changed["clusters"] = _absolute(model.clusters)

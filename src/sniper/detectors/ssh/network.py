@@ -1,0 +1,214 @@
+"""SSH, a face detector in one stage (arXiv 1708.03979); ``docs/method.md``, "The SSH face detector"."""
+
+import torch
+from torch import Tensor, nn
+
+from sniper.detectors.protocol import Outputs
+from sniper.detectors.ssh.config import FOCUS_STRIDE, STRIDES, SshConfig
+from sniper.detectors.ssh.losses import module_losses
+from sniper.detectors.ssh.modules import AnchorMaps, DetectionModule, Fusion
+from sniper.nn import box_deltas
+from sniper.nn.anchors import Anchors
+from sniper.nn.backbones import Trunk, build_trunk
+from sniper.nn.class_rows import ClassRows, RowsOf
+from sniper.nn.config import AnchorConfig
+from sniper.nn.evaluating import evaluating
+from sniper.nn.focus_head import FocusHead, focus_loss_of, focus_probability
+from sniper.nn.matching import AnchorMatch, match_anchors
+from sniper.nn.sampling import gather_boxes
+from sniper.nn.suppress import keep_greedily
+from sniper.structures import Batch, Detections, Images
+
+
+class Ssh(nn.Module):
+    """Three detection modules at strides 8, 16 and 32 of one trunk, each for its own sizes; nothing after them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Trunk,
+        fusion: Fusion,
+        detection: list[DetectionModule],
+        config: SshConfig,
+        focus: FocusHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.fusion, self.detection = backbone, fusion, nn.ModuleList(detection)
+        self.anchors = nn.ModuleList(
+            Anchors(stride, AnchorConfig(scales=tuple(px / stride for px in sides), ratios=(1.0,)))
+            for stride, sides in zip(STRIDES, config.anchors_px, strict=True)
+        )
+        self.focus, self.config = focus, config
+        # What depends on the classes, for fine-tuning.
+        self.class_layers: dict[str, ClassRows] = {
+            f"detection.{number}.objects": RowsOf(repeats=module.anchors) for number, module in enumerate(detection)
+        }
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """``class_8``, ``box_8``, ``class_16``, ...: one of each for each stride; with a focus branch also ``focus``.
+
+        Finite scalars, zero where there is nothing to learn. Nothing random is drawn.
+        """
+        features = self.backbone(self.normalise(batch))
+        maps = self._maps(features)
+        anchors = self._anchors(features)
+        padded_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
+        with torch.no_grad():
+            match = match_anchors(
+                torch.cat(anchors), batch.boxes, batch.state, batch.valid_hw, padded_hw, self.config.anchor_match
+            )
+        losses: dict[str, Tensor] = {}
+        first = 0
+        for stride, own_maps, own_anchors in zip(STRIDES, maps, anchors, strict=True):
+            part = slice(first, first + len(own_anchors))
+            own = AnchorMatch(match.labels[:, part], match.objects[:, part])
+            first = part.stop
+            entropy, distance = module_losses(
+                own_maps, own_anchors, batch.boxes, batch.labels, own, self.config.hard_examples
+            )
+            losses |= {f"class_{stride}": entropy, f"box_{stride}": distance * self.config.box_weight}
+        if self.focus is not None:
+            logits = self.focus(features[1])
+            losses["focus"] = focus_loss_of(logits, batch, FOCUS_STRIDE, self.config.focus_labels, self.focus.recall)
+        return losses
+
+    def training_metrics(self) -> dict[str, Tensor]:
+        """``focus_recall_at_10`` since the last call, with a focus branch."""
+        return {} if self.focus is None else self.focus.recall.metrics()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
+        return self.losses(batch)
+
+    def detect(self, images: Images) -> list[Detections]:
+        """Boxes above ``score_threshold``, best first, clipped to the valid region, network px.
+
+        Boxes of one class that overlap by more than ``nms_iou`` are suppressed: one anchor in ten finds the same face.
+        """
+        found = self.outputs(images).detections
+        assert found is not None
+        return found
+
+    def propose(self, images: Images) -> list[Detections]:
+        """The same without a class (all labels 0) and a threshold, scored by the probability of any object."""
+        found = self.outputs(images, detections=False, proposals=True).proposals
+        assert found is not None
+        return found
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """What is asked for and there are branches for, from one forward pass; ``detectors.protocol.MultiOutput``."""
+        with evaluating(self):
+            shared = self.backbone(self.normalise(images))
+            maps = self._maps(shared) if detections or proposals else []
+            probabilities = [one.logits.softmax(dim=2) for one in maps]
+            anchors = self._anchors(shared) if maps else []
+            return Outputs(
+                self._best(maps, anchors, [one[..., 1:] for one in probabilities], images, self.config.score_threshold)
+                if detections
+                else None,
+                self._best(maps, anchors, [1 - one[..., :1] for one in probabilities], images, 0.0)
+                if proposals
+                else None,
+                focus_probability(self.focus(shared[1])) if focus and self.focus is not None else None,
+                None,
+            )
+
+    @property
+    def stride(self) -> int:
+        """Network px per cell of the middle one of the three maps: four such cells are seen well."""
+        return self.config.stride
+
+    @property
+    def focus_stride(self) -> int | None:
+        """Network px per cell of the focus map; None without a focus branch."""
+        return None if self.focus is None else FOCUS_STRIDE
+
+    def normalise(self, images: Images) -> Tensor:
+        """(B, 3, H, W) pixels for the trunk; padding becomes 0, the mean colour, whatever the loader put there."""
+        pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
+        return ((pixels - self.mean) / self.std).mul_(images.valid_mask())
+
+    def _maps(self, features: list[Tensor]) -> list[AnchorMaps]:
+        fine, middle, coarse = features
+        inputs = (self.fusion(fine, middle), middle, coarse)
+        return [module(one) for module, one in zip(self.detection, inputs, strict=True)]
+
+    def _anchors(self, features: list[Tensor]) -> list[Tensor]:
+        """(A, 4) xyxy px of each module."""
+        return [own(one.shape[-2:]) for own, one in zip(self.anchors, features, strict=True)]
+
+    def _best(
+        self, maps: list[AnchorMaps], anchors: list[Tensor], scores: list[Tensor], images: Images, threshold: float
+    ) -> list[Detections]:
+        """The best of each module's (B, A, C) ``scores``, together, suppressed within their class."""
+        columns = []
+        for own, places, of_classes in zip(maps, anchors, scores, strict=True):
+            classes = of_classes.shape[2]
+            best, index = of_classes.flatten(1).topk(min(self.config.before_nms, of_classes[0].numel()), dim=1)
+            place = index // classes
+            boxes = box_deltas.decode(places[place], gather_boxes(own.deltas, place))
+            columns.append((box_deltas.clip(boxes, images.valid_hw), best, index % classes))
+        boxes, best, labels = (torch.cat(column, dim=1) for column in zip(*columns, strict=True))
+        best, order = best.sort(dim=1, descending=True)
+        boxes, labels = gather_boxes(boxes, order), labels.gather(1, order)
+        # Boxes of different classes are moved apart, so that none suppresses another.
+        apart = labels.unsqueeze(2) * (2.0 * max(images.pixels.shape[2:]))
+        keep = min(self.config.max_detections, boxes.shape[1])
+        kept, counts = keep_greedily(boxes + apart, (best > threshold).sum(dim=1), keep, self.config.nms_iou)
+        return [
+            Detections(one_boxes[rows[:count]], one_best[rows[:count]], one_labels[rows[:count]])
+            for one_boxes, one_best, one_labels, rows, count in zip(
+                boxes, best, labels, kept, counts.tolist(), strict=True
+            )
+        ]
+
+
+def build_ssh(config: SshConfig, num_classes: int, *, pretrained: bool = True) -> Ssh:
+    """The detector of ``config`` for ``num_classes`` classes (background not counted).
+
+    ``pretrained=False`` leaves ``config.weights`` unread, for when a checkpoint is loaded over it.
+
+    Raises:
+        RecipeError: an unknown backbone or one that does not have maps of strides 8, 16 and 32.
+        CheckpointError: the weights cannot be had or do not fit.
+    """
+    backbone = build_trunk(
+        config.backbone,
+        STRIDES,
+        weights=config.weights if pretrained else None,
+        frozen_stages=config.leading_frozen,
+        norm=config.norm,
+    )
+    fine, middle, coarse = backbone.map_channels
+    inputs = (config.fused_channels, middle, coarse)
+    return Ssh(
+        backbone=backbone,
+        fusion=Fusion(fine, middle, config.fused_channels, norm=config.module_norm),
+        detection=[
+            DetectionModule(
+                inputs[number],
+                config.channels[number],
+                num_classes,
+                anchors=len(config.anchors_px[number]),
+                background_logits=config.background_logits[number],
+                norm=config.module_norm,
+            )
+            for number in range(len(STRIDES))
+        ],
+        config=config,
+        # Last, so that every other random weight is the same with and without.
+        focus=FocusHead(middle, channels=config.focus_channels) if config.focus else None,
+    )
