@@ -95,7 +95,7 @@ def test_recipes_that_are_refused(sniper: Command, trained: Trained, tmp_path: P
         ([*train, "--set", "model.backbone=timm/resnet5"], "resnet5"),
         ([*train, "--set", "train.best_metric=mAP", "--set", "model.weights=no.pth"], r"no\.pth"),
         ([*train, "--on-bad-image", "ignore"], "--on-bad-image takes stop or skip, got 'ignore'"),
-        (["train", "mobilnet", "--data", trained.data], r"no recipe mobilnet.*\(demo, mobilenetv2"),
+        (["train", "mobilnet", "--data", trained.data], r"no recipe mobilnet.*\(demo, .*mobilenetv2"),
         (["train", wrong, "--data", trained.data], r"wrong\.yaml, line \d: not valid YAML"),
         (
             ["evaluate", trained.folder, trained.val, "--protocol", "pascal"],
