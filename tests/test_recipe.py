@@ -14,7 +14,8 @@ from facts import facts
 from sniper.data.building import ObjectRows, build_table
 from sniper.data.table import AnnotationTable
 from sniper.detectors.config import CustomConfig
-from sniper.detectors.from_torchvision.config import BUILDERS, TorchvisionConfig
+from sniper.detectors.from_torchvision.builders import BUILDERS
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from sniper.data.place import existing_dataset, existing_proposals
-from sniper.detectors.from_torchvision.config import library_name
+from sniper.detectors.from_torchvision.builders import library_name
 from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
 

@@ -27,7 +27,7 @@ def demo(
 
 def models() -> None:
     """List the shipped recipes, torchvision's detectors, and where backbones come from."""
-    from sniper.detectors.from_torchvision.config import BUILDERS, LIBRARY, LICENCE
+    from sniper.detectors.from_torchvision.builders import BUILDERS, LIBRARY, LICENCE
     from sniper.recipe import Recipe, shipped_recipes
 
     say("Recipes")

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from sniper.detectors.from_torchvision.build import build_torchvision
-from sniper.detectors.from_torchvision.config import BUILDERS, LIBRARY, TorchvisionConfig
+from sniper.detectors.from_torchvision.builders import BUILDERS, LIBRARY
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector
 from sniper.detectors.from_torchvision.weights import coco_classes
 from sniper.pyramid import Level

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union, overload
 from numpy.typing import NDArray
 from PIL import Image
 
-from sniper.detectors.from_torchvision.config import library_name
+from sniper.detectors.from_torchvision.builders import library_name
 from sniper.errors import RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError

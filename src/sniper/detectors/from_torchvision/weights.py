@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from sniper.detectors.from_torchvision.config import LIBRARY, TorchvisionConfig
+from sniper.detectors.from_torchvision.builders import LIBRARY
+from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector
 from sniper.errors import CheckpointError, DownloadError
 from sniper.fetch import Patience, cache_folder, cached, download, resolve
