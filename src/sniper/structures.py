@@ -56,6 +56,14 @@ class Images:
         columns = torch.arange(width, device=self.pixels.device) < self.valid_hw[:, 1:]
         return rows[:, None, :, None] & columns[:, None, None, :]
 
+    def normalised(self, mean: Tensor, std: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] less ``mean``, by ``std`` (3, 1, 1); uint8 pixels are brought to [0, 1] first.
+
+        Padding becomes 0, the mean colour, whatever the loader put there.
+        """
+        pixels = self.pixels if self.pixels.is_floating_point() else self.pixels.float() / 255
+        return ((pixels - mean) / std).mul_(self.valid_mask())
+
     def pin_memory(self) -> Self:
         """Page-locked copies, for overlapped transfers to a GPU."""
         return replace(self, **self._mapped(Tensor.pin_memory))

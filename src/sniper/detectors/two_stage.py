@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sniper.detectors.from_outputs import FromOutputs
+from sniper.detectors.one_pass import OnePass, Proposes
 from sniper.detectors.protocol import Outputs
 from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.nn.anchors import Anchors
@@ -57,19 +57,20 @@ class FirstLosses(NamedTuple):
     losses: dict[str, Tensor]  # rpn_class, rpn_box
 
 
-class TwoStage(FromOutputs, nn.Module):
+class TwoStage(Proposes, OnePass):
     """Features of the whole padded input and proposals. A subclass adds ``losses`` and ``detect_regions``."""
 
     mean: Tensor
     std: Tensor
     focus: FocusHead | None
+    config: TwoStageConfig
 
     def __init__(self, first: FirstStage, config: TwoStageConfig) -> None:
         super().__init__()
         self.backbone, self.anchors, self.rpn = first
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
-        self._config = config
+        self.config = config
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Named scalar losses of a batch."""
@@ -86,14 +87,6 @@ class TwoStage(FromOutputs, nn.Module):
     def proposal_losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class`` and ``rpn_box`` alone, for training proposals before negatives are mined."""
         return self.first_stage(self.backbone(self.normalise(batch)), batch, generator).losses
-
-    def training_metrics(self) -> dict[str, Tensor]:
-        """``focus_recall_at_10`` since the last call, with a focus branch."""
-        return {} if self.focus is None else self.focus.recall.metrics()
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
-        return self.losses(batch)
 
     @torch.no_grad()
     def outputs(
@@ -119,21 +112,15 @@ class TwoStage(FromOutputs, nn.Module):
     @property
     def stride(self) -> int:
         """Network px per cell of the feature map."""
-        return self._config.stride
-
-    @property
-    def focus_stride(self) -> int | None:
-        """Network px per cell of the focus map; None without a focus branch."""
-        return None if self.focus is None else self._config.stride
+        return self.config.stride
 
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""
-        pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
-        return ((pixels - self.mean) / self.std).mul_(images.valid_mask())
+        return images.normalised(self.mean, self.std)
 
     def first_stage(self, features: Tensor, batch: Batch, generator: torch.Generator | None) -> FirstLosses:
         """What the proposal network says of (B, F, H, W) ``features`` and learns from ``batch``."""
-        config = self._config
+        config = self.config
         maps = self.rpn(features)
         anchors = self.anchors(features.shape[-2:])
         padded_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
@@ -145,7 +132,7 @@ class TwoStage(FromOutputs, nn.Module):
 
     def proposals_to_train(self, first: FirstLosses, batch: Batch) -> Proposals:
         """The regions that the second stage learns from: those in the ranges of their chips."""
-        config = self._config.proposals
+        config = self.config.proposals
         return propose(
             first.maps, first.anchors, batch.valid_hw, config,
             before_nms=config.train_before_nms, range_px=batch.range_px,
@@ -153,7 +140,7 @@ class TwoStage(FromOutputs, nn.Module):
 
     def _proposals(self, features: Tensor, images: Images) -> Proposals:
         anchors = self.anchors(features.shape[-2:])
-        config = self._config.proposals
+        config = self.config.proposals
         return propose(self.rpn(features), anchors, images.valid_hw, config, before_nms=config.test_before_nms)
 
 

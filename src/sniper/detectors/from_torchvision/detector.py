@@ -16,6 +16,7 @@ from torch.nn import functional
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.geometry import geometry_of, maps_of
 from sniper.detectors.from_torchvision.unlearned import IgnoreRule
+from sniper.detectors.one_pass import OnePass
 from sniper.detectors.protocol import Outputs
 from sniper.nn.class_rows import ClassRows
 from sniper.nn.config import FocusConfig
@@ -26,7 +27,7 @@ from sniper.structures import Batch, Detections, Images
 FOCUS_STRIDE = 16  # a focus branch has the map with this stride, or the next coarser one
 
 
-class TorchvisionDetector(nn.Module, ABC):
+class TorchvisionDetector(OnePass, ABC):
     """A network of torchvision that satisfies ``detectors.protocol.Detector`` and ``MultiOutput``.
 
     Its weights are named ``net...``, those of a focus branch ``focus...``.
@@ -86,16 +87,6 @@ class TorchvisionDetector(nn.Module, ABC):
         logits, stride = self._focus_logits(maps, batch), self.stride
         return losses | {"focus": focus_loss_of(logits, batch, stride, self.focus_labels, self.focus.recall)}
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
-        return self.losses(batch)
-
-    def detect(self, images: Images) -> list[Detections]:
-        """What the library's post-processing leaves, best first, clipped to the valid region, network px."""
-        found = self.outputs(images).detections
-        assert found is not None
-        return found
-
     @torch.no_grad()
     def outputs(
         self,
@@ -115,10 +106,6 @@ class TorchvisionDetector(nn.Module, ABC):
                 features=self._mask_features(maps) if features else None,
             )
 
-    def training_metrics(self) -> dict[str, Tensor]:
-        """``focus_recall_at_10`` since the last call, with a focus branch."""
-        return {} if self.focus is None else self.focus.recall.metrics()
-
     @property
     def stride(self) -> int:
         """Network px per cell of the map that a focus branch has."""
@@ -128,11 +115,6 @@ class TorchvisionDetector(nn.Module, ABC):
     def comfortable_px(self) -> float:
         """Object size that it sees best, sqrt(area) in network px."""
         return 64.0 if self.config is None else self.config.builder.comfortable_px
-
-    @property
-    def focus_stride(self) -> int | None:
-        """Network px per cell of the focus map; None without a focus branch."""
-        return None if self.focus is None else self.stride
 
     def maps(self, images: Images) -> dict[str, Tensor]:
         """The feature maps by the library's names, finest first, of the input padded to ``padded_hw``."""
@@ -161,8 +143,7 @@ class TorchvisionDetector(nn.Module, ABC):
 
     def _normalised(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""
-        pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
-        shown = ((pixels - self.mean) / self.std).mul_(images.valid_mask())
+        shown = images.normalised(self.mean, self.std)
         height, width = self.padded_hw(images)
         more = width - shown.shape[3], height - shown.shape[2]
         return functional.pad(shown, (0, more[0], 0, more[1])) if any(more) else shown

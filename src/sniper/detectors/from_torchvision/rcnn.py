@@ -11,11 +11,12 @@ from sniper.detectors.from_torchvision import masks
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector
 from sniper.detectors.from_torchvision.geometry import anchors_of
 from sniper.detectors.from_torchvision.unlearned import unlearned_anchors, unlearned_regions
+from sniper.detectors.one_pass import Proposes
 from sniper.detectors.protocol import Outputs
 from sniper.errors import RecipeError
 from sniper.nn.class_rows import ClassRows, RowsOf
 from sniper.nn.evaluating import evaluating
-from sniper.structures import Batch, Detections, Images
+from sniper.structures import Batch, Images
 
 PASSED_OVER = -1  # label that the library's samplers draw from neither positives nor negatives
 
@@ -30,7 +31,7 @@ class _FirstStage(NamedTuple):
     images: int
 
 
-class TorchvisionRCNN(TorchvisionDetector):
+class TorchvisionRCNN(Proposes, TorchvisionDetector):
     """``torchvision.models.detection.FasterRCNN`` or ``MaskRCNN`` on chips; it proposes regions, too."""
 
     first_label = 1
@@ -50,12 +51,6 @@ class TorchvisionRCNN(TorchvisionDetector):
     def predicts_masks(self) -> bool:
         """Whether there is a mask branch."""
         return bool(self.net.roi_heads.has_mask())
-
-    def propose(self, images: Images) -> list[Detections]:
-        """Regions without a class (all labels 0) with their objectness, best first, network px."""
-        found = self.outputs(images, detections=False, proposals=True).proposals
-        assert found is not None
-        return found
 
     def proposal_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of the proposal network alone, for training proposals before negatives are mined."""

@@ -8,9 +8,9 @@ bottom: what it computed from ``x2 - x1 + 1`` needs no other change.
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sniper.detectors.from_outputs import FromOutputs
+from sniper.detectors.one_pass import OnePass, Proposes
 from sniper.detectors.original.boxes import (
     as_wide_as_the_original,
     at_least_single,
@@ -69,7 +69,7 @@ class Maps(NamedTuple):
     focus: Tensor | None  # (B, 2, H, W) logits, with a focus branch: no focus, focus
 
 
-class OriginalSniper(FromOutputs, nn.Module):
+class OriginalSniper(Proposes, OnePass):
     """Features of the whole padded input, proposals, then a deformable head on each region.
 
     A detected box is as wide as the original says, ``x2 - x1 + 1`` in original px: so many px wider here.
@@ -148,11 +148,6 @@ class OriginalSniper(FromOutputs, nn.Module):
         return [self._best(boxes[image == row], scores[image == row]) for row in range(len(images))]
 
     @property
-    def focus_stride(self) -> int | None:
-        """Network px per cell of the focus map; None without a focus branch."""
-        return None if self.focus is None else self.backbone.stride
-
-    @property
     def predicts_masks(self) -> bool:
         """Whether there is a mask branch."""
         return self.masks is not None
@@ -220,20 +215,12 @@ class OriginalSniper(FromOutputs, nn.Module):
         with whole_precision(batch.pixels):
             return first_losses(maps, self.train_anchors, batch, self.config, generator)
 
-    def training_metrics(self) -> dict[str, Tensor]:
-        """``focus_recall_at_10`` since the last call, with a focus branch."""
-        return {} if self.focus is None else self.focus.recall.metrics()
-
     def _proposal_maps(self, images: Images) -> OriginalMaps:
         """What the proposal network says, without the other branches."""
         features = torch.cat(self.backbone(self.normalise(images)), dim=1)
         with whole_precision(features):
             maps: OriginalMaps = self.rpn(at_least_single(features))
         return maps
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
-        return self.losses(batch)
 
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the backbone: RGB in [0, 255] minus the mean, and then padding is 0."""

@@ -22,12 +22,13 @@ class Rfcn3k(TwoStage):
 
     class_layers: ClassVar[dict[str, ClassRows]] = {"head.fine": "classes", "head.membership": "classes"}
 
+    config: Rfcn3kConfig
+
     def __init__(
         self, first: FirstStage, head: DecoupledHead, config: Rfcn3kConfig, focus: FocusHead | None = None
     ) -> None:
         super().__init__(first, config)
         self.head, self.focus = head, focus
-        self.config = config
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class``, ``rpn_box``, ``group``, ``fine``, ``box``: finite scalars, zero with nothing to learn.

@@ -27,6 +27,8 @@ class Sniper(TwoStage):
     # What depends on the classes, for fine-tuning.
     class_layers: ClassVar[dict[str, ClassRows]] = {"head.classes": "background", "masks.logits": "classes"}
 
+    config: SniperConfig
+
     def __init__(
         self,
         first: FirstStage,
@@ -37,7 +39,6 @@ class Sniper(TwoStage):
     ) -> None:
         super().__init__(first, config)
         self.head, self.masks, self.focus = head, masks, focus
-        self.config = config
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class``, ``rpn_box``, ``class``, ``box``: finite scalars, zero where there is nothing to learn.

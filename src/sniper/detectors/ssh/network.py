@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sniper.detectors.one_pass import OnePass, Proposes
 from sniper.detectors.protocol import Outputs
 from sniper.detectors.ssh.config import FOCUS_STRIDE, STRIDES, SshConfig
 from sniper.detectors.ssh.losses import module_losses
@@ -20,8 +21,12 @@ from sniper.nn.suppress import keep_greedily
 from sniper.structures import Batch, Detections, Images
 
 
-class Ssh(nn.Module):
-    """Three detection modules at strides 8, 16 and 32 of one trunk, each for its own sizes; nothing after them."""
+class Ssh(Proposes, OnePass):
+    """Three detection modules at strides 8, 16 and 32 of one trunk, each for its own sizes; nothing after them.
+
+    Boxes of one class that overlap by more than ``nms_iou`` are suppressed here: one anchor in ten finds the same face.
+    Proposals are the same boxes without a class and a threshold, by the probability of any object.
+    """
 
     mean: Tensor
     std: Tensor
@@ -76,29 +81,6 @@ class Ssh(nn.Module):
             losses["focus"] = focus_loss_of(logits, batch, FOCUS_STRIDE, self.config.focus_labels, self.focus.recall)
         return losses
 
-    def training_metrics(self) -> dict[str, Tensor]:
-        """``focus_recall_at_10`` since the last call, with a focus branch."""
-        return {} if self.focus is None else self.focus.recall.metrics()
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, so that wrappers which hook into ``forward`` (distributed training, compilation) work."""
-        return self.losses(batch)
-
-    def detect(self, images: Images) -> list[Detections]:
-        """Boxes above ``score_threshold``, best first, clipped to the valid region, network px.
-
-        Boxes of one class that overlap by more than ``nms_iou`` are suppressed: one anchor in ten finds the same face.
-        """
-        found = self.outputs(images).detections
-        assert found is not None
-        return found
-
-    def propose(self, images: Images) -> list[Detections]:
-        """The same without a class (all labels 0) and a threshold, scored by the probability of any object."""
-        found = self.outputs(images, detections=False, proposals=True).proposals
-        assert found is not None
-        return found
-
     @torch.no_grad()
     def outputs(
         self,
@@ -131,15 +113,9 @@ class Ssh(nn.Module):
         """Network px per cell of the middle one of the three maps: four such cells are seen well."""
         return self.config.stride
 
-    @property
-    def focus_stride(self) -> int | None:
-        """Network px per cell of the focus map; None without a focus branch."""
-        return None if self.focus is None else FOCUS_STRIDE
-
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) pixels for the trunk; padding becomes 0, the mean colour, whatever the loader put there."""
-        pixels = images.pixels if images.pixels.is_floating_point() else images.pixels.float() / 255
-        return ((pixels - self.mean) / self.std).mul_(images.valid_mask())
+        return images.normalised(self.mean, self.std)
 
     def _maps(self, features: list[Tensor]) -> list[AnchorMaps]:
         fine, middle, coarse = features
