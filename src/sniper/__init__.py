@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
     from sniper.pipeline.check import check
+    from sniper.pipeline.chip_dataset import ChipDataset
     from sniper.pipeline.chips import chip_preview, chip_stats
     from sniper.pipeline.convert import convert
     from sniper.pipeline.evaluate import evaluate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ChipDataset",
     "Recipe",
     "__version__",
     "check",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ChipDataset": "sniper.pipeline.chip_dataset",
     "Recipe": "sniper.recipe",
     "check": "sniper.pipeline.check",
     "chip_preview": "sniper.pipeline.chips",

@@ -33,3 +33,8 @@ class ChipTable:
 
     def __len__(self) -> int:
         return len(self.image_index)
+
+    def windows_xyxy(self, rows: "NDArray[np.integer] | slice" = slice(None)) -> NDArray[np.float64]:
+        """(K, 4) what chips show of their images, original px; exact to a fraction of a pixel."""
+        low, scale = self.origin_xy[rows], self.scale[rows][:, None]
+        return np.concatenate([low / scale, (low + self.valid_wh[rows]) / scale], axis=1)

@@ -33,7 +33,7 @@ def read_by_workers(source: ImageChips, tasks: Sequence[ImageTask], workers: int
     Raises:
         StorageError: a worker found no room to decode a huge image.
     """
-    _compile()
+    compile_kernels()
     tasks = _dealt(source, tasks)
     shares: list[Iterator[PackedPart | StorageError]] = []
     try:
@@ -148,8 +148,8 @@ def _stop(shares: Sequence[Iterator[Any]]) -> None:
             stop()
 
 
-def _compile() -> None:
-    """Compile (or load) the kernels before workers fork, so that they inherit them."""
+def compile_kernels() -> None:
+    """Compile (or load) the kernels that cut chips before workers fork, so that they inherit them."""
     pixel = np.zeros((1, 1, 3), np.uint8)
     cut(pixel, (0, 0), 1.5, (1, 1), (1, 1))
     planes(cut(pixel, (0, 0), 0.4, (1, 1), (1, 1)), (1, 1))

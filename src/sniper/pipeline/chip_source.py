@@ -12,6 +12,7 @@ from sniper.chips.uniform import uniform_tiles, whole_images
 from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import promised_traits
 from sniper.errors import DataError
+from sniper.loader.image_chips import ImageChips
 from sniper.loader.stream import ChipLoader
 from sniper.pipeline.proposal_feed import ProposalFeed
 from sniper.pyramid import Pyramid
@@ -54,14 +55,37 @@ class ChipSource:
         self._mined[:] = [_Mined(epoch, proposals, self._mine(epoch, proposals))]
         return self._mined[0].chips
 
-    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
-        """Batches of an epoch for one process."""
+    def useful_chips(self, epoch: int) -> ChipTable:
+        """The chips of an epoch.
+
+        Raises:
+            DataError: no object is valid in any of them.
+        """
         chips = self.chips(epoch)
         if len(chips.object_rows) == 0:
             raise DataError(
                 f"{self.table.root}: nothing can be learned: none of the {self.table.num_objects} objects is "
                 "valid at any level; see 'sniper chips stats' or set pyramid.levels to auto"
             )
+        return chips
+
+    def cutter(self, epoch: int) -> ImageChips:
+        """What cuts the chips of an epoch, image by image, without outlines; for others than ``ChipLoader``."""
+        recipe = self.recipe
+        return ImageChips(
+            self.table,
+            self.useful_chips(epoch),
+            recipe.augment,
+            whole_pixels=recipe.loader.whole_megapixels * 1e6,
+            seed=recipe.train.seed,
+            epoch=epoch,
+            expand_classes=recipe.sampler.expand_classes,
+            sample_map=recipe.data.sample_map,
+        )
+
+    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> ChipLoader:
+        """Batches of an epoch for one process."""
+        chips = self.useful_chips(epoch)
         self.skipped()
         self._loaders[:] = [self._loader(chips, epoch, first_batch, rank, world_size)]
         return self._loaders[0]

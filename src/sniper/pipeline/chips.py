@@ -76,11 +76,19 @@ def chip_preview(
     With ``proposals``, or where the recipe names a file of them, the negative chips too, around their proposals.
     ``detector`` is your own, if training gets one: automatic levels go by what it sees best.
     """
-    recipe, table = _recipe(recipe, detector), table_of(data, split, needs_images=True)
-    recipe, pyramid = resolve_pyramid(with_value_range(recipe, files_of(table)), table)
-    rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    source = ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
+    source = chip_source(_recipe(recipe, detector), table_of(data, split, needs_images=True), proposals)
+    images = len(source.table)
+    rows = np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(int))
     return draw_previews(source, rows, Path(output), epoch=epoch)
+
+
+def chip_source(recipe: Recipe, table: AnnotationTable, proposals: Path | str | None = None) -> ChipSource:
+    """The chips of any epoch under a recipe, whose levels and range of values are resolved for ``table``.
+
+    ``proposals``, or the file of them that the recipe names, make negative chips.
+    """
+    recipe, pyramid = resolve_pyramid(with_value_range(recipe, files_of(table)), table)
+    return ChipSource(table, pyramid, recipe, _feed(recipe, proposals, table))
 
 
 def _feed(recipe: Recipe, proposals: Path | str | None, table: AnnotationTable) -> ProposalFeed | None:

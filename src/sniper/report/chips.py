@@ -41,9 +41,6 @@ def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> Ima
     if not 0 <= image_row < len(table):
         raise IndexError(f"image row {image_row} is not in a table of {len(table)} images")
     rows = np.flatnonzero(chips.image_index == image_row)
-    scale = chips.scale[rows]
-    low = chips.origin_xy[rows] / scale[:, None]
-    high = (chips.origin_xy[rows] + chips.valid_wh[rows]) / scale[:, None]
     first, last = table.offsets[image_row], table.offsets[image_row + 1]
     valid = np.zeros((len(rows), last - first), dtype=np.bool_)
     starts, ends = chips.object_offsets[rows], chips.object_offsets[rows + 1]
@@ -51,10 +48,10 @@ def image_chips(table: AnnotationTable, image_row: int, chips: ChipTable) -> Ima
         flat = chips.object_rows[starts[0] : ends[-1]]  # rows of one image follow each other
         valid[np.repeat(np.arange(len(rows)), ends - starts), flat - first] = True
     return ImageChips(
-        np.concatenate([low, high], axis=1),
+        chips.windows_xyxy(rows),
         chips.level[rows],
         chips.kind[rows],
-        scale,
+        chips.scale[rows],
         chips.range_px[rows],
         chips.size_wh[rows].astype(np.int64).prod(axis=1),
         valid,
