@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sniper.nn.config import AnchorMatchConfig, FocusConfig, Norm
+from sniper.detectors.trunk_config import TrunkConfig
+from sniper.nn.config import AnchorMatchConfig
 from sniper.settings import Config
 
 STRIDES = (8, 16, 32)  # network px per cell of the maps that the three modules see
@@ -27,7 +28,7 @@ class HardExamplesConfig(Config):
     max_positives: int = Field(default=64, ge=1, description="at most so many anchors with an object a chip")
 
 
-class SshConfig(Config):
+class SshConfig(TrunkConfig):
     """A face detector in one stage (arXiv 1708.03979). The defaults are the paper's; any classes can be learned."""
 
     kind: Literal["ssh"] = Field(default="ssh", description="the SSH face detector, in one stage")
@@ -35,17 +36,6 @@ class SshConfig(Config):
         default="torchvision/vgg16",
         description="torchvision/<model>, a timm model, or sniper/mobilenet_v1_x0.25; with maps of strides 8, 16, 32",
     )
-    weights: str | None = Field(
-        default="imagenet", description="imagenet (downloaded), a .pth, .tar or .safetensors file, or null: random"
-    )
-    frozen_stages: int | None = Field(
-        default=None, ge=0, description="leading stages that keep their weights; null: 2, or 0 without weights"
-    )
-    norm: Norm = Field(default="train", description="backbone's batch norm: train, or frozen statistics and affine")
-    mean: tuple[float, float, float] = Field(
-        default=(0.485, 0.456, 0.406), description="subtracted from RGB pixels in [0, 1]"
-    )
-    std: tuple[float, float, float] = Field(default=(0.229, 0.224, 0.225), description="divides RGB pixels after that")
     channels: tuple[int, int, int] = Field(
         default=(128, 256, 256),
         description="features of the 3x3 branch of each module, finest first; its two context branches have half each",
@@ -73,14 +63,6 @@ class SshConfig(Config):
         "arXiv 1708.05237: 3 where anchors are smallest); SSH itself has one",
     )
     box_weight: float = Field(default=1.0, gt=0, description="weight of the box losses")
-    focus: bool = Field(
-        default=False, description="with AutoFocus's branch, which predicts where finer levels must run"
-    )
-    focus_channels: int = Field(default=64, ge=1, description="features of the focus branch")
-    focus_labels: FocusConfig = Field(default=FocusConfig(), description="what the focus branch learns")
-    score_threshold: float = Field(
-        default=0.01, ge=0, lt=1, description="detections with a lower class probability are dropped"
-    )
     before_nms: int = Field(default=1000, ge=1, description="best boxes of each module that enter suppression")
     nms_iou: float = Field(
         default=0.5, gt=0, le=1, description="IoU above which the weaker of two boxes of a padded input is suppressed"
@@ -102,19 +84,10 @@ class SshConfig(Config):
         """Name of the network that is trained."""
         return f"SSH, {self.backbone}"
 
-    @property
-    def leading_frozen(self) -> int:
-        """Frozen stages, with the default resolved."""
-        return self.frozen_stages if self.frozen_stages is not None else (2 if self.weights else 0)
-
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        if self.weights is None and self.frozen_stages:
-            raise ValueError(f"frozen_stages: {self.frozen_stages} would freeze random weights; give weights, or 0")
         if any(count < 2 or count % 2 for count in self.channels):
             raise ValueError(f"channels: every number must be even and positive, not {list(self.channels)}")
         if min(self.background_logits) < 1:
             raise ValueError(f"background_logits: every number must be positive, not {list(self.background_logits)}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std: every value must be positive, not {self.std}")
         return self
