@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sniper.integrations.from_sahi import from_sahi
     from sniper.pipeline.check import check
     from sniper.pipeline.chip_dataset import ChipDataset
+    from sniper.pipeline.chip_export import export_chips
     from sniper.pipeline.chips import chip_preview, chip_stats
     from sniper.pipeline.convert import convert
     from sniper.pipeline.evaluate import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "export_chips",
     "from_callable",
     "from_sahi",
     "from_torchvision",
@@ -70,6 +72,7 @@ _HOMES = {
     "download": "sniper.fetch",
     "evaluate": "sniper.pipeline.evaluate",
     "export": "sniper.pipeline.export",
+    "export_chips": "sniper.pipeline.chip_export",
     "from_callable": "sniper.pipeline.from_callable",
     "from_sahi": "sniper.integrations.from_sahi",
     "from_torchvision": "sniper.detectors.from_torchvision.build",

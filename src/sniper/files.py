@@ -1,6 +1,7 @@
 """Files that matter: there when they are read, and written completely under their final name or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,45 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with suppress(OSError):  # the first one that holds something stays, and those above it
             for folder in made:
                 folder.rmdir()
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something, or a file.
+
+    Raises:
+        StorageError: it does, or is one.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder} exists and is not empty; choose another folder")
+
+
+@contextmanager
+def new_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it gets that name, on an error it is removed.
+
+    So a folder under its name is complete, whatever stops the process.
+
+    Raises:
+        StorageError: ``path`` holds something, or cannot be made.
+    """
+    final = Path(path)
+    require_new_folder(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise StorageError(f"cannot make {final}: {reason or error}; choose another folder") from error
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if final.exists():
+            final.rmdir()  # it was empty
+        partial.rename(final)
+    except OSError as error:
+        raise StorageError(f"cannot write {final}: {error.strerror or error}; choose another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

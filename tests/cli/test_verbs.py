@@ -12,7 +12,18 @@ from devices import DEVICE
 from forked import Python
 from rectangle_set import TINY, make_set
 
-VERBS = "train", "evaluate", "predict", "propose", "chips stats", "chips preview", "import-mxnet", "download", "demo"
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "propose",
+    "chips stats",
+    "chips preview",
+    "chips export",
+    "import-mxnet",
+    "download",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "score", "models", "settings", "check", "convert", "runs"])

@@ -1,7 +1,6 @@
 """``sniper.ChipDataset``: chips for other people's training loops."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.loader.blanking import blanked, covered
 from sniper.pipeline.chip_dataset import ChipDataset
 from sniper.pixels.resample import BORDER_RGB
+from test_readme import code_behind
 
 PAGE = Path(__file__).parents[2] / "docs" / "chips_for_other_trainers.md"
 TWO_LEVELS = {
@@ -186,10 +186,13 @@ def test_wrong_arguments_are_refused_in_a_sentence(data: Path) -> None:
 
 
 def test_the_example_of_the_documentation_trains(tmp_path: Path) -> None:
-    found = re.search(r"<!-- example: chip dataset -->\n```python\n(.*?)```", PAGE.read_text(), re.S)
-    assert found
     data = make_set(tmp_path / "set", images=2)
-    code = found[1].replace("train.json", str(data)).replace("range(12)", "range(1)").replace("320", "64")
+    code = (
+        code_behind("example: chip dataset", PAGE)
+        .replace("train.json", str(data))
+        .replace("range(12)", "range(1)")
+        .replace("320", "64")
+    )
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     exec(code, names)

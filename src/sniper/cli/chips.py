@@ -1,11 +1,11 @@
-"""The verbs that show what training would see: stats and preview."""
+"""The verbs that show what training would see, or write it for others: stats, preview and export."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sniper.cli.display import say, show_table, warn
+from sniper.cli.display import progress, say, show_skipped, show_table, warn
 from sniper.cli.options import (
     ClassesOption,
     DataArgument,
@@ -16,9 +16,10 @@ from sniper.cli.options import (
     SetOption,
     TrainSplitOption,
     data_source,
+    optional_dataset,
 )
 
-chips_app = typer.Typer(help="Show what training would see.", no_args_is_help=True)
+chips_app = typer.Typer(help="Show what training would see, or write it as files.", no_args_is_help=True)
 
 
 @chips_app.command()
@@ -83,3 +84,59 @@ def preview(
         output=output,
     )
     say(f"{len(written)} drawings in {output}")
+
+
+@chips_app.command()
+def export(
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    to: Annotated[str, typer.Option(metavar="coco|yolo", help="Form to write.")],
+    recipe: Annotated[str, typer.Option(help="Recipe whose levels and chips are written.")] = "mobilenetv2",
+    set_: SetOption = None,
+    split: TrainSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    ignore_flags: IgnoreFlagsOption = None,
+    proposals: ProposalsOption = None,
+    val: Annotated[
+        str | None, typer.Option(help="Dataset whose chips become the part val.", callback=optional_dataset)
+    ] = None,
+    val_split: Annotated[str | None, typer.Option(help="Split of --val; none: val, or test.")] = None,
+    ignored: Annotated[
+        str | None,
+        typer.Option(
+            metavar="crowd|blank|drop",
+            help="Ignored objects: iscrowd (coco), painted over (yolo), or neither: background for the trainer.",
+        ),
+    ] = None,
+    epoch: Annotated[int, typer.Option(help="Epoch whose chips are written.", min=0)] = 0,
+    lossless: Annotated[bool, typer.Option("--lossless", help="PNG in place of JPEG.")] = False,
+) -> None:
+    """Write the chips of an epoch as images with annotations, for other trainers; chips.json leads back."""
+    from sniper.recipe import Recipe
+
+    settings = Recipe.load(recipe, set_ or [])
+    source = data_source(data, split, format, images, classes, ignore_flags)
+    other = None if val is None else data_source(val, val_split, None, None, None, ignore_flags)
+
+    from sniper.pipeline.chip_export import prepare_export
+
+    prepared = prepare_export(
+        source,
+        to=to,  # type: ignore[arg-type]  # checked there
+        output=output,
+        recipe=settings,
+        val=other,
+        proposals=proposals,
+        epoch=epoch,
+        ignored=ignored,  # type: ignore[arg-type]  # checked there
+        lossless=lossless,
+    )
+    with progress("chips", len(prepared)) as on_progress:
+        done = prepared.write(on_progress)
+    for name, count in done.chips.items():
+        objects, left = done.objects[name], done.ignored[name]
+        say(f"{name}: {count} chips, {objects} objects to learn, {left} ignored ({prepared.ignored})")
+    show_skipped(done.skipped)
+    say(f"dataset: {done.data}")

@@ -77,7 +77,11 @@ def chip_order(
 def remaining_tasks(order: ChipOrder, image_index: NDArray[np.integer], first: int) -> list[ImageTask]:
     """The images to decode for the emissions from number ``first`` on, in the order they are needed."""
     chips = order.read_order[np.isin(order.read_order, order.output_order[first:])]
-    chips = chips[np.sort(np.unique(chips, return_index=True)[1])]
+    return image_tasks(chips[np.sort(np.unique(chips, return_index=True)[1])], image_index)
+
+
+def image_tasks(chips: NDArray[np.int64], image_index: NDArray[np.integer]) -> list[ImageTask]:
+    """The images of ``chips`` (K,), each chip once, as tasks: one for each run of chips of one image."""
     if len(chips) == 0:
         return []
     images = np.asarray(image_index)[chips]

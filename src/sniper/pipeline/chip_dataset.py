@@ -22,7 +22,7 @@ from sniper.errors import DataError, RecipeError
 from sniper.loader.blanking import blanked
 from sniper.loader.image_chips import ImageChips, objects_in_chip
 from sniper.loader.sample import Sample
-from sniper.loader.shuffle import ChipOrder, remaining_tasks
+from sniper.loader.shuffle import image_tasks
 from sniper.loader.workers import compile_kernels
 from sniper.pipeline.chips import chip_source
 from sniper.pipeline.tables import Data, require_objects, table_of
@@ -178,8 +178,8 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
 
     def _samples(self, rows: NDArray[np.int64]) -> dict[int, Sample]:
         """The chips of ``rows`` by row; without those that cannot be read, where these are skipped."""
-        cutter, once = self._cut_by(), np.unique(rows)
-        tasks = remaining_tasks(ChipOrder(once, once), cutter.chips.image_index, 0)
+        cutter = self._cut_by()
+        tasks = image_tasks(np.unique(rows), cutter.chips.image_index)
         samples: dict[int, Sample] = {}
         for part in (part for task in tasks for part in cutter.read(task)):
             if part.unreadable is not None and self.recipe.loader.on_bad_image == "stop":

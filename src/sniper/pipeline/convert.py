@@ -16,6 +16,7 @@ from sniper.data.writers.coco import relative_names, write_coco
 from sniper.data.writers.voc import write_voc
 from sniper.data.writers.yolo import write_description, write_yolo
 from sniper.errors import DataError, RecipeError, StorageError
+from sniper.files import require_new_folder
 
 TO = ("coco", "yolo", "voc")
 To = Literal["coco", "yolo", "voc"]
@@ -84,8 +85,7 @@ def convert(
     if group_by is not None and not isinstance(split, float):
         raise RecipeError("--group-by says what a split must not separate; give --split a share too, such as 0.8")
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{folder} exists and is not empty; choose another folder")
+    require_new_folder(folder)
 
     def load(part: Part) -> AnnotationTable:
         chosen = None if classes is None else tuple(classes)

@@ -16,6 +16,7 @@ def write_yolo(table: AnnotationTable, labels: Path | str, image_names: Sequence
 
     ``image_names`` (I,) are names below the folder of images. Lines are ``class cx cy w h`` in shares of the image, or
     with ``masks`` outlines ``class x y x y ...``: the longest ring of an object, the box of one without.
+    Numbers have all digits, so that boxes are read back as they were.
     Crowd and group-of regions are left out: YOLO would learn each as an object.
 
     Raises:
@@ -30,7 +31,7 @@ def write_yolo(table: AnnotationTable, labels: Path | str, image_names: Sequence
     lines: list[list[str]] = [[] for _ in range(len(table))]
     for row in kept.tolist():
         values = _outline(table, row) / size[row, :2] if outlines else shares[row]
-        text = " ".join(np.char.mod("%.9g", values.ravel()).tolist())
+        text = " ".join(np.char.mod("%.17g", values.ravel()).tolist())
         lines[images[row]].append(f"{table.labels[row]} {text}\n")
     names = (Path(name).with_suffix(".txt").as_posix() for name in image_names)
     write_parts(labels, zip(names, ("".join(written).encode() for written in lines), strict=True))
