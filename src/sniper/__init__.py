@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
+    from sniper.integrations.supervision import to_supervision
     from sniper.pipeline.check import check
     from sniper.pipeline.chip_dataset import ChipDataset
     from sniper.pipeline.chip_export import export_chips
@@ -58,6 +59,7 @@ __all__ = [
     "propose",
     "runs",
     "score",
+    "to_supervision",
     "train",
     "with_focus",
 ]
@@ -84,6 +86,7 @@ _HOMES = {
     "propose": "sniper.pipeline.propose",
     "runs": "sniper.pipeline.runs",
     "score": "sniper.pipeline.score",
+    "to_supervision": "sniper.integrations.supervision",
     "train": "sniper.pipeline.train",
     "with_focus": "sniper.detectors.with_focus",
 }
