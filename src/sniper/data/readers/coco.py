@@ -160,6 +160,7 @@ def _decoded(file: Path, content: bytes) -> _Dataset:
 
 
 def _refuse_json(file: Path, content: bytes, error: msgspec.DecodeError) -> NoReturn:
+    content.decode()  # what is no text is refused as that, whatever msgspec calls it
     place = re.search(r"byte (\d+)", str(error))
     byte = int(place.group(1)) if place else len(content)
     line = content.count(b"\n", 0, byte) + 1
