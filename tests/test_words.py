@@ -12,9 +12,9 @@ from sniper.cli.score import score
 # What Python says in another way: settings, and a dataset with more than a path (DataSource).
 _OTHERWISE = {
     "train": {"set_", "split", "format", "images", "classes", "ignore_flags", "val_split", "val_format", "val_images"},
-    "evaluate": {"format", "images", "classes", "ignore_flags"},
+    "evaluate": {"set_", "format", "images", "classes", "ignore_flags"},
     "score": {"split", "format", "images", "classes"},
-    "predict": set(),
+    "predict": {"set_"},
     "check": set(),
     "convert": set(),
     "export": set(),

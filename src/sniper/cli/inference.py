@@ -23,6 +23,7 @@ from sniper.cli.options import (
     NetworkArgument,
     ProcessesOption,
     ProtocolOption,
+    SetOption,
     TrainSplitOption,
     ValSplitOption,
     bad_image,
@@ -51,6 +52,7 @@ def evaluate(
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     form: FormOption = None,
+    set_: SetOption = None,
     on_bad_image: BadImageOption = "stop",
     protocols: ProtocolOption = None,
 ) -> None:
@@ -64,7 +66,8 @@ def evaluate(
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     source = data_source(data, split, format, images, classes, ignore_flags)
-    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [])
+    model = model.focused(focus_threshold, pixel_budget)
     table = table_for(model.class_names, source, on_bad_image=bad)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
@@ -118,6 +121,7 @@ def predict(
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     form: FormOption = None,
+    set_: SetOption = None,
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
@@ -131,7 +135,8 @@ def predict(
         from sniper.pipeline.shards import opened
         from sniper.pipeline.sources import video_facts
 
-    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [])
+    model = model.focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
         try:

@@ -85,6 +85,7 @@ class DetectionAccumulator:
                 level[kept],
                 int(pixels[index]),
                 int(full_pixels[index]),
+                cut_score=float(result.cut_scores[index]),
             )
             yield one, kept
 

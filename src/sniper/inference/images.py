@@ -45,6 +45,7 @@ class ImageDetections:
     pixels_processed: int  # padded input pixels that the network saw for this image
     pixels_full: int  # padded input pixels of its full pyramid
     masks: RunLengths | None = None  # N, of the image's size; None where the detector predicts none
+    cut_score: float = 0.0  # best score that ``merge.max_per_image`` cut off; 0: none
 
     def __len__(self) -> int:
         return len(self.scores)

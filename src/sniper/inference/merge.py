@@ -39,6 +39,7 @@ class MergedImages:
     offsets: NDArray[np.int64]  # (I + 1,)
     keep: NDArray[np.int64]  # (K,) rows of the input
     scores: NDArray[np.float32]  # (K,)
+    cut_scores: NDArray[np.float32]  # (I,) best score that an image's bound cut off; 0: none
 
 
 def range_keep(boxes_xyxy: FloatArray, low_px: float | FloatArray, high_px: float | FloatArray) -> NDArray[np.bool_]:
@@ -155,7 +156,8 @@ def _merge(
     rows = _finite_rows(boxes, scores, usable)
     if not len(rows):
         nothing = np.zeros(0, dtype=np.int64)
-        return MergedImages(np.zeros(n_images + 1, dtype=np.int64), nothing, np.zeros(0, dtype=np.float32))
+        none = np.zeros(n_images, dtype=np.float32)
+        return MergedImages(np.zeros(n_images + 1, dtype=np.int64), nothing, np.zeros(0, dtype=np.float32), none)
     image_of = np.repeat(np.arange(n_images), np.diff(image_offsets))
     if labels[rows].min() < 0 or scores[rows].min() < 0:
         raise ValueError("labels and scores must not be negative")
@@ -172,17 +174,20 @@ def _merge(
         sigma=config.sigma,
         iou_threshold=config.iou_threshold,
         score_threshold=config.score_threshold,
-        max_count=_NO_LIMIT if caps is None else int(caps.max()),
+        max_count=_NO_LIMIT if caps is None else int(caps.max()) + 1,  # one more, to tell what is cut off
     )
     best = _best_first(keep, final)
     if n_images > 1:
         best = counting_order(best, image_of[keep], n_images)
     image_of_best = image_of[keep[best]]
     offsets = np.searchsorted(image_of_best, np.arange(n_images + 1))
+    cut_scores = np.zeros(n_images, dtype=np.float32)
     if caps is not None:
+        over = np.flatnonzero(np.diff(offsets) > caps)
+        cut_scores[over] = final[best[offsets[over] + caps[over]]]
         best = best[np.arange(len(best)) - offsets[image_of_best] < caps[image_of_best]]
         offsets = np.concatenate([[0], np.cumsum(np.minimum(np.diff(offsets), caps))])
-    return MergedImages(offsets.astype(np.int64), keep[best], final[best])
+    return MergedImages(offsets.astype(np.int64), keep[best], final[best], cut_scores)
 
 
 def _columns(

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from sniper.evaluation.protocols import protocols_of
 from sniper.files import write_bytes, write_text
 from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
+from sniper.pipeline.bounds import warn_of_bounds
 from sniper.pipeline.detect import DatasetDetections, DetectionJob, detect_dataset, shards_of
 from sniper.pipeline.keys import detections_key
 from sniper.pipeline.model import Model
@@ -150,6 +151,7 @@ def evaluate(
     detector: "nn.Module | None" = None,
     device: str = "auto",
     form: Path | str | None = None,
+    overrides: Iterable[str] = (),
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
@@ -174,13 +176,15 @@ def evaluate(
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         form: for an ONNX file from elsewhere, as for ``load_model``.
+        overrides: ``a.b=c`` settings on top of the checkpoint's, such as ``evaluation.max_detections=2000``.
         on_bad_image: ``stop`` at an unreadable image, or ``skip`` and list it.
         on_progress: called with the number of images done.
 
     Raises:
         CheckpointError, DataError, RecipeError, StorageError: what cannot be used.
     """
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form, overrides=overrides)
+    model = model.focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
     if table.ignored.all():
@@ -192,6 +196,7 @@ def evaluate(
     inference, settings = model.recipe.inference, model.recipe.evaluation
     if protocols is not None:
         settings = model.recipe.changed(short_overrides(protocols=protocols)).evaluation
+    warn_of_bounds(model.recipe, model.pyramid, table)
     parts = None
     if output is not None:
         key = detections_key(model.recipe, table, model.digest(), {"on_bad_image": on_bad_image})

@@ -1,5 +1,6 @@
 """Detectors of a library as they were trained there, on COCO: with levels for photos and the names of their classes."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sniper.detectors.from_torchvision.build import build_torchvision
@@ -25,7 +26,7 @@ class LibraryDetector(NamedTuple):
     class_ids: tuple[int, ...]  # COCO's
 
 
-def library_detector(name: str, recipe: Recipe | None = None) -> LibraryDetector:
+def library_detector(name: str, recipe: Recipe | None = None, overrides: Iterable[str] = ()) -> LibraryDetector:
     """torchvision's detector ``name`` with the library's weights for COCO.
 
     The coarser of two levels is the size that it was trained at. The finer one has twice that, for small objects.
@@ -33,7 +34,7 @@ def library_detector(name: str, recipe: Recipe | None = None) -> LibraryDetector
     Raises:
         CheckpointError: the weights are not here and cannot be fetched.
     """
-    settings = recipe or _recipe(name)
+    settings = (recipe or _recipe(name)).changed(overrides)
     assert isinstance(settings.model, TorchvisionConfig)
     classes = coco_classes(name)
     names, ids = tuple(classes.values()), tuple(classes)

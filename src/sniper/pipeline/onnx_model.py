@@ -1,6 +1,7 @@
 """From an ONNX file to a network ready to run, without torch: one that ``sniper export`` wrote, or any with a form."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from sniper.pipeline.model import Model
 from sniper.recipe import Recipe
 
 
-def load_onnx(path: Path, device: str, recipe: Recipe | None, form: Path | str | None) -> Model:
+def load_onnx(
+    path: Path, device: str, recipe: Recipe | None, form: Path | str | None, overrides: Iterable[str] = ()
+) -> Model:
     """The model of an ONNX file; arguments and errors are those of ``pipeline.model.load_model``."""
     session = Session(path, device)
     written = session.metadata.get(KEY)
@@ -24,17 +27,17 @@ def load_onnx(path: Path, device: str, recipe: Recipe | None, form: Path | str |
     if written is not None and place is not None:
         raise RecipeError(f"{path} was written by sniper export and says itself what it is; leave out the form {place}")
     if written is not None:
-        return _own(session, written, recipe)
+        return _own(session, written, recipe, overrides)
     if place is None:
         raise CheckpointError(
             f"{path} was not written by sniper export and has no form beside it ({path.with_suffix('.yaml').name}), so "
             f"what it takes and gives is unknown; describe it in a YAML file, or name a shipped form "
             f"({', '.join(shipped_forms())})"
         )
-    return _foreign(session, read_form(place), place, recipe)
+    return _foreign(session, read_form(place), place, recipe, overrides)
 
 
-def _own(session: Session, written: str, recipe: Recipe | None) -> Model:
+def _own(session: Session, written: str, recipe: Recipe | None, overrides: Iterable[str]) -> Model:
     try:
         strategy = Strategy.model_validate_json(written)
     except ValidationError as error:
@@ -45,7 +48,7 @@ def _own(session: Session, written: str, recipe: Recipe | None) -> Model:
         ) from error
     return Model(
         OnnxBackend(session, strategy),
-        recipe or _recipe_of(strategy, session.path),
+        (recipe or _recipe_of(strategy, session.path)).changed(overrides),
         strategy.class_names,
         strategy.class_ids,
         checkpoint=session.path,
@@ -67,7 +70,7 @@ def _recipe_of(strategy: Strategy, path: Path) -> Recipe:
     return Recipe.parse(parts, f"settings inside {path}")
 
 
-def _foreign(session: Session, form: OnnxForm, place: Path, recipe: Recipe | None) -> Model:
+def _foreign(session: Session, form: OnnxForm, place: Path, recipe: Recipe | None, overrides: Iterable[str]) -> Model:
     backend = ForeignOnnxBackend(session, form, str(place))
     side = None if backend.size_hw is None else min(backend.size_hw)
     settings: dict[str, Any] = {
@@ -76,7 +79,7 @@ def _foreign(session: Session, form: OnnxForm, place: Path, recipe: Recipe | Non
         "inference": ({} if side is None else {"window_px": side}) | form.inference,
     }
     settings["pyramid"] = {"chip_px": 512} | settings["pyramid"]
-    recipe = recipe or Recipe.parse(settings, str(place))
+    recipe = (recipe or Recipe.parse(settings, str(place))).changed(overrides)
     if side is not None and recipe.inference.window_px > side:
         raise RecipeError(
             f"{place}: inference.window_px is {recipe.inference.window_px}, but the input of {session.path} is "

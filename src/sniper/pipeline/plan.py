@@ -15,6 +15,7 @@ from sniper.data.source import DataSource
 from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import COMFORTABLE_CELLS, DetectorTraits, promised_traits, traits_of
 from sniper.errors import DataError
+from sniper.pipeline.bounds import hiding_bounds
 from sniper.pipeline.budget import Budget, Gpus, here, projected
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
@@ -86,6 +87,7 @@ def plan(
         ways=advice.ways,
         verdict=advice.verdict,
         settings=advice.settings,
+        bounds=tuple(hiding_bounds(recipe, pyramid, tested)),
         calibration=measured.calibration,
         not_calibrated=measured.reason,
         budgets=_budgets(measured.calibration, len(source.chips(0)), recipe, minutes, given),

@@ -37,6 +37,7 @@ class Plan:
     ways: tuple[Way, ...]  # chips first
     verdict: Verdict
     settings: tuple[str, ...]  # ``a.b=c`` that follow the verdict
+    bounds: tuple[str, ...]  # sentences on bounds that hide objects of crowded images
     calibration: Calibration | None
     not_calibrated: str | None  # the reason
     budgets: tuple[Budget, ...]  # this machine, then GPUs
@@ -46,6 +47,7 @@ class Plan:
         levels = self.recipe.model_dump(mode="json")["pyramid"]["levels"]
         return {
             "verdict": {**self.verdict._asdict(), "settings": list(self.settings)},
+            "bounds": list(self.bounds),
             "levels": [
                 {**given, "share": one.share, "chips": one.chips, "network_px": list(one.network_px)}
                 for given, one in zip(levels, self.levels, strict=True)
@@ -88,7 +90,7 @@ class Plan:
 
     def sentences(self) -> list[str]:
         """What the tables leave unsaid, the verdict last."""
-        said = [self._levels_sentence(), self._coverage_sentence(), self._calibration_sentence()]
+        said = [self._levels_sentence(), self._coverage_sentence(), *self.bounds, self._calibration_sentence()]
         for budget in self.budgets:
             if budget.basis != MEASURED:
                 said.append(f"{budget.where}: {budget.basis}")

@@ -1,5 +1,6 @@
 """Detect in images, folders and videos; write results as JSON, GeoJSON and pictures."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +20,8 @@ from sniper.pipeline.sources import BadImage, Skipped
 from sniper.pipeline.value_range import with_value_range
 from sniper.pipeline.watch import OnProgress, OnWindowProgress, Watch, source_of
 from sniper.writers.coco_json import join_predictions
+
+logger = logging.getLogger("sniper")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +51,7 @@ def predict(
     detector: "nn.Module | None" = None,
     device: str = "auto",
     form: Path | str | None = None,
+    overrides: Iterable[str] = (),
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     on_window_progress: OnWindowProgress | None = None,
@@ -84,6 +88,7 @@ def predict(
         detector: your own detector, for a checkpoint of it, in one process.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         form: for an ONNX file from elsewhere, as for ``load_model``.
+        overrides: ``a.b=c`` settings on top of the checkpoint's, such as ``inference.merge.max_per_image=2000``.
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         on_progress: called with the number of images or frames done.
         on_window_progress: called with the windows done and planned so far, of the images that are batched together.
@@ -96,7 +101,8 @@ def predict(
     if blur and (draw_focus or not draw):
         reason = "focus maps show the image as it is" if draw_focus else "without drawings there is nothing to blur"
         raise RecipeError(f"--blur with {'--draw-focus' if draw_focus else '--no-draw'}: {reason}; leave one out")
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form).focused(focus_threshold, pixel_budget)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form, overrides=overrides)
+    model = model.focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
     model = _for_files(model, paths)
@@ -113,6 +119,8 @@ def predict(
     made = make_shards(job, numbers, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
     with closing(made):
         done = Predictions.join(list(made))
+    if done.cut_images:
+        _tell_cut(done.cut_images, model.recipe.inference.merge.max_per_image, max(job.min_score, DEFAULT_SCORE))
     if output is not None and job.files is not None and (not by_ranks or is_main()):
         parts = job.files.parts
         join_predictions(Path(output) / PREDICTIONS, [parts.path(number, ".json") for number in numbers])
@@ -141,6 +149,16 @@ def predict_stream(
     watch = Watch(on_progress, on_window_progress)
     for number in range(len(job.shards)):
         yield from job.predictions(number, model.backend, watch, Skipped())
+
+
+def _tell_cut(images: int, bound: int | None, score: float) -> None:
+    logger.warning(
+        "%d images hold more than is kept of one: inference.merge.max_per_image=%s cut off detections with scores from "
+        "%g on",
+        images,
+        bound,
+        score,
+    )
 
 
 def _for_files(model: Model, paths: list[Path]) -> Model:

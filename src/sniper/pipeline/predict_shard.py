@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sniper.errors import DataError
+from sniper.evaluation.best_f1 import DEFAULT_SCORE
 from sniper.files import write_text
 from sniper.inference.backend import Backend
 from sniper.inference.config import InferenceConfig
@@ -68,7 +69,7 @@ class PredictJob(NamedTuple):
                 watch.images(done.images + len(done.skipped))
                 return done
         items: list[Prediction] = []
-        skipped, images, detections, processed, full = Skipped(), 0, 0, 0, 0
+        skipped, images, detections, processed, full, cut = Skipped(), 0, 0, 0, 0, 0
         with ExitStack() as stack:
             made = stack.enter_context(closing(self.predictions(number, backend, watch, skipped)))
             file = None if part is None else stack.enter_context(predictions_file(part))
@@ -79,7 +80,8 @@ class PredictJob(NamedTuple):
                     items.append(one)
                 images, detections = images + 1, detections + len(one.scores)
                 processed, full = processed + one.pixels_processed, full + one.pixels_full
-        done = Predictions(items, skipped.files, images, detections, processed, full)
+                cut += one.cut_score >= max(self.min_score, DEFAULT_SCORE)
+        done = Predictions(items, skipped.files, images, detections, processed, full, cut)
         if part is not None and not self.keep:
             _write_summary(part, done)
         return done
@@ -176,7 +178,7 @@ def _summary_of(part: Path) -> Path:
 
 def _write_summary(part: Path, done: Predictions) -> None:
     """Written last: it says that the part and what goes with it are complete."""
-    numbers = [done.images, done.detections, done.pixels_processed, done.pixels_full]
+    numbers = [done.images, done.detections, done.pixels_processed, done.pixels_full, done.cut_images]
     write_text(_summary_of(part), json.dumps({"numbers": numbers, "skipped": done.skipped}))
 
 

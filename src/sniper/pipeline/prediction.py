@@ -29,6 +29,7 @@ class Prediction:
     pixels_processed: int = 0  # padded input pixels that the network saw
     pixels_full: int = 0  # padded input pixels of the full pyramid
     geo: GeoReference | None = None  # of a geo-referenced image: the way from its pixels to the ground
+    cut_score: float = 0.0  # best score that ``inference.merge.max_per_image`` cut off; 0: none
 
     @classmethod
     def of(
@@ -45,7 +46,8 @@ class Prediction:
         kept = np.flatnonzero(found.scores >= min_score)
         masks = None if found.masks is None else found.masks.take(kept)
         columns = found.boxes_xyxy[kept], found.scores[kept], found.labels[kept]
-        return cls(path, frame, *columns, class_names, masks, found.pixels_processed, found.pixels_full, geo)
+        pixels = found.pixels_processed, found.pixels_full
+        return cls(path, frame, *columns, class_names, masks, *pixels, geo, found.cut_score)
 
     def geojson(self) -> dict[str, Any]:
         """Masks, or boxes where there are none, on the ground, as ``writers.geojson.feature_collection`` gives them.
@@ -106,6 +108,7 @@ class Predictions:
     detections: int = 0
     pixels_processed: int = 0  # padded input pixels that the network saw
     pixels_full: int = 0  # padded input pixels of the full pyramids
+    cut_images: int = 0  # images and frames in which ``max_per_image`` cut off detections that would be drawn
 
     @property
     def pixel_share(self) -> float:
@@ -122,4 +125,5 @@ class Predictions:
             sum(part.detections for part in parts),
             sum(part.pixels_processed for part in parts),
             sum(part.pixels_full for part in parts),
+            sum(part.cut_images for part in parts),
         )

@@ -8,10 +8,11 @@ One process alone needs no torch; what several need is imported when they are as
 """
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sniper.errors import RecipeError
 from sniper.inference.backend import Backend
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.watch import Result, ShardJob, Source, Watch
@@ -30,15 +31,23 @@ def opened(
     *,
     by_ranks: bool = False,
     form: Path | str | None = None,
+    overrides: Iterable[str] = (),
 ) -> Model:
-    """The model of a checkpoint, unless it is one; each process of a launch takes its own GPU for ``auto``."""
+    """The model of a checkpoint, unless it is one; each process of a launch takes its own GPU for ``auto``.
+
+    Raises:
+        RecipeError: ``overrides`` for a model that is loaded already; or as ``load_model``.
+    """
+    overrides = list(overrides)
     if isinstance(checkpoint, Model):
+        if overrides:
+            raise RecipeError(f"{overrides[0]}: the model is loaded already; give overrides to sniper.load_model")
         return checkpoint
     if by_ranks and device == "auto" and _launched():
         from sniper.pipeline.ranks import process_device
 
         device = str(process_device())
-    return load_model(checkpoint, detector=detector, device=device, form=form)
+    return load_model(checkpoint, detector=detector, device=device, form=form, overrides=overrides)
 
 
 def is_main() -> bool:

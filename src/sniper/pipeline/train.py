@@ -14,6 +14,7 @@ from sniper.errors import RecipeError
 from sniper.evaluation.config import ProtocolName
 from sniper.files import write_text
 from sniper.pipeline.batch_memory import require_memory
+from sniper.pipeline.bounds import warn_of_bounds
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import group_classes, resolve_pyramid, seeded_detector, with_detector
 from sniper.pipeline.evaluate import Evaluation
@@ -166,6 +167,7 @@ def _train(
     recipe, pyramid = resolve_pyramid(recipe, datasets.train, traits)
     source = ChipSource(datasets.train, pyramid, recipe)
     require_memory(detector, source)
+    on_main(lambda: warn_of_bounds(recipe, pyramid, datasets.evaluate or datasets.train))
     recipe = resolve_refresh(recipe, lambda: len(source.chips(0)), log)
 
     # Load: first weights, and proposals for negative chips.
