@@ -1,6 +1,7 @@
 """What an evaluation says where its protocols leave COCO out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,14 @@ def test_data_without_an_object_to_find_are_told(
         told = [line for line in caplog.messages if "no object to find" in line]
         assert len(told) == (number > 0)
         assert all(f"3 images, {len(annotations)} objects" in line for line in told)
+
+
+def test_a_class_map_counts_fine_classes_for_the_datas_own(trained: Trained, tmp_path: Path) -> None:
+    own = evaluate(trained.run.folder, trained.val_json, protocols=("imagenet",), device=DEVICE)
+    table = load_dataset(trained.val_json)
+    renamed = replace(table, class_names=tuple(f"any {name}" for name in table.class_names))
+    file = tmp_path / "map.txt"
+    file.write_text("".join(f"{name}\tany {name}\n" for name in table.class_names))
+    mapped = evaluate(trained.run.folder, renamed, protocols=("imagenet",), class_map=file, device=DEVICE)
+    assert mapped.as_dict() == own.as_dict()
+    assert set(mapped.class_names) == set(renamed.class_names)

@@ -55,11 +55,20 @@ def evaluate(
     set_: SetOption = None,
     on_bad_image: BadImageOption = "stop",
     protocols: ProtocolOption = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What class of the data a class of the detector counts for: lines of one, a tab, the other. None: the "
+            "names are the same.",
+        ),
+    ] = None,
 ) -> None:
     """Measure a checkpoint on a dataset by one protocol or more; with --output, a stopped one goes on where it was."""
     names = protocol_names(protocols)
 
     with importing():
+        from sniper.data.class_map import read_class_map
         from sniper.pipeline.evaluate import evaluate as run
         from sniper.pipeline.shards import opened
         from sniper.pipeline.tables import table_for
@@ -68,7 +77,8 @@ def evaluate(
     source = data_source(data, split, format, images, classes, ignore_flags)
     model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [])
     model = model.focused(focus_threshold, pixel_budget)
-    table = table_for(model.class_names, source, on_bad_image=bad)
+    mapped = None if class_map is None else read_class_map(class_map, model.class_names)
+    table = table_for(model.class_names if mapped is None else mapped.names, source, on_bad_image=bad)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
         done = run(
@@ -76,6 +86,7 @@ def evaluate(
             table,
             output=folder,
             protocols=names,
+            class_map=mapped,
             processes=processes,
             by_ranks=by_ranks,
             on_bad_image=bad,

@@ -63,7 +63,7 @@ TrainSplitOption = Annotated[str | None, typer.Option("--split", help="Split of 
 ValSplitOption = Annotated[str | None, typer.Option("--split", help="Split; none: val, or test if there is no val.")]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="coco|yolo|voc|openimages|wider", help="Form of the data; none: found."),
+    typer.Option("--format", metavar="coco|yolo|voc|openimages|wider|imagenet", help="Form of the data; none: found."),
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images; none: the usual ones are looked in.")
@@ -89,7 +89,7 @@ ProtocolOption = Annotated[
     list[str] | None,
     typer.Option(
         "--protocol",
-        metavar="coco|voc|openimages|wider",
+        metavar="coco|voc|openimages|wider|imagenet",
         help="How detections are measured; may be given several times. None: as the recipe says.",
     ),
 ]

@@ -42,7 +42,9 @@ def train(
     format: FormatOption = None,
     val_format: Annotated[
         str | None,
-        typer.Option(metavar="coco|yolo|voc|openimages|wider", help="Form of the evaluation data; none: format."),
+        typer.Option(
+            metavar="coco|yolo|voc|openimages|wider|imagenet", help="Form of the evaluation data; none: format."
+        ),
     ] = None,
     images: ImagesOption = None,
     val_images: Annotated[

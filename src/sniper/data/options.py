@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 from sniper.errors import DataError
 
-Format = Literal["coco", "yolo", "voc", "openimages", "wider"]
+Format = Literal["coco", "yolo", "voc", "openimages", "wider", "imagenet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Role = Literal["train", "evaluate"]
 IgnorableFlag = Literal["depiction", "inside", "occluded", "truncated"]  # of ``flags.ObjectFlag``, in small letters

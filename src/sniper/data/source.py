@@ -13,6 +13,8 @@ from sniper.data.options import IN_PYTHON, Format, IgnorableFlag, OptionNames, R
 from sniper.data.place import existing_dataset
 from sniper.data.readers.coco import read_coco
 from sniper.data.readers.coco_files import coco_file, coco_splits, image_roots, is_coco
+from sniper.data.readers.imagenet import read_imagenet
+from sniper.data.readers.imagenet_files import imagenet_splits, is_imagenet
 from sniper.data.readers.openimages import read_openimages
 from sniper.data.readers.openimages_files import is_openimages, openimages_splits
 from sniper.data.readers.voc import read_voc
@@ -34,6 +36,7 @@ _SPLITS = {
     "voc": voc_splits,
     "openimages": openimages_splits,
     "wider": wider_splits,
+    "imagenet": imagenet_splits,
 }
 
 
@@ -84,6 +87,8 @@ class DataSource:
             table = read_coco(file, image_root=self.images, masks=masks)
         elif form == "voc":
             table = read_voc(place, split, image_root=self.images, options=self.options)
+        elif form == "imagenet":
+            table = read_imagenet(place, split, image_root=self.images, options=self.options)
         elif form in ("openimages", "wider"):
             read = read_openimages if form == "openimages" else read_wider
             table = read(place, split, image_root=self.images, skip_bad_images=skip_bad_images, options=self.options)
@@ -155,7 +160,9 @@ def load_dataset(
     skip_bad_images: bool = False,
     masks: bool = True,
 ) -> AnnotationTable:
-    """Read a dataset in COCO, YOLO, Pascal VOC or OpenImages form, which is found from the path or said by ``format``.
+    """Read a dataset in COCO, YOLO, Pascal VOC, OpenImages, WIDER FACE or ImageNet form.
+
+    The form is found from the path or said by ``format``.
 
     ``path`` is a COCO JSON file, a folder with ``annotations/*.json`` (or the file itself, also inside split folders),
     a ``data.yaml``, a folder of a YOLO set, a folder with annotations as XML (Pascal VOC), or a CSV file of boxes or
@@ -207,6 +214,8 @@ def _form(place: Path, split: str | None, options: OptionNames) -> Format:
         return "openimages"
     if is_wider(place):
         return "wider"
+    if is_imagenet(place):
+        return "imagenet"
     if is_coco(place, split):
         return "coco"
     if _is_yolo_folder(place, split):
@@ -217,7 +226,8 @@ def _form(place: Path, split: str | None, options: OptionNames) -> Format:
         f"{place} is no dataset of a known form; looked for annotations/*.json, *.json and <split>/*.json (COCO), "
         "data.yaml, images/ with labels/, images with .txt beside them (YOLO), *.xml in Annotations/, annots/ or the "
         "like or beside the images (Pascal VOC), *bbox*.csv or detections.csv (OpenImages), "
-        f"wider_face_<split>_bbx_gt.txt or .mat (WIDER FACE); give the file itself, or say {options.format}"
+        f"wider_face_<split>_bbx_gt.txt or .mat (WIDER FACE), n01440764/ and the like or Annotations/DET (ImageNet); "
+        f"give the file itself, or say {options.format}"
     )
 
 

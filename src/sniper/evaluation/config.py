@@ -6,13 +6,14 @@ from pydantic import Field, field_validator
 
 from sniper.settings import Config
 
-ProtocolName = Literal["coco", "voc", "openimages", "wider"]
+ProtocolName = Literal["coco", "voc", "openimages", "wider", "imagenet"]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 BEST_NUMBERS: dict[ProtocolName, str] = {
     "coco": "AP",
     "voc": "VOC_AP50",
     "openimages": "OID_AP50",
     "wider": "WIDER_hard",
+    "imagenet": "DET_AP",
 }
 """The number of each protocol that chooses the best weights, where nobody says one."""
 

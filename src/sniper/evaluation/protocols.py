@@ -2,6 +2,7 @@
 
 from sniper.evaluation.coco import CocoProtocol
 from sniper.evaluation.config import CocoEvalConfig, ProtocolName
+from sniper.evaluation.imagenet import ImagenetProtocol
 from sniper.evaluation.openimages import OpenImagesProtocol
 from sniper.evaluation.protocol import Protocol
 from sniper.evaluation.voc import VocProtocol
@@ -15,5 +16,6 @@ def protocols_of(config: CocoEvalConfig) -> tuple[Protocol, ...]:
         "voc": VocProtocol(config.class_agnostic),
         "openimages": OpenImagesProtocol(),
         "wider": WiderProtocol(config.wider_truth),
+        "imagenet": ImagenetProtocol(config.class_agnostic),
     }
     return tuple(known[name] for name in config.protocols)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sniper.data.class_map import ClassMap, read_class_map
 from sniper.data.detections import DetectionTable
 from sniper.data.table import AnnotationTable
 from sniper.data.wider_detections import write_wider_detections
@@ -144,6 +145,7 @@ def evaluate(
     split: str | None = None,
     output: Path | str | None = None,
     protocols: tuple[ProtocolName, ...] | None = None,
+    class_map: ClassMap | Path | str | None = None,
     focus_threshold: float | None = None,
     pixel_budget: float | None = None,
     processes: int = 1,
@@ -167,6 +169,8 @@ def evaluate(
         split: split of a dataset by path, where it holds several; none: val, or test if there is none.
         output: folder for ``predictions.json`` (COCO results), ``metrics.json`` and ``pr_curves.png``; none: no files.
         protocols: how detections are measured, ``coco``, ``voc``, ...; none: as the recipe says.
+        class_map: file that says what class of the dataset a class of the detector counts for, as ``read_class_map``
+            reads it; detections of classes that are not in it are left out. None: the classes have the same names.
         focus_threshold: AutoFocus: run finer levels only where a small object is at least this likely; 0: everywhere;
             none: as the recipe says.
         pixel_budget: AutoFocus: bound on the pixels, as a share of the full pyramid; none: as the recipe says.
@@ -186,7 +190,10 @@ def evaluate(
     model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form, overrides=overrides)
     model = model.focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
-    table = table_for(model.class_names, data, split, on_bad_image=on_bad_image)
+    if isinstance(class_map, Path | str):
+        class_map = read_class_map(class_map, model.class_names)
+    names = model.class_names if class_map is None else class_map.names
+    table = table_for(names, data, split, on_bad_image=on_bad_image)
     if table.ignored.all():
         logger.warning(
             "the data at %s have no object to find: %d images, %d objects, all of them ignored; the scores say nothing",
@@ -205,6 +212,8 @@ def evaluate(
     job = DetectionJob(table, model.pyramid, inference, shards, on_bad_image, parts, sample_map)
     watch, start = Watch(on_progress), time.perf_counter()
     found = detect_dataset(job, model.backend, watch, processes=processes, source=source, by_ranks=by_ranks)
+    if class_map is not None:
+        found = replace(found, table=class_map(found.table))
     done = scored(table, found, settings, seconds=time.perf_counter() - start)
     if output is not None and parts is not None and (not by_ranks or is_main()):
         save_evaluation(done, table, output)

@@ -1,42 +1,19 @@
 """Pascal VOC: one XML file an image."""
 
 import os
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from sniper.data.building import ObjectRows, build_table
-from sniper.data.flags import ObjectFlag
 from sniper.data.options import IN_PYTHON, OptionNames
 from sniper.data.readers.voc_folders import image_folders, voc_files
 from sniper.data.table import AnnotationTable
-from sniper.errors import DataError
-from sniper.pixels.open import image_size
+from sniper.data.voc_pages import class_names, read_page
 
-_MARKS = {
-    "difficult": ObjectFlag.DIFFICULT,
-    "truncated": ObjectFlag.TRUNCATED,
-    "occluded": ObjectFlag.OCCLUDED,
-}
 _NO_IMAGE = (".xml", ".txt", ".csv", ".json", ".yaml", ".yml")  # what else lies beside images
-_MAX_SIDE = 2**31 - 1  # px
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """One annotation file."""
-
-    file: Path  # the image
-    size_wh: tuple[int, int]
-    names: list[str]
-    corners: list[tuple[float, ...]]  # 1-based, both ends inclusive, as written
-    flags: list[int]  # bits of ObjectFlag
 
 
 def read_voc(
@@ -61,9 +38,9 @@ def read_voc(
     files = voc_files(folder, split, options)
     places = image_folders(files.folder, files.pages) if image_root is None else [Path(image_root)]
     images = _Images(places)
-    names = {name for page in files.others for name in _class_names(page)}
+    names = {name for page in files.others for name in class_names(page)}
     with ThreadPoolExecutor(8) as pool:
-        pages = list(pool.map(lambda file: _page(file, images), files.pages))
+        pages = list(pool.map(lambda file: read_page(file, images.find), files.pages))
     classes = sorted(names.union(*(page.names for page in pages)))
     index = {name: label for label, name in enumerate(classes)}
     corners = np.array([box for page in pages for box in page.corners], np.float64).reshape(-1, 4)
@@ -110,57 +87,3 @@ class _Images:
         """The folder that holds all of ``files``."""
         folders = {str(file.parent) for file in files}
         return Path(os.path.commonpath(folders)) if folders else self._likeliest
-
-
-def _parse(file: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        raise DataError(f"{file}, line {error.position[0]}: damaged XML ({error}); write the file again") from error
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}; restore the file") from error
-    except (LookupError, ValueError) as error:  # of an encoding
-        raise DataError(f"cannot read {file}: {error}; write the file again as UTF-8") from error
-
-
-def _class_names(file: Path) -> Iterable[str]:
-    return [(item.findtext("name") or "").strip() for item in _parse(file).iter("object")]
-
-
-def _page(file: Path, images: _Images) -> _Page:
-    page = _parse(file)
-    # Some programs write a path of the machine on which the boxes were drawn.
-    written = re.split(r"[/\\]", (page.findtext("filename") or "").strip())[-1]
-    image = images.find(file, written)
-    names, corners, flags = [], [], []
-    for number, item in enumerate(page.iter("object"), start=1):
-        label = (item.findtext("name") or "").strip()
-        if not label:
-            raise DataError(f"{file}: object {number} has no name; add it or remove the object")
-        names.append(label)
-        corners.append(_corners(file, number, item))
-        flags.append(sum(int(flag) for word, flag in _MARKS.items() if _is_marked(item, word)))
-    return _Page(image, _size(file, page, image), names, corners, flags)
-
-
-def _is_marked(item: ElementTree.Element, word: str) -> bool:
-    return (item.findtext(word) or "0").strip().lower() not in ("0", "", "false")
-
-
-def _corners(file: Path, number: int, item: ElementTree.Element) -> tuple[float, ...]:
-    texts = [item.findtext(f"bndbox/{corner}") for corner in _CORNERS]
-    try:
-        return tuple(float(text or "missing") for text in texts)
-    except ValueError as error:
-        said = dict(zip(_CORNERS, texts, strict=True))
-        raise DataError(f"{file}: object {number} has corners {said}; four numbers are needed") from error
-
-
-def _size(file: Path, page: ElementTree.Element, image: Path) -> tuple[int, int]:
-    try:
-        width, height = (int(float(page.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{file}: the size is not in numbers; write width and height in pixels") from error
-    if max(width, height) > _MAX_SIDE:
-        raise DataError(f"{file}: the size is {width:.6g}x{height:.6g} px; write width and height in pixels")
-    return (width, height) if width > 0 and height > 0 else image_size(image)
