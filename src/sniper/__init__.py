@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sniper.data.source import load_dataset
     from sniper.detectors.from_torchvision.build import from_torchvision
+    from sniper.detectors.from_transformers.build import from_transformers
     from sniper.detectors.with_focus import with_focus
     from sniper.fetch import download
     from sniper.integrations.from_sahi import from_sahi
@@ -51,6 +52,7 @@ __all__ = [
     "from_callable",
     "from_sahi",
     "from_torchvision",
+    "from_transformers",
     "load_dataset",
     "load_model",
     "plan",
@@ -78,6 +80,7 @@ _HOMES = {
     "from_callable": "sniper.pipeline.from_callable",
     "from_sahi": "sniper.integrations.from_sahi",
     "from_torchvision": "sniper.detectors.from_torchvision.build",
+    "from_transformers": "sniper.detectors.from_transformers.build",
     "load_dataset": "sniper.data.source",
     "load_model": "sniper.pipeline.model",
     "plan": "sniper.pipeline.plan",

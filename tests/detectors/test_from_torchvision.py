@@ -1,6 +1,5 @@
 """torchvision's detectors on chips: the library's losses, without what lies on ignored objects and in crowds."""
 
-import dataclasses
 import itertools
 import math
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign
 
 import sniper
+from chip_batches import CHIPS, CROWD, EMPTY, IGNORED, SIDE, VALID, batch_of, changed, losses_and_gradients, same
 from facts import facts
 from sniper.detectors.from_torchvision.build import build_torchvision
 from sniper.detectors.from_torchvision.builders import BUILDERS
@@ -24,15 +24,10 @@ from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.geometry import anchors_of, default_boxes_of, geometry_of
 from sniper.detectors.protocol import Detector, MaskDetector, ProposalTrainer, Proposer
 from sniper.errors import RecipeError
-from sniper.nn.mask_targets import encode_polygons, mask_targets
-from sniper.structures import Batch, Images, ObjectState
+from sniper.nn.mask_targets import mask_targets
+from sniper.structures import Images
 
-VALID, IGNORED, CROWD, EMPTY = (int(ObjectState[name]) for name in ("VALID", "IGNORED", "CROWD", "EMPTY"))
-SIDE, CLASSES = 128, 3
-CHIPS = [
-    [((20, 30, 60, 80), 0, VALID), ((70, 70, 120, 118), 1, VALID), ((78, 12, 112, 46), 2, IGNORED)],
-    [((10, 10, 50, 62), 2, VALID), ((66, 60, 128, 126), 0, CROWD)],
-]
+CLASSES = 3
 
 
 class Pyramid(nn.Module):
@@ -110,55 +105,6 @@ class Wide(Pyramid):
 
 FAMILIES = ["Faster R-CNN", "Mask R-CNN", "RetinaNet", "FCOS", "SSD"]
 by_family = pytest.mark.parametrize("family", FAMILIES)
-
-
-def outlined(box: tuple[float, ...]) -> list:
-    """One polygon, a diamond in the box."""
-    x1, y1, x2, y2 = box
-    return [torch.tensor([(x1 + x2) / 2, y1, x2, (y1 + y2) / 2, (x1 + x2) / 2, y2, x1, (y1 + y2) / 2]).numpy()]
-
-
-def batch_of(chips: list, side: int = SIDE, valid_hw: list | None = None) -> Batch:
-    """A chip is a list of (box, label, state)."""
-    longest = max(map(len, chips), default=0)
-    boxes = torch.zeros(len(chips), longest, 4)
-    labels, state = (torch.full((len(chips), longest), -1) for _ in range(2))
-    polygons = torch.full((len(chips), longest, 500), -1.0)
-    for i, chip in enumerate(chips):
-        for j, (box, label, kind) in enumerate(chip):
-            boxes[i, j], labels[i, j], state[i, j] = torch.tensor(box, dtype=torch.float32), label, kind
-            polygons[i, j] = torch.from_numpy(encode_polygons([outlined(box)], [label], (0, 0), 1.0)[0])
-    return Batch(
-        pixels=torch.rand(len(chips), 3, side, side, generator=torch.Generator().manual_seed(7)),
-        valid_hw=torch.tensor(valid_hw or [[side, side]] * len(chips)),
-        scale=torch.ones(len(chips)),
-        boxes=boxes,
-        labels=labels,
-        state=state,
-        range_px=torch.tensor([(0.0, math.inf)] * len(chips)),
-        chip_index=torch.arange(len(chips)),
-        polygons=polygons,
-    )
-
-
-def changed(batch: Batch, chip: int, slot: int, **what: object) -> Batch:
-    columns = {name: getattr(batch, name).clone() for name in what}
-    for name, value in what.items():
-        columns[name][chip, slot] = torch.as_tensor(value, dtype=columns[name].dtype)
-    return dataclasses.replace(batch, **columns)
-
-
-def losses_and_gradients(detector: nn.Module, batch: Batch) -> tuple[dict[str, float], dict[str, Tensor]]:
-    detector.zero_grad()
-    torch.manual_seed(5)
-    losses = detector.losses(batch)  # type: ignore[operator]
-    sum(losses.values()).backward()
-    gradients = {name: p.grad.clone() for name, p in detector.named_parameters() if p.grad is not None}
-    return {name: loss.item() for name, loss in losses.items()}, gradients
-
-
-def same(one: tuple, other: tuple) -> bool:
-    return one[0] == other[0] and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
 
 
 # --- the library's own losses and detections -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import typer
 
 from sniper.data.place import existing_dataset, existing_proposals
 from sniper.detectors.from_torchvision.builders import library_name
+from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import DataError, RecipeError
 from sniper.training.weights_file import checkpoint_file
 
@@ -27,7 +28,7 @@ def _device(name: str) -> str:
 
 
 def _checkpoint(path: Path) -> Path:
-    if library_name(path) is None:
+    if library_name(path) is None and model_name(path) is None:
         checkpoint_file(path)
     return path
 
@@ -113,13 +114,13 @@ ProcessesOption = Annotated[
 CheckpointArgument = Annotated[
     Path,
     typer.Argument(
-        help=".safetensors file, run folder, or torchvision/<detector> with COCO's classes.", callback=_checkpoint
+        help=".safetensors file, run folder, torchvision/<detector> or hf/OWNER/NAME.", callback=_checkpoint
     ),
 ]
 NetworkArgument = Annotated[
     Path,
     typer.Argument(
-        help=".safetensors file, run folder, ONNX file, or torchvision/<detector> with COCO's classes.",
+        help=".safetensors file, run folder, ONNX file, torchvision/<detector> or hf/OWNER/NAME.",
         callback=_checkpoint,
     ),
 ]

@@ -26,8 +26,9 @@ def demo(
 
 
 def models() -> None:
-    """List the shipped recipes, torchvision's detectors, and where backbones come from."""
+    """List the shipped recipes, detectors of torchvision and transformers, and where backbones come from."""
     from sniper.detectors.from_torchvision.builders import BUILDERS, LIBRARY, LICENCE
+    from sniper.detectors.from_transformers.models import PREFIX, PUBLISHED
     from sniper.recipe import Recipe, shipped_recipes
 
     say("Recipes")
@@ -43,6 +44,14 @@ def models() -> None:
         "torchvision's detectors, by name on evaluate, predict and propose with COCO's classes; to train, model.name",
         ["name", "family", "parameters", "COCO AP (published)", "licence"],
         rows,
+    )
+    show_table(
+        "Detectors of transformers, used in the same way; others of these families work by name or folder, too",
+        ["name", "family", "parameters", "COCO AP (published)", "licence"],
+        [
+            [PREFIX + name, one.family, f"{one.million_parameters:.1f} M", f"{one.coco_ap:.1f}", one.licence]
+            for name, one in PUBLISHED.items()
+        ],
     )
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")
 

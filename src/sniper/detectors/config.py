@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
+from sniper.detectors.from_transformers.config import TransformersConfig
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.sniper.config import SniperConfig
@@ -43,6 +44,7 @@ ModelConfig = Annotated[
     | Annotated[Rfcn3kConfig, Tag("rfcn3k")]
     | Annotated[SshConfig, Tag("ssh")]
     | Annotated[TorchvisionConfig, Tag("torchvision")]
+    | Annotated[TransformersConfig, Tag("transformers")]
     | Annotated[CustomConfig, Tag("custom")],
     Discriminator(_kind_of),
 ]

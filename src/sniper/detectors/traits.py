@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sniper.detectors.config import CustomConfig, ModelConfig
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
+from sniper.detectors.from_transformers.config import TransformersConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.errors import RecipeError
 
@@ -65,6 +66,8 @@ def promised_traits(config: ModelConfig) -> DetectorTraits:
     if isinstance(config, TorchvisionConfig):
         builder = config.builder
         return DetectorTraits(config.class_name, builder.comfortable_px, config.stride, config.masks, config.focus)
+    if isinstance(config, TransformersConfig):
+        return DetectorTraits("TransformersDetector", _comfortable_px(config.stride), config.stride)
     name, comfortable_px = _CLASSES[config.kind], _comfortable_px(config.stride)
     return DetectorTraits(name, comfortable_px, config.stride, config.masks, config.focus)
 

@@ -12,6 +12,7 @@ class RowsOf(NamedTuple):
     background: bool = False  # with a class for background before the others
     repeats: int = 1  # one after the other: of anchors, of sides
     width: int = 1  # next to each other: of the numbers of a box
+    no_object: bool = False  # with a class for no object after the others
 
 
 ClassRows = Literal["classes", "background", "pairs"] | RowsOf  # a row a class; background too; two runs of them
@@ -25,7 +26,9 @@ def row_of_each(form: ClassRows, classes: Sequence[str], former: Sequence[str]) 
     both = [(index, place[name]) for index, name in enumerate(classes) if name in place]
     if rows.background:
         both = [(0, 0), *((new + 1, old + 1) for new, old in both)]
-    runs = len(classes) + rows.background, len(former) + rows.background
+    if rows.no_object:
+        both = [*both, (len(classes) + rows.background, len(former) + rows.background)]
+    runs = tuple(len(names) + rows.background + rows.no_object for names in (classes, former))
     return [
         ((run * runs[0] + new) * rows.width + number, (run * runs[1] + old) * rows.width + number)
         for run in range(rows.repeats)
@@ -37,7 +40,7 @@ def row_of_each(form: ClassRows, classes: Sequence[str], former: Sequence[str]) 
 def rows_of(form: ClassRows, classes: int) -> int:
     """Rows of a layer for so many classes."""
     rows = _form(form)
-    return (classes + rows.background) * rows.repeats * rows.width
+    return (classes + rows.background + rows.no_object) * rows.repeats * rows.width
 
 
 def with_rows(own: Tensor, found: Tensor, rows: Sequence[tuple[int, int]]) -> Tensor:

@@ -1,6 +1,6 @@
 """From a checkpoint to a detector of torch that is ready to run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from sniper.backends.torch import TorchBackend
+from sniper.detectors.from_torchvision.builders import library_name
+from sniper.detectors.from_transformers.models import model_name
 from sniper.detectors.protocol import Detector
 from sniper.errors import CheckpointError, RecipeError
 from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.detectors import build_detector
-from sniper.pipeline.library_models import library_detector
+from sniper.pipeline.library_models import torchvision_detector, transformers_detector
 from sniper.pipeline.model import Model
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
@@ -48,13 +50,11 @@ def model_of(
     return Model(backend, recipe, names, ids, detector, device=str(backend.device), weights_digest=digest)
 
 
-def load_checkpoint(
-    path: Path, detector: nn.Module | None, device: str, recipe: Recipe | None, overrides: Iterable[str] = ()
-) -> Model:
+def load_checkpoint(path: Path, detector: nn.Module | None, device: str, recipe: Recipe | None) -> Model:
     """The model of a ``.safetensors`` file; arguments and errors are those of ``pipeline.model.load_model``."""
     place = pick_device(device)
     weights, meta = load_weights(path)
-    settings = (recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")).changed(overrides)
+    settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
         raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
     own = detector is not None
@@ -67,14 +67,17 @@ def load_checkpoint(
     return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
 
 
-def load_library_model(
-    name: str, place: Path, device: str, recipe: Recipe | None, overrides: Iterable[str] = ()
-) -> Model:
-    """A detector of a library with that library's weights; ``place`` is how other processes name it.
+def load_library_model(place: Path, device: str, recipe: Recipe | None) -> Model:
+    """A detector of a library with that library's weights; ``place`` is how it is named.
 
     Raises:
         CheckpointError, RecipeError: as for ``pipeline.model.load_model``.
     """
-    chosen, found = pick_device(device), library_detector(name, recipe, overrides)
+    chosen, torchvision, transformers = pick_device(device), library_name(place), model_name(place)
+    if torchvision is not None:
+        found = torchvision_detector(torchvision, recipe)
+    else:
+        assert transformers is not None
+        found = transformers_detector(transformers, recipe)
     model = Model.of(found.detector.eval(), found.recipe, found.class_names, found.class_ids, chosen)
     return replace(model, checkpoint=place)

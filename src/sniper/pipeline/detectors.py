@@ -12,6 +12,9 @@ from sniper.detectors.config import CustomConfig, ModelConfig
 from sniper.detectors.from_torchvision.build import build_torchvision
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector
+from sniper.detectors.from_transformers.build import build_transformers
+from sniper.detectors.from_transformers.config import TransformersConfig
+from sniper.detectors.from_transformers.detector import TransformersDetector
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.original.network import OriginalSniper, build_original
 from sniper.detectors.protocol import Detector
@@ -54,6 +57,8 @@ def build_detector(
         return build_ssh(config, num_classes, pretrained=pretrained)
     if isinstance(config, TorchvisionConfig):
         return build_torchvision(config, num_classes, class_names=class_names, pretrained=pretrained)
+    if isinstance(config, TransformersConfig):
+        return build_transformers(config, num_classes, class_names=class_names, pretrained=pretrained)
     return build_sniper(config, num_classes, pretrained=pretrained)
 
 
@@ -83,7 +88,7 @@ def with_detector(recipe: Recipe, detector: nn.Module) -> Recipe:
 
 def settings_of(detector: nn.Module) -> ModelConfig:
     """The settings that build ``detector`` again, or what is known of a user's own; a subclass of ours is one, too."""
-    if type(detector) in (Sniper, OriginalSniper, Rfcn3k, Ssh):
+    if type(detector) in (Sniper, OriginalSniper, Rfcn3k, Ssh, TransformersDetector):
         config: ModelConfig = detector.config  # type: ignore[assignment]
         return config
     if isinstance(detector, TorchvisionDetector) and detector.config is not None:

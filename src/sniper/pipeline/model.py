@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sniper.detectors.from_torchvision.builders import library_name
+from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
@@ -155,17 +156,16 @@ def load_model(
     detector: "nn.Module | None" = None,
     device: str = "auto",
     recipe: Recipe | None = None,
-    overrides: Iterable[str] = (),
     form: Path | str | None = None,
 ) -> Model:
     """A trained detector from a ``.safetensors`` checkpoint, a run folder (its ``best``, else ``last``) or ONNX.
 
     Args:
-        checkpoint: file or run folder; or ``torchvision/<detector>``, with the library's weights and COCO's classes.
+        checkpoint: file or run folder; or ``torchvision/<detector>``, ``hf/OWNER/NAME`` or a folder that
+            transformers saved, with the library's weights and their classes.
         detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
-        overrides: ``a.b=c`` settings on top of them, such as ``inference.merge.max_per_image=2000``.
         form: for an ONNX file that ``sniper export`` did not write: the YAML file that says what it takes and gives,
             or the name of a shipped one; none: the YAML beside the file.
 
@@ -173,18 +173,18 @@ def load_model(
         CheckpointError: missing, damaged, not written by sniper, or for another detector.
         RecipeError: there is no such device, ``detector`` is none, or ``form`` is wrong.
     """
-    name = library_name(checkpoint)
-    path = Path(checkpoint) if name is not None else checkpoint_file(checkpoint)
+    of_library = library_name(checkpoint) is not None or model_name(checkpoint) is not None
+    path = Path(checkpoint) if of_library else checkpoint_file(checkpoint)
     if path.suffix.lower() == ".onnx":
         if detector is not None:
             raise RecipeError(f"{path} holds a whole network; leave out detector")
         from sniper.pipeline.onnx_model import load_onnx
 
-        return load_onnx(path, device, recipe, form, overrides)
+        return load_onnx(path, device, recipe, form)
     if form is not None:
         raise RecipeError(f"{path} is no ONNX file, and only these have a form; leave out the form {form}")
     from sniper.pipeline.checkpoint_model import load_checkpoint, load_library_model
 
-    if name is not None:
-        return load_library_model(name, path, device, recipe, overrides)
-    return load_checkpoint(path, detector, device, recipe, overrides)
+    if of_library:
+        return load_library_model(path, device, recipe)
+    return load_checkpoint(path, detector, device, recipe)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sniper.data.place import existing_dataset, existing_proposals
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
+from sniper.detectors.from_transformers.config import TransformersConfig
 from sniper.detectors.rfcn3k.config import Rfcn3kConfig
 from sniper.detectors.ssh.config import SshConfig
 from sniper.detectors.two_stage_config import TwoStageConfig
@@ -59,6 +60,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         if isinstance(model, Rfcn3kConfig):
             changed["clusters"] = _absolute(model.clusters)
         update["model"] = model.model_copy(update=changed)
+    if isinstance(model, TransformersConfig):
+        update["model"] = model.model_copy(update={"name": _absolute(model.name)})
     return recipe.model_copy(update=update)
 
 

@@ -1,0 +1,140 @@
+"""A query-based detector of the library: a batch of padded inputs in, losses or detections out.
+
+The library's image processors resize every image to one size. Chips and windows come at the right scale, so they go
+into the network as they are: padded at the right and at the bottom, boxes as shares of the whole.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sniper.detectors.from_transformers.config import TransformersConfig
+from sniper.detectors.from_transformers.geometry import InputSizes
+from sniper.detectors.from_transformers.losses import named_losses
+from sniper.detectors.from_transformers.targets import IgnoreRule, corners, targets_of
+from sniper.detectors.one_pass import OnePass, Proposes
+from sniper.detectors.protocol import FixedOutputs, Outputs
+from sniper.nn import box_deltas
+from sniper.nn.class_rows import ClassRows, RowsOf
+from sniper.nn.evaluating import evaluating
+from sniper.nn.sampling import gather_boxes
+from sniper.structures import Batch, Detections, Images
+
+# Parts of the library's networks whose last layer has a row for each class.
+CLASS_PARTS = {
+    "class_embed", "class_labels_classifier", "enc_score_head", "denoising_class_embed", "enc_out_class_embed",
+}  # fmt: skip
+
+
+class TransformersDetector(Proposes, OnePass):
+    """A network of ``AutoModelForObjectDetection`` that detects, proposes, learns from chips and can be exported.
+
+    Its weights are named ``net...``. Built by ``build.from_transformers``, which gives the network its loss.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: Any, config: TransformersConfig, sizes: InputSizes, *, softmax: bool) -> None:
+        super().__init__()
+        self.net, self.config, self.sizes, self.softmax = net, config, sizes, softmax
+        self.focus = None
+        self.rule = IgnoreRule(config.ignore_iou, config.crowd_share)
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The library's losses under its names, each summed over layers and groups, with its weight.
+
+        Denoising and dropout draw from the default generators. The library's matching runs on the host, which waits
+        for a GPU in every decoder layer.
+        """
+        pixels = self.normalise(batch)
+        targets = targets_of(batch, (pixels.shape[2], pixels.shape[3]), self.rule)
+        return named_losses(self.net(pixel_values=pixels, labels=targets).loss_dict, self.net.config)
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        images: Images,
+        *,
+        detections: bool = True,
+        proposals: bool = False,
+        focus: bool = False,
+        features: bool = False,
+    ) -> Outputs:
+        """Detections and proposals from one forward pass; there is neither a focus branch nor masks."""
+        with evaluating(self):
+            found = self.fixed_outputs(images)
+        kept = torch.stack((found.counts, found.proposal_counts)).tolist()
+        return Outputs(
+            _rows(found.boxes, found.scores, found.labels, kept[0]) if detections else None,
+            _rows(found.proposal_boxes, found.proposal_scores, None, kept[1]) if proposals else None,
+        )
+
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """The best ``max_detections`` of all classes of all queries, and the queries by their best class as proposals.
+
+        Queries do not repeat each other, so nothing is suppressed: levels and windows are merged outside.
+        """
+        pixels = self.normalise(images)
+        found = self.net(pixel_values=pixels)
+        logits, boxes = found.logits.float(), corners(found.pred_boxes.float())
+        size = torch.tensor([pixels.shape[3], pixels.shape[2]] * 2, device=boxes.device)
+        boxes = box_deltas.clip(boxes * size, images.valid_hw)
+        empty = (boxes[..., 2:] <= boxes[..., :2]).any(dim=-1, keepdim=True)  # all over padding
+        scores = (logits.softmax(dim=-1)[..., :-1] if self.softmax else logits.sigmoid()).masked_fill(empty, 0)
+        queries, classes = scores.shape[1], scores.shape[2]
+        best, index = scores.flatten(1).topk(min(self.config.max_detections, queries * classes), dim=1)
+        is_found = best > self.config.score_threshold
+        objectness, order = scores.amax(dim=2).sort(dim=1, descending=True)
+        proposed = objectness > 0
+        return FixedOutputs(
+            boxes=gather_boxes(boxes, index // classes).masked_fill(~is_found.unsqueeze(-1), 0),
+            scores=best.masked_fill(~is_found, 0),
+            labels=(index % classes).masked_fill(~is_found, 0),
+            counts=is_found.sum(dim=1),
+            proposal_boxes=gather_boxes(boxes, order).masked_fill(~proposed.unsqueeze(-1), 0),
+            proposal_scores=objectness,
+            proposal_counts=proposed.sum(dim=1),
+        )
+
+    def half_precision(self) -> None:
+        """Parameters of the network in half precision, boxes and scores in single."""
+        self.net.half()
+
+    @property
+    def stride(self) -> int:
+        """Network px per cell of the one map, or of the middle one: four such cells are seen well."""
+        return self.config.stride
+
+    @property
+    def class_layers(self) -> dict[str, ClassRows]:
+        """What depends on the classes, for fine-tuning; some layers have a last row for no object."""
+        classes = self.net.config.num_labels
+        rows: dict[str, ClassRows] = {}
+        stacks: dict[str, str] = {}  # of several layers the last one gives the classes
+        for name, module in self.net.named_modules():
+            count = module.weight.shape[0] if isinstance(module, nn.Linear | nn.Embedding) else -1
+            if count not in (classes, classes + 1) or CLASS_PARTS.isdisjoint(name.split(".")):
+                continue
+            stack = name.rpartition(".layers.")[0] or name
+            rows.pop(stacks.get(stack, ""), None)
+            stacks[stack] = f"net.{name}"
+            rows[f"net.{name}"] = RowsOf(no_object=count == classes + 1)
+        return rows
+
+    def normalise(self, images: Images) -> Tensor:
+        """(B, 3, H, W) pixels for the network; padding becomes 0, as in the library's training."""
+        shown = images.normalised(self.mean, self.std)
+        height, width = self.sizes.padded_hw(shown.shape[2], shown.shape[3])
+        more = width - shown.shape[3], height - shown.shape[2]
+        return functional.pad(shown, (0, more[0], 0, more[1])) if any(more) else shown
+
+
+def _rows(boxes: Tensor, scores: Tensor, labels: Tensor | None, counts: list[int]) -> list[Detections]:
+    """What counts of each input; without ``labels`` all are 0."""
+    labels = torch.zeros_like(scores, dtype=torch.int64) if labels is None else labels
+    return [Detections(boxes[k, :n], scores[k, :n], labels[k, :n]) for k, n in enumerate(counts)]
