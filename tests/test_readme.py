@@ -138,6 +138,16 @@ def test_a_network_of_torchvision_becomes_a_detector() -> None:
     assert set(found[0].labels.tolist()) <= {0, 1, 2}
 
 
+def test_a_network_of_transformers_becomes_a_detector() -> None:
+    pytest.importorskip("transformers")
+    names: dict[str, Detector] = {}
+    exec(code_behind("example: transformers network", DETECTORS), names)
+    detector = names["detector"]
+    assert isinstance(detector, Detector)
+    found = detector.eval().detect(Images(torch.rand(1, 3, 64, 64), torch.tensor([[64, 64]]), torch.ones(1)))
+    assert set(found[0].labels.tolist()) <= {0, 1, 2}
+
+
 def test_newcomer_blocks_are_there() -> None:
     assert code_behind("newcomer: demo").split() == ["pip", "install", ".", "sniper", "demo"]
     assert code_behind("newcomer: test").splitlines() == ['pip install -e ".[dev]"', "pytest"]

@@ -16,6 +16,8 @@ from sniper.data.table import AnnotationTable
 from sniper.detectors.config import CustomConfig
 from sniper.detectors.from_torchvision.builders import BUILDERS
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
+from sniper.detectors.from_transformers.architectures import ARCHITECTURES
+from sniper.detectors.from_transformers.models import PUBLISHED, RECIPES
 from sniper.detectors.original.config import OriginalConfig
 from sniper.detectors.sniper.config import SniperConfig
 from sniper.errors import RecipeError
@@ -185,6 +187,19 @@ def test_every_family_of_torchvision_has_a_recipe() -> None:
         Recipe.parse({"model": {"kind": "torchvision", "name": "ssd300_vgg16", "weights": "imagenet"}})
 
 
+def test_every_family_of_transformers_has_a_recipe() -> None:
+    recipes = {f"transformers/{name}" for name in RECIPES.values()}
+    assert recipes == {name for name in shipped_recipes() if name.startswith("transformers/")}
+    for name in recipes:
+        recipe = Recipe.load(name)
+        assert f"transformers/{PUBLISHED[recipe.model.name].recipe}" == name
+        kind = ARCHITECTURES[recipe.model.name]["model_type"]
+        assert f"transformers/{RECIPES[kind]}" == name
+        assert recipe.inference.window_px == recipe.pyramid.chip_px, "as many queries for a window as for a chip"
+    with pytest.raises(RecipeError, match=r"model\.weights: expected .*library"):
+        Recipe.load(name, ["model.weights=coco"])
+
+
 def test_kinds_of_models() -> None:
     assert Recipe.parse({"model": {"stride": 8}}).model == SniperConfig(stride=8)
     assert Recipe.parse({"model": {"kind": "sniper", "stride": 8}}).model == SniperConfig(stride=8)
@@ -198,7 +213,7 @@ def test_kinds_of_models() -> None:
         build_detector(own, 3)
 
 
-HEAVY = ("numpy", "torch", "torchvision", "accelerate", "numba", "cv2", "timm", "matplotlib")
+HEAVY = ("numpy", "torch", "torchvision", "transformers", "accelerate", "numba", "cv2", "timm", "matplotlib")
 
 
 def test_reading_a_recipe_imports_nothing_heavy() -> None:

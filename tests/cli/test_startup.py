@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-HEAVY = ["torch", "torchvision", "timm", "accelerate", "numba", "cv2", "matplotlib", "faster_coco_eval"]
+HEAVY = ["torch", "torchvision", "transformers", "timm", "accelerate", "numba", "cv2", "matplotlib", "faster_coco_eval"]
 NOT_FOR_HELP = [*HEAVY, "numpy", "pydantic", "yaml", "PIL", "rich", "pygments", "markdown_it"]
 
 # Every command of standard input, a JSON list of arguments a line, in this one process. After each: its exit code, what

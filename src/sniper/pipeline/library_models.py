@@ -77,7 +77,7 @@ def transformers_detector(name: str, recipe: Recipe | None = None) -> LibraryDet
     settings = recipe or _of_transformers(name, config)
     assert isinstance(settings.model, TransformersConfig)
     detector = build_transformers(settings.model, len(names), class_names=names)
-    return LibraryDetector(detector, settings, names, _ids(names))
+    return LibraryDetector(detector, settings.model_copy(update={"model": detector.config}), names, _ids(names))
 
 
 def _of_transformers(name: str, config: dict[str, Any]) -> Recipe:
