@@ -1,6 +1,6 @@
 """From a checkpoint to a detector of torch that is ready to run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,11 +50,13 @@ def model_of(
     return Model(backend, recipe, names, ids, detector, device=str(backend.device), weights_digest=digest)
 
 
-def load_checkpoint(path: Path, detector: nn.Module | None, device: str, recipe: Recipe | None) -> Model:
+def load_checkpoint(
+    path: Path, detector: nn.Module | None, device: str, recipe: Recipe | None, overrides: Iterable[str] = ()
+) -> Model:
     """The model of a ``.safetensors`` file; arguments and errors are those of ``pipeline.model.load_model``."""
     place = pick_device(device)
     weights, meta = load_weights(path)
-    settings = recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")
+    settings = (recipe or Recipe.parse(meta.recipe, f"recipe inside {path}")).changed(overrides)
     if settings.pyramid.levels == "auto" or settings.pyramid.chip_px == "auto":
         raise CheckpointError(f"{path} has a recipe without levels, so it was not written by training; use another")
     own = detector is not None
@@ -67,7 +69,7 @@ def load_checkpoint(path: Path, detector: nn.Module | None, device: str, recipe:
     return replace(model, checkpoint=None if own else path, draw_scores=meta.draw_scores)
 
 
-def load_library_model(place: Path, device: str, recipe: Recipe | None) -> Model:
+def load_library_model(place: Path, device: str, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Model:
     """A detector of a library with that library's weights; ``place`` is how it is named.
 
     Raises:
@@ -75,9 +77,9 @@ def load_library_model(place: Path, device: str, recipe: Recipe | None) -> Model
     """
     chosen, torchvision, transformers = pick_device(device), library_name(place), model_name(place)
     if torchvision is not None:
-        found = torchvision_detector(torchvision, recipe)
+        found = torchvision_detector(torchvision, recipe, overrides)
     else:
         assert transformers is not None
-        found = transformers_detector(transformers, recipe)
+        found = transformers_detector(transformers, recipe, overrides)
     model = Model.of(found.detector.eval(), found.recipe, found.class_names, found.class_ids, chosen)
     return replace(model, checkpoint=place)

@@ -1,7 +1,7 @@
 """Detectors of a library as they were trained there: with levels for photos and the names of their classes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -35,7 +35,7 @@ class LibraryDetector(NamedTuple):
     class_ids: tuple[int, ...]  # COCO's where the classes are
 
 
-def torchvision_detector(name: str, recipe: Recipe | None = None) -> LibraryDetector:
+def torchvision_detector(name: str, recipe: Recipe | None = None, overrides: Iterable[str] = ()) -> LibraryDetector:
     """torchvision's detector ``name`` with the library's weights for COCO.
 
     The coarser of two levels is the size that it was trained at. The finer one has twice that, for small objects.
@@ -43,19 +43,14 @@ def torchvision_detector(name: str, recipe: Recipe | None = None) -> LibraryDete
     Raises:
         CheckpointError: the weights are not here and cannot be fetched.
     """
-    builder = BUILDERS[name]
-    settings = recipe
-    if settings is None:
-        own = OWN_SIDE.get(builder.family)
-        given = Recipe.load(LIBRARY + builder.recipe, [f"model.name={name}", "model.weights=coco"])
-        settings = _with_levels(given, (own, own) if own else SIDES)
+    settings = (recipe or _of_torchvision(name)).changed(overrides)
     assert isinstance(settings.model, TorchvisionConfig)
     classes = coco_classes(name)
     names, ids = tuple(classes.values()), tuple(classes)
     return LibraryDetector(build_torchvision(settings.model, len(names), class_names=names), settings, names, ids)
 
 
-def transformers_detector(name: str, recipe: Recipe | None = None) -> LibraryDetector:
+def transformers_detector(name: str, recipe: Recipe | None = None, overrides: Iterable[str] = ()) -> LibraryDetector:
     """A detector of transformers with its weights and classes; two levels, as for torchvision's.
 
     The finer level is cut into windows of the size that it was trained at, each with all its queries.
@@ -63,6 +58,7 @@ def transformers_detector(name: str, recipe: Recipe | None = None) -> LibraryDet
     Args:
         name: OWNER/NAME on the hub, or a folder.
         recipe: settings in place of the shipped recipe's.
+        overrides: ``a.b=c`` settings on top of them.
 
     Raises:
         RecipeError: transformers is not installed, or knows no such model.
@@ -74,10 +70,17 @@ def transformers_detector(name: str, recipe: Recipe | None = None) -> LibraryDet
     names = tuple(one for one in names_of(config) if one != GAP)
     if not names:
         raise CheckpointError(f"{folder / CONFIG_FILE} names no classes (id2label); add them")
-    settings = recipe or _of_transformers(name, config)
+    settings = (recipe or _of_transformers(name, config)).changed(overrides)
     assert isinstance(settings.model, TransformersConfig)
     detector = build_transformers(settings.model, len(names), class_names=names)
     return LibraryDetector(detector, settings.model_copy(update={"model": detector.config}), names, _ids(names))
+
+
+def _of_torchvision(name: str) -> Recipe:
+    builder = BUILDERS[name]
+    own = OWN_SIDE.get(builder.family)
+    given = Recipe.load(LIBRARY + builder.recipe, [f"model.name={name}", "model.weights=coco"])
+    return _with_levels(given, (own, own) if own else SIDES)
 
 
 def _of_transformers(name: str, config: dict[str, Any]) -> Recipe:

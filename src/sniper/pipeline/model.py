@@ -156,6 +156,7 @@ def load_model(
     detector: "nn.Module | None" = None,
     device: str = "auto",
     recipe: Recipe | None = None,
+    overrides: Iterable[str] = (),
     form: Path | str | None = None,
 ) -> Model:
     """A trained detector from a ``.safetensors`` checkpoint, a run folder (its ``best``, else ``last``) or ONNX.
@@ -166,6 +167,7 @@ def load_model(
         detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
+        overrides: ``a.b=c`` settings on top of them, such as ``inference.merge.max_per_image=2000``.
         form: for an ONNX file that ``sniper export`` did not write: the YAML file that says what it takes and gives,
             or the name of a shipped one; none: the YAML beside the file.
 
@@ -180,11 +182,11 @@ def load_model(
             raise RecipeError(f"{path} holds a whole network; leave out detector")
         from sniper.pipeline.onnx_model import load_onnx
 
-        return load_onnx(path, device, recipe, form)
+        return load_onnx(path, device, recipe, form, overrides)
     if form is not None:
         raise RecipeError(f"{path} is no ONNX file, and only these have a form; leave out the form {form}")
     from sniper.pipeline.checkpoint_model import load_checkpoint, load_library_model
 
     if of_library:
-        return load_library_model(path, device, recipe)
-    return load_checkpoint(path, detector, device, recipe)
+        return load_library_model(path, device, recipe, overrides)
+    return load_checkpoint(path, detector, device, recipe, overrides)
