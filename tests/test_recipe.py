@@ -200,6 +200,18 @@ def test_every_family_of_transformers_has_a_recipe() -> None:
         Recipe.load(name, ["model.weights=coco"])
 
 
+def test_a_part_given_in_part_keeps_the_rest_that_stands_there(tmp_path: Path) -> None:
+    """SSH's anchors are as large as chips: with the border of other detectors most of them never trained."""
+    file = tmp_path / "faces.yaml"
+    file.write_text("model:\n  kind: ssh\n  weights: null\n  anchor_match:\n    positive_iou: 0.4\n")
+    match = Recipe.load(file).model.anchor_match
+    assert (match.positive_iou, match.negative_iou, match.border_px) == (0.4, 0.3, 512)
+    plain = OriginalConfig(network="sniper_resnet101").rois
+    assert plain.rule == "original"  # which a part's own defaults have not
+    given = {"kind": "original", "network": "sniper_resnet101", "rois": {"positive_iou": 0.6}}
+    assert OriginalConfig.model_validate(given).rois == plain.model_copy(update={"positive_iou": 0.6})
+
+
 def test_kinds_of_models() -> None:
     assert Recipe.parse({"model": {"stride": 8}}).model == SniperConfig(stride=8)
     assert Recipe.parse({"model": {"kind": "sniper", "stride": 8}}).model == SniperConfig(stride=8)

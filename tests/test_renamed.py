@@ -123,7 +123,8 @@ def test_whole_recipes_of_the_version_before(caplog: pytest.LogCaptureFixture) -
     )
     caplog.clear()
     original = Recipe.load(FORMER / "original.yaml")
-    expected = ["model.focus=true", "model.focus_cells.min_px=4", "inference.merge.max_per_image=200"]
+    cells = ["min_px=4", "overlap=small", "loss=balanced"]
+    expected = ["model.focus=true", "inference.merge.max_per_image=200", *(f"model.focus_cells.{one}" for one in cells)]
     assert original == Recipe.load("original/coco-resnet101-mask", expected)
     assert "original is now model with kind: original" in caplog.text
     for recipe, name in ((reference, "sniper"), (original, "original")):

@@ -1,6 +1,7 @@
 """The base of every settings model, YAML as people write it, ``a.b=c`` on top, and errors as one sentence."""
 
 import difflib
+import functools
 import re
 import types
 import typing
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from sniper.errors import RecipeError
@@ -18,6 +19,40 @@ class Config(BaseModel):
     """Settings of one part. Each part's model lives beside the code it configures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_rest_of_parts(cls, given: Any) -> Any:
+        """Who gives one setting of a part changes that one: the others stay what they are where the part is used.
+
+        The defaults of a part's own model may be others.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        own = _own_defaults(cls)
+        parts = {name: _merged(own[name], given[name]) for name in own if isinstance(given.get(name), Mapping)}
+        return {**given, **parts} if parts else given
+
+
+@functools.cache
+def _own_defaults(model: type[Config]) -> dict[str, dict[str, Any]]:
+    """Of each part of a model, the settings that stand there by default and are not those of the part's model."""
+    own = {}
+    for name, field in model.model_fields.items():
+        part = None if field.is_required() else field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        if isinstance(part, Config) and not any(one.is_required() for one in type(part).model_fields.values()):
+            plain, here = type(part)().model_dump(), part.model_dump()
+            own[name] = {key: value for key, value in here.items() if value != plain[key]}
+    return {name: settings for name, settings in own.items() if settings}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of both; where both say something, what ``above`` says."""
+    both = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], Mapping) and isinstance(above[name], Mapping):
+            both[name] = _merged(below[name], above[name])
+    return both
 
 
 class _EachKeyOnce:
