@@ -259,6 +259,14 @@ def test_a_length_set_by_hand_replaces_the_recipes_own(tmp_path: Path) -> None:
         Recipe.load("mobilenetv2", ["train.steps=3", "train.minutes=1"])
 
 
+def test_a_rate_set_by_hand_is_for_the_batch_that_there_is() -> None:
+    assert Recipe.load("mobilenetv2", ["loader.batch_size=2"]).train.rate_batch == 8
+    assert Recipe.load("mobilenetv2", ["train.learning_rate=0.001"]).train.rate_batch is None
+    given = Recipe.load("mobilenetv2", ["train.learning_rate=0.001", "train.rate_batch=4"])
+    assert given.train.rate_batch == 4
+    assert given.changed(["train.learning_rate=0.002"]).train.rate_batch is None
+
+
 def test_what_is_written_is_what_was(tmp_path: Path) -> None:
     for name in (*SHIPPED, "original/coco-mobilenetv2"):
         recipe = Recipe.load(name, ["train.learning_rate=1e-5", "pyramid.levels=[{scale: 3}, {long_px: 512}]"])

@@ -201,7 +201,7 @@ class Recipe(Config):
         given = _present(_read_yaml(source), place)
         renames = [set_by_any_name(given.settings, override) for override in overrides]
         whole = _present(given.settings, place)  # a value that was set may itself hold settings
-        _one_length(whole.settings, [override.partition("=")[0].strip() for override in overrides])
+        _set_by_hand(whole.settings, [override.partition("=")[0].strip() for override in overrides])
         _warn([*given.changes, *filter(None, renames), *whole.changes], place)
         return cls._validated(whole.settings, place)
 
@@ -215,7 +215,7 @@ class Recipe(Config):
         if not overrides:
             return self
         renames = [set_by_any_name(settings, override) for override in overrides]
-        _one_length(settings, [override.partition("=")[0].strip() for override in overrides])
+        _set_by_hand(settings, [override.partition("=")[0].strip() for override in overrides])
         _warn([*filter(None, renames)], place)
         return self._validated(settings, place)
 
@@ -291,10 +291,14 @@ def _warn(renames: list[Rename], place: str) -> None:
 _LENGTHS = ("epochs", "steps", "minutes")
 
 
-def _one_length(settings: dict[str, Any], changed: list[str]) -> None:
-    """A length of training that is set by hand takes the place of the recipe's own."""
+def _set_by_hand(settings: dict[str, Any], changed: list[str]) -> None:
+    """A length of training takes the place of the recipe's own; a learning rate is for the batch that there is."""
     train = settings.get("train")
-    if isinstance(train, dict) and any(f"train.{length}" in changed for length in _LENGTHS):
+    if not isinstance(train, dict):
+        return
+    if any(f"train.{length}" in changed for length in _LENGTHS):
         for length in _LENGTHS:
             if f"train.{length}" not in changed:
                 train.pop(length, None)
+    if "train.learning_rate" in changed and "train.rate_batch" not in changed:
+        train["rate_batch"] = None

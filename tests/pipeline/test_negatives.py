@@ -61,8 +61,8 @@ def same(a: Path, b: Path) -> bool:
 
 
 def about_negatives(said: list[str]) -> list[str]:
-    """Without the line that tells on what training runs."""
-    return [line for line in said if not line.startswith("training on ")]
+    """Without the lines that tell on what training runs, and at what rate."""
+    return [line for line in said if not line.startswith(("training on ", "learning rate "))]
 
 
 @bit_for_bit

@@ -96,7 +96,8 @@ def test_a_launch_of_several_that_started_one_is_refused(
     told: list[str] = []
     settings = [*_settings(trained), "train.steps=1", "train.device=cpu"]
     train("mobilenetv2", overrides=settings, root=tmp_path, log=told.append)
-    assert told == ["training on cpu, 1 process, 2 chips a step"]
+    assert told[-1] == "training on cpu, 1 process, 2 chips a step"
+    assert "learning rate 0.00075, from 0.0015 for 8 chips" in told[0], "half, by the square root of a quarter"
     for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")):
         monkeypatch.setenv(name, value)
     with pytest.raises(RecipeError, match=r"several processes and has started one.*torchrun --nproc_per_node N"):

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from tiny import TinyDetector
 
 from sniper.training.config import TrainConfig
-from sniper.training.optim import build_average, build_optimizer, learning_rate, parameter_groups, update_average
+from sniper.training.optim import (
+    build_average,
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    update_average,
+    with_rate_for,
+)
 from sniper.training.position import Position
 
 
@@ -105,3 +112,15 @@ def test_position_counts_epochs_of_different_length() -> None:
     assert (at.step, at.epoch, at.batch, at.chips) == (10, 2, 0, 80)
     assert due == [0.5, 1.0, 1.5, 2.0]
     assert math.isclose(Position(epoch=1, batch=3, num_batches=6).share(config), 0.75)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "chips", "rate"), [("sgd", 64, 0.04), ("sgd", 4, 0.0025), ("adamw", 64, 0.02), ("adamw", 4, 0.005)]
+)
+def test_the_rate_follows_the_chips_of_a_step_where_it_says_for_how_many_it_is(optimizer, chips, rate) -> None:
+    config = TrainConfig(learning_rate=0.01, rate_batch=16, optimizer=optimizer)
+    scaled = with_rate_for(config, chips)
+    assert (scaled.learning_rate, scaled.rate_batch) == (pytest.approx(rate), chips)
+    assert with_rate_for(scaled, chips) is scaled, "a resumed run has the rate that it had"
+    assert with_rate_for(scaled, 16).learning_rate == pytest.approx(0.01)
+    assert with_rate_for(config.model_copy(update={"rate_batch": None}), chips).learning_rate == 0.01

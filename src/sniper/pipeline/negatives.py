@@ -22,6 +22,7 @@ from sniper.pipeline.keys import first_stage_key
 from sniper.pipeline.named_files import AUTO, SELF
 from sniper.pipeline.proposal_feed import ProposalFeed
 from sniper.pipeline.propose import Extraction, extract, extraction, finish, is_done
+from sniper.pipeline.step_chips import chips_a_step
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta, load_into, load_weights, save_weights
@@ -58,8 +59,7 @@ def resolve_refresh(recipe: Recipe, chips_of_epoch: Callable[[], int], log: Log)
     if config.epochs is not None:
         epochs = config.epochs
     elif config.steps is not None:
-        chips = config.steps * config.accumulate * recipe.loader.batch_size * this_process()[1]
-        epochs = chips / max(chips_of_epoch(), 1)
+        epochs = config.steps * chips_a_step(recipe) / max(chips_of_epoch(), 1)
     else:
         raise RecipeError(
             "negatives.proposals: self needs negatives.refresh_epochs, the epochs after which the detector is asked, "

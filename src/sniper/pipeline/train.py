@@ -25,12 +25,13 @@ from sniper.pipeline.negatives import Log, feed_of_run, proposals_for, renew_pro
 from sniper.pipeline.previews import draw_busiest
 from sniper.pipeline.short_forms import short_overrides
 from sniper.pipeline.sources import BadImage
+from sniper.pipeline.step_chips import launch_of, with_rate_of_step
 from sniper.pipeline.tables import Data, evaluation_table_of, require_objects, table_for, training_table_of, words_of
 from sniper.pipeline.training_evaluation import TrainingEvaluation
 from sniper.pipeline.value_range import files_of, with_value_range
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import CheckpointMeta
-from sniper.training.devices import meet, on_main, process_device, this_process
+from sniper.training.devices import meet, on_main
 from sniper.training.finetune import start_from
 from sniper.training.loop import TrainResult
 from sniper.training.loop import train as run_loop
@@ -169,6 +170,7 @@ def _train(
     require_memory(detector, source)
     on_main(lambda: warn_of_bounds(recipe, pyramid, datasets.evaluate or datasets.train))
     recipe = resolve_refresh(recipe, lambda: len(source.chips(0)), log)
+    recipe = with_rate_of_step(recipe, log)
 
     # Load: first weights, and proposals for negative chips.
     told = _load(recipe, detector, class_names, log) if fresh else None
@@ -188,7 +190,7 @@ def _train(
     if recipe.negatives.proposals is not None:
         feed = feed_of_run(run, recipe, datasets.train, made)
     source = replace(source, recipe=recipe, feed=feed)
-    on_main(lambda: log(_launch(recipe)))
+    on_main(lambda: log(launch_of(recipe)))
     if fresh:
         on_main(lambda: draw_busiest(source, run.path / "previews"))
 
@@ -270,13 +272,6 @@ def _load(recipe: Recipe, detector: nn.Module, class_names: tuple[str, ...], log
         warning = f"{network} starts from random weights, which its first layers keep; set weights to a checkpoint"
         on_main(lambda: log(warning))
     return None
-
-
-def _launch(recipe: Recipe) -> str:
-    """Where a run trains, for the log."""
-    processes, device = this_process()[1], "cpu" if recipe.train.device == "cpu" else process_device()
-    chips = processes * recipe.loader.batch_size * recipe.train.accumulate
-    return f"training on {device}, {processes} process{'es' if processes > 1 else ''}, {chips} chips a step"
 
 
 def _begin_log(run: RunFolder, recipe: Recipe, former: RunFolder | None, told: str | None) -> None:

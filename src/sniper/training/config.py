@@ -29,8 +29,14 @@ class TrainConfig(Config):
     learning_rate: float = Field(
         default=0.015,
         gt=0,
-        description="peak learning rate for all chips of one step together; never rescaled when batch size, accumulate "
-        "or the number of processes change",
+        description="peak learning rate, of the mean gradient of all chips of one step",
+    )
+    rate_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="chips a step (batch size, times accumulate, times processes) that learning_rate is for; with "
+        "others it is scaled: in proportion for sgd, by the square root for adamw; null: never, as for a rate set by "
+        "hand",
     )
     rate_factors: dict[str, float] = Field(
         default_factory=dict,

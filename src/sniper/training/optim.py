@@ -52,6 +52,20 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
 
 
+def with_rate_for(config: TrainConfig, chips: int) -> TrainConfig:
+    """The settings of a run with ``chips`` a step: where ``rate_batch`` is another number, the rate is scaled.
+
+    In proportion for SGD (arXiv 1706.02677), by the square root for AdamW, whose steps do not shrink with the noise of
+    the gradient (arXiv 2205.10287). So methods with different batches can be compared, and a larger batch needs no
+    search.
+    """
+    if config.rate_batch is None or config.rate_batch == chips:
+        return config
+    factor = chips / config.rate_batch
+    rate = config.learning_rate * (factor if config.optimizer == "sgd" else math.sqrt(factor))
+    return config.model_copy(update={"learning_rate": rate, "rate_batch": chips})
+
+
 def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
     """The learning rate of a step: a pure function of the share of the run done and the steps done.
 
