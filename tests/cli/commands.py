@@ -51,7 +51,7 @@ def assert_one_sentence(said: Said, *parts: str) -> None:
     assert said.code == 2, said
     *before, last = said.err.splitlines()
     assert last.startswith("error: "), said.err
-    assert all(line.startswith(("warning: ", "step ", "training on ")) for line in before), said.err
+    assert all(line.startswith(("warning: ", "step ", "training on ", "learning rate ")) for line in before), said.err
     assert "Traceback" not in said.err + said.out
     for part in parts:
         assert re.search(part, last), (part, last)

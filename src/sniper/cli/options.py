@@ -33,6 +33,11 @@ def _checkpoint(path: Path) -> Path:
     return path
 
 
+def optional_checkpoint(path: Path | None) -> Path | None:
+    """A checkpoint that need not be named, and is one if it is."""
+    return None if path is None else _checkpoint(path)
+
+
 def _dataset(path: str) -> str:
     existing_dataset(path)
     return path

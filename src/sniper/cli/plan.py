@@ -1,11 +1,13 @@
 """The verb that tells before a training what it looks at, costs and takes."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sniper.cli.display import say, show_table, warn
+from sniper.cli.loading import importing
 from sniper.cli.options import (
     ClassesOption,
     DataArgument,
@@ -15,6 +17,7 @@ from sniper.cli.options import (
     SetOption,
     TrainSplitOption,
     data_source,
+    optional_checkpoint,
     optional_dataset,
 )
 
@@ -28,8 +31,19 @@ def plan(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe whose levels, detector and training are planned.")
-    ] = "mobilenetv2",
+        str | None,
+        typer.Option(
+            help="Recipe whose levels, detector and training are planned; none: the checkpoint's, or mobilenetv2."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Measure at what sizes this one sees objects well, on some images, and derive the levels for that.",
+            callback=optional_checkpoint,
+        ),
+    ] = None,
     set_: SetOption = None,
     split: TrainSplitOption = None,
     val_split: Annotated[
@@ -53,16 +67,24 @@ def plan(
     """Levels and why, pixels, time and memory of a training, and whether chips, tiles or whole images suit the data."""
     from sniper.recipe import Recipe
 
-    settings = Recipe.load(recipe, set_ or [])
+    overrides = set_ or []
+    settings = Recipe.load(recipe or "mobilenetv2", overrides) if recipe or checkpoint is None else None
     source = data_source(data, split, format, images, classes, ignore_flags)
     tested = None if val is None else data_source(val, val_split, format, None, None, ignore_flags)
 
-    from sniper.pipeline.plan import plan as make
+    with importing():
+        from sniper.pipeline.model import load_model
+        from sniper.pipeline.plan import own_recipe
+        from sniper.pipeline.plan import plan as make
 
+    model = None if checkpoint is None else load_model(checkpoint)
+    if settings is None and model is not None:
+        settings = own_recipe(model).changed(overrides)
     made = make(
         source,
         val=tested,
         recipe=settings,
+        checkpoint=model,
         gpus=gpus,
         gpu_memory=gpu_memory,
         minutes=minutes,

@@ -15,11 +15,14 @@ from sniper.data.source import DataSource
 from sniper.data.table import AnnotationTable
 from sniper.detectors.traits import COMFORTABLE_CELLS, DetectorTraits, promised_traits, traits_of
 from sniper.errors import DataError
+from sniper.evaluation.size_response import SizeResponse
 from sniper.pipeline.bounds import hiding_bounds
 from sniper.pipeline.budget import Budget, Gpus, here, projected
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid, seeded_detector, with_detector
+from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.plan_report import QUANTILES, Plan, PlannedLevel
+from sniper.pipeline.size_response import measure_response
 from sniper.pipeline.tables import Data, table_of
 from sniper.pipeline.ways import USUAL, Objects, Way, Ways
 from sniper.pyramid import Level, Pyramid
@@ -35,7 +38,8 @@ def plan(
     data: Data,
     *,
     val: Data | None = None,
-    recipe: Recipe | str | Path = "mobilenetv2",
+    recipe: Recipe | str | Path | None = None,
+    checkpoint: Path | str | Model | None = None,
     split: str | None = None,
     gpus: int | None = None,
     gpu_memory: float | None = None,
@@ -48,7 +52,10 @@ def plan(
     Args:
         data: what would be trained on.
         val: what would be tested on: test pixels are of its images; none: of those of ``data``.
-        recipe: whose levels, detector and training are planned.
+        recipe: whose levels, detector and training are planned; none: that of the checkpoint, with levels derived
+            anew, or else ``mobilenetv2``.
+        checkpoint: a detector whose response to sizes is measured, on some images of ``val``, or of ``data``: levels
+            that are derived bring objects to the smallest size that it sees well.
         split: part of ``data``.
         gpus: also project to so many GPUs.
         gpu_memory: of each GPU, in GB; alone it means one GPU.
@@ -62,7 +69,12 @@ def plan(
     """
     table = table_of(data, split)
     tested = table if val is None else _tested(val)
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    model = checkpoint if checkpoint is None or isinstance(checkpoint, Model) else load_model(checkpoint)
+    recipe, response = _recipe(recipe, model), None
+    if model is not None:
+        response = _response(model, tested, recipe)
+        if response.comfortable_px is not None and recipe.pyramid.object_px == "auto":
+            recipe = recipe.changed([f"pyramid.object_px={response.comfortable_px:.0f}"])
     if detector is not None:
         recipe = with_detector(recipe, detector)
     traits = promised_traits(recipe.model) if detector is None else traits_of(detector)
@@ -88,9 +100,30 @@ def plan(
         verdict=advice.verdict,
         settings=advice.settings,
         bounds=tuple(hiding_bounds(recipe, pyramid, tested)),
+        response=response,
         calibration=measured.calibration,
         not_calibrated=measured.reason,
         budgets=_budgets(measured.calibration, len(source.chips(0)), recipe, minutes, given),
+    )
+
+
+def _recipe(recipe: Recipe | str | Path | None, model: Model | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe is not None or model is None:
+        return Recipe.load("mobilenetv2" if recipe is None else recipe)
+    return own_recipe(model)
+
+
+def own_recipe(model: Model) -> Recipe:
+    """What a checkpoint was trained with; its levels, derived for a size that is to be measured now, are left open."""
+    return model.recipe.changed(["pyramid.levels=auto", "pyramid.object_px=auto", "pyramid.chip_px=auto"])
+
+
+def _response(model: Model, table: AnnotationTable, recipe: Recipe) -> SizeResponse:
+    own = table.with_classes(model.class_names, missing="allow")
+    return measure_response(
+        model.backend, own, model.recipe.inference, seed=recipe.train.seed, sample_map=model.recipe.data.sample_map
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sniper.chips.stats import Cells, Coverage
 from sniper.chips.verdict import Verdict
+from sniper.evaluation.size_response import SizeResponse
 from sniper.pipeline.budget import MEASURED, Budget
 from sniper.pipeline.ways import Way
 from sniper.recipe import Recipe
@@ -38,6 +39,7 @@ class Plan:
     verdict: Verdict
     settings: tuple[str, ...]  # ``a.b=c`` that follow the verdict
     bounds: tuple[str, ...]  # sentences on bounds that hide objects of crowded images
+    response: SizeResponse | None  # of a checkpoint to sizes
     calibration: Calibration | None
     not_calibrated: str | None  # the reason
     budgets: tuple[Budget, ...]  # this machine, then GPUs
@@ -57,6 +59,7 @@ class Plan:
             "sizes_px": list(self.sizes_px),
             "seen_px": list(self.seen_px),
             "coverage": self.coverage.as_dict(),
+            "response": None if self.response is None else self._response_dict(self.response),
             "ways": [way._asdict() for way in self.ways],
             "calibration": None if self.calibration is None else self.calibration._asdict(),
             "not_calibrated": self.not_calibrated,
@@ -83,6 +86,9 @@ class Plan:
             ),
             ("Ways of training", ["", "Mpx / epoch", "Mpx / test image", f"objects of {low:g}-{high:g} px"], ways),
         ]
+        if self.response is not None:
+            points = [[f"{one.network_px:.0f}", f"{one.share:.0%}", str(one.objects)] for one in self.response.curve()]
+            tables.append(("How well the checkpoint sees a size", ["network px", "of its best AP", "objects"], points))
         if self.budgets:
             columns = ["", "chips/step", "s/step", "steps/epoch", "GB", "epochs", "minutes"]
             tables.append(("Time and memory", columns, [_row(budget) for budget in self.budgets]))
@@ -91,6 +97,8 @@ class Plan:
     def sentences(self) -> list[str]:
         """What the tables leave unsaid, the verdict last."""
         said = [self._levels_sentence(), self._coverage_sentence(), *self.bounds, self._calibration_sentence()]
+        if self.response is not None:
+            said.insert(0, _response_sentence(self.response))
         for budget in self.budgets:
             if budget.basis != MEASURED:
                 said.append(f"{budget.where}: {budget.basis}")
@@ -100,6 +108,14 @@ class Plan:
                 said.append(f"{budget.where}: batches of up to {budget.largest_batch} chips fit into the memory")
         advice = "".join(f" --set '{setting}'" for setting in self.settings)
         return [*said, self.verdict.sentence + (f"; options:{advice}" if advice else "")]
+
+    @staticmethod
+    def _response_dict(response: SizeResponse) -> dict[str, Any]:
+        return {
+            "comfortable_px": response.comfortable_px,
+            "curve": [point._asdict() for point in response.curve()],
+            "bins": [one._asdict() for one in response.bins],
+        }
 
     def _levels_sentence(self) -> str:
         ratio = self.sizes_px[-1] / max(self.sizes_px[0], 1e-9)
@@ -129,6 +145,19 @@ class Plan:
             scaled = f" of {chips}, from which those of {known.batch_chips} are extrapolated"
         steps = "1 step" if known.measured_steps == 1 else f"{known.measured_steps} steps"
         return f"times are from {steps}{scaled} on {known.device}; {known.waiting_share:.0%} was waiting for chips"
+
+
+def _response_sentence(response: SizeResponse) -> str:
+    seen = response.comfortable_px
+    if seen is None:
+        return (
+            "what size the checkpoint needs cannot be told, for want of objects that it finds: levels are derived as "
+            "without it"
+        )
+    return (
+        f"the checkpoint sees objects of {seen:.0f} network px as well as larger ones, within 5 % of the AP that they "
+        "have at their best scale: more zoom buys nothing"
+    )
 
 
 def _row(budget: Budget) -> list[str]:
