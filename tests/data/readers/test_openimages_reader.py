@@ -226,16 +226,17 @@ def test_missing_descriptions_are_asked_for(tmp_path):
         load_dataset(tmp_path)
 
 
-def test_real_files_with_the_hierarchy_of_600_classes(shared_data, tmp_path):
+@pytest.mark.parametrize(("split", "objects"), [("test", 2784), ("train", 13134)])
+def test_real_files_with_the_hierarchy_of_600_classes(shared_data, tmp_path, split, objects):
     real = shared_data / "openimages"
-    lines = (real / "test-annotations-bbox.csv").read_text().splitlines()[1:]
+    lines = (real / f"{split}-annotations-bbox.csv").read_text().splitlines()[1:]
     ids = sorted({line.split(",")[0] for line in lines})
     Image.new("RGB", (64, 48)).save(tmp_path / "one.jpg")
     (tmp_path / "images").mkdir()
     for one in ids:
         os.link(tmp_path / "one.jpg", tmp_path / "images" / f"{one}.jpg")
-    table = load_dataset(real, "test", image_root=tmp_path / "images").check()
-    assert (len(table), table.num_objects) == (2281, 2784)
+    table = load_dataset(real, split, image_root=tmp_path / "images").check()
+    assert (len(table), table.num_objects) == (len(ids), objects)
     assert len(table.class_names) == 601, "of both files of descriptions, that of all classes"
     named = {(table.class_names[low], table.class_names[high]) for low, high in table.class_ancestors}
     assert {("Oven", "Home appliance"), ("Oven", "Kitchen appliance"), ("Boy", "Person"), ("Cat", "Animal")} <= named
