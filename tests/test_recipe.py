@@ -38,7 +38,7 @@ def test_shipped_recipes_load_and_say_what_they_are_for() -> None:
         assert recipe == Recipe.load(path)
         assert recipe.description.strip()
         assert path.read_text().startswith("# sniper "), "opens with the command"
-        given = ("rfcn3k/imagenet3k", "openimages/resnet101", "faces/wider")
+        given = ("rfcn3k/imagenet3k", "rfcn3k/objectness", "openimages/resnet101", "faces/wider")
         published = name.startswith("original/") or name in given
         assert (recipe.pyramid.levels == "auto") != published
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sniper.pipeline.evaluate import evaluate
     from sniper.pipeline.export import export
     from sniper.pipeline.from_callable import from_callable
+    from sniper.pipeline.learn_classes import add_classes, learn_classes, remove_classes
     from sniper.pipeline.model import load_model
     from sniper.pipeline.plan import plan
     from sniper.pipeline.predict import predict, predict_stream
@@ -41,6 +42,7 @@ __all__ = [
     "ChipDataset",
     "Recipe",
     "__version__",
+    "add_classes",
     "check",
     "chip_preview",
     "chip_stats",
@@ -53,12 +55,14 @@ __all__ = [
     "from_sahi",
     "from_torchvision",
     "from_transformers",
+    "learn_classes",
     "load_dataset",
     "load_model",
     "plan",
     "predict",
     "predict_stream",
     "propose",
+    "remove_classes",
     "runs",
     "score",
     "to_supervision",
@@ -69,6 +73,7 @@ __all__ = [
 _HOMES = {
     "ChipDataset": "sniper.pipeline.chip_dataset",
     "Recipe": "sniper.recipe",
+    "add_classes": "sniper.pipeline.learn_classes",
     "check": "sniper.pipeline.check",
     "chip_preview": "sniper.pipeline.chips",
     "chip_stats": "sniper.pipeline.chips",
@@ -81,12 +86,14 @@ _HOMES = {
     "from_sahi": "sniper.integrations.from_sahi",
     "from_torchvision": "sniper.detectors.from_torchvision.build",
     "from_transformers": "sniper.detectors.from_transformers.build",
+    "learn_classes": "sniper.pipeline.learn_classes",
     "load_dataset": "sniper.data.source",
     "load_model": "sniper.pipeline.model",
     "plan": "sniper.pipeline.plan",
     "predict": "sniper.pipeline.predict",
     "predict_stream": "sniper.pipeline.predict",
     "propose": "sniper.pipeline.propose",
+    "remove_classes": "sniper.pipeline.learn_classes",
     "runs": "sniper.pipeline.runs",
     "score": "sniper.pipeline.score",
     "to_supervision": "sniper.integrations.supervision",

@@ -58,6 +58,9 @@ class DataConfig(Config):
     classes: tuple[str, ...] | None = Field(
         None, description="classes to use, in order; none: those of the training data"
     )
+    class_agnostic: bool = Field(
+        False, description="learn and look for all classes as one, object: where things are, and not which"
+    )
     ignore_flags: tuple[IgnorableFlag, ...] = Field(
         (),
         description="objects with one of these flags of OpenImages or Pascal VOC are ignored: neither learned nor "

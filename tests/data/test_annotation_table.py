@@ -281,3 +281,13 @@ def test_file_of_a_killed_owner_is_removed_by_the_next(python, monkeypatch):
     assert not path.exists()
     assert alive.shared.path.exists()
     assert another.shared.path.exists()
+
+
+def test_all_classes_as_one() -> None:
+    table = make_table()
+    one = table.of_one_class()
+    assert one.check().class_names == ("object",)
+    assert one.class_ids.tolist() == [1]
+    assert not one.labels.any()
+    assert one.num_objects == table.num_objects
+    assert np.array_equal(one.flags, table.flags)

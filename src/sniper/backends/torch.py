@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -80,10 +82,8 @@ class TorchBackend:
         self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32], want: Want
     ) -> Looked:
         """Run the network once on a batch; see ``Backend.look``. One transfer to the device, one back."""
-        images = self._images(inputs, valid_hw, scale)
-        half = self.precision != "fp32"
-        # Both are a thread's own.
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=half):
+        images = self.images(inputs, valid_hw, scale)
+        with self.computing():
             outputs = self._outputs(images, want)
         regions = outputs.proposals if want.regions == "proposals" else outputs.detections
         assert regions is not None
@@ -116,7 +116,14 @@ class TorchBackend:
             parts = [self.network.predict_masks(shared, every_box[some], every_label[some]).float() for some in pieces]
             return torch.cat(parts).cpu().numpy()
 
-    def _images(self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32]) -> Images:
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inside, the network computes in its precision and without gradients. Both are a thread's own."""
+        half = self.precision != "fp32"
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=half):
+            yield
+
+    def images(self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32]) -> Images:
         """The batch on the device; its pixels are in NHWC order already."""
         images = Images(
             pixels=torch.from_numpy(inputs).permute(0, 3, 1, 2),

@@ -98,7 +98,7 @@ def _open(path: Path, size_wh: tuple[int, ...], sample_map: SampleMap) -> _Opene
     width, height = size_wh
     pixels = open_pixels(path, whole_pixels=WHOLE_PIXELS, size_wh=(width, height), sample_map=sample_map)
     if isinstance(pixels, np.ndarray):
-        return _Opened(_thumbnail(pixels), int(pixels.min()), int(pixels.max()))
+        return _Opened(thumbnail_of(pixels), int(pixels.min()), int(pixels.max()))
     try:
         return _by_strips(pixels)
     finally:
@@ -114,10 +114,11 @@ def _by_strips(source: PixelSource) -> _Opened:
         lowest, highest = min(lowest, int(strip.min())), max(highest, int(strip.max()))
         lines = max(1, round(len(strip) * THUMBNAIL_PX * 8 / height))
         parts.append(cv2.resize(strip, (THUMBNAIL_PX, lines), interpolation=cv2.INTER_AREA))
-    return _Opened(_thumbnail(np.concatenate(parts)), lowest, highest)
+    return _Opened(thumbnail_of(np.concatenate(parts)), lowest, highest)
 
 
-def _thumbnail(pixels: Pixels) -> Pixels:
+def thumbnail_of(pixels: Pixels) -> Pixels:
+    """(32, 32) grey, of an image in memory: what ``checks.similar`` compares."""
     small = cv2.resize(pixels, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 

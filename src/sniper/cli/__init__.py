@@ -13,6 +13,7 @@ import typer
 
 from sniper import __version__
 from sniper.cli.chips import chips_app
+from sniper.cli.classes import classes_app
 from sniper.cli.data import check, convert
 from sniper.cli.display import LogLines, complain, err, say
 from sniper.cli.export import export
@@ -66,6 +67,7 @@ app.command()(check)
 app.command()(convert)
 app.command()(export)
 app.add_typer(chips_app, name="chips")
+app.add_typer(classes_app, name="classes")
 app.command()(import_mxnet)
 app.command()(download)
 app.command()(demo)

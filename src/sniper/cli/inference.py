@@ -31,9 +31,14 @@ from sniper.cli.options import (
     protocol_names,
 )
 from sniper.errors import DataError, RecipeError
+from sniper.files import existing
 
 if TYPE_CHECKING:
     from sniper.pipeline.evaluate import Evaluation
+
+
+def _classes(path: Path | None) -> Path | None:
+    return None if path is None else existing(path, "give a file that sniper classes learn has written")
 
 
 def evaluate(
@@ -78,7 +83,8 @@ def evaluate(
     model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [])
     model = model.focused(focus_threshold, pixel_budget)
     mapped = None if class_map is None else read_class_map(class_map, model.class_names)
-    table = table_for(model.class_names if mapped is None else mapped.names, source, on_bad_image=bad)
+    known_as = model.class_names if mapped is None else mapped.names
+    table = table_for(known_as, source, on_bad_image=bad, class_agnostic=model.recipe.data.class_agnostic)
     folder = output or numbered(Path("runs/evaluate"), "evaluate")
     with progress("images", len(table)) as on_progress:
         done = run(
@@ -133,6 +139,12 @@ def predict(
     device: DeviceOption = "auto",
     form: FormOption = None,
     set_: SetOption = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes", metavar="FILE", help="Find these classes instead (sniper classes learn).", callback=_classes
+        ),
+    ] = None,
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
@@ -146,7 +158,7 @@ def predict(
         from sniper.pipeline.shards import opened
         from sniper.pipeline.sources import video_facts
 
-    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [])
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [], classes=classes)
     model = model.focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:
@@ -219,7 +231,8 @@ def propose(
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
     source = data_source(data, split, format, images, classes, ignore_flags)
     model = opened(checkpoint, None, device, by_ranks=by_ranks)
-    table = table_for(model.class_names, source, role="train", on_bad_image=bad)
+    agnostic = model.recipe.data.class_agnostic
+    table = table_for(model.class_names, source, role="train", on_bad_image=bad, class_agnostic=agnostic)
     config = ProposeConfig(
         nms_iou=nms,
         max_per_image=max_per_image,

@@ -164,6 +164,19 @@ class AnnotationTable:
             repairs=None if self.repairs is None else self.repairs.relabelled(new_label),
         )
 
+    def of_one_class(self, name: str = "object") -> Self:
+        """The same objects, all of one class; labels of whole images and the class tree say nothing then."""
+        return replace(
+            self,
+            labels=np.zeros_like(self.labels),
+            class_names=(name,),
+            class_ids=np.ones(1, np.int64),
+            image_labels=None,
+            class_ancestors=None,
+            repairs=None,
+            shared=None,
+        )
+
     def without_objects(self, rows: NDArray[np.int64]) -> Self:
         """All images, without the objects of the given rows."""
         kept = np.delete(np.arange(self.num_objects), rows)

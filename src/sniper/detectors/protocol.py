@@ -74,6 +74,28 @@ class MultiOutput(Protocol):
         ...
 
 
+class DescribedRegions(NamedTuple):
+    """Regions of one padded input whatever their class, best first, with what a classifier can tell them apart by."""
+
+    boxes: Tensor  # (N, 4) xyxy, network px
+    scores: Tensor  # (N,) objectness in [0, 1]
+    features: Tensor  # (N, D) float32
+
+
+@runtime_checkable
+class RegionDescriber(Protocol):
+    """A detector whose own features tell classes apart that it was not trained for."""
+
+    def describe_regions(
+        self, images: Images, given: list[Tensor], *, max_regions: int, nms_iou: float
+    ) -> list[DescribedRegions]:
+        """At most ``max_regions`` found in a padded input after NMS at ``nms_iou``, then those that are given.
+
+        ``given`` are B of (G, 4) boxes, network px, whose scores are 0. Evaluation mode, no gradients.
+        """
+        ...
+
+
 class FixedOutputs(NamedTuple):
     """What one forward pass says about B padded inputs, in shapes that do not depend on what is found: D and R slots.
 

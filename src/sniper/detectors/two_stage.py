@@ -4,19 +4,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import nms
 
 from sniper.detectors.one_pass import OnePass, Proposes
-from sniper.detectors.protocol import Outputs
+from sniper.detectors.protocol import DescribedRegions, Outputs
 from sniper.detectors.two_stage_config import TwoStageConfig
 from sniper.nn.anchors import Anchors
 from sniper.nn.backbones import Backbone, build_backbone
 from sniper.nn.evaluating import evaluating
 from sniper.nn.focus_head import FocusHead, focus_probability
+from sniper.nn.fusion import enlarge
 from sniper.nn.matching import match_anchors
+from sniper.nn.pooling import roi_align
 from sniper.nn.proposals import Proposals, propose
 from sniper.nn.rpn import RPN, RegionMaps, rpn_losses
 from sniper.nn.sampling import sample
 from sniper.structures import Batch, Detections, Images
+
+_DESCRIBED_CELLS = 4  # of a region, along each side; two by two samples each
 
 
 class FirstStage(NamedTuple):
@@ -109,6 +115,39 @@ class TwoStage(Proposes, OnePass):
                 self.mask_features(shared) if features else None,
             )
 
+    @torch.no_grad()
+    def describe_regions(
+        self, images: Images, given: list[Tensor], *, max_regions: int, nms_iou: float
+    ) -> list[DescribedRegions]:
+        """Detections without their classes, described by the trunk; ``detectors.protocol.RegionDescriber``.
+
+        Features are the means of the trunk's maps over a region, each of length 1: what the classifier that the trunk
+        was taken from knows, before it is projected to what boxes need.
+        """
+        with evaluating(self):
+            maps = self.backbone.body(self.normalise(images))
+            boxes, scores = given, [one.new_zeros(len(one)) for one in given]
+            if max_regions:
+                shared = self.backbone.fusion(maps)
+                found = self.detect_regions(shared, self._proposals(shared, images), images)
+                best = [without_classes(one, nms_iou, max_regions) for one in found]
+                boxes = [torch.cat((one.boxes, more)) for one, more in zip(best, boxes, strict=True)]
+                scores = [torch.cat((one.scores, more)) for one, more in zip(best, scores, strict=True)]
+            features = torch.split(self._mean_features(maps, boxes), [len(one) for one in boxes])
+            return [DescribedRegions(*one) for one in zip(boxes, scores, features, strict=True)]
+
+    def _mean_features(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """(K, sum of channels) means of each map over the boxes of all padded inputs, network px."""
+        counts = torch.tensor([len(one) for one in boxes], device=maps[0].device)
+        image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
+        every = torch.cat(boxes)
+        means = []
+        for one in maps:
+            fine = enlarge(one, maps[0]).float()
+            cut = roi_align(fine, image, every, stride=self.stride, cells=_DESCRIBED_CELLS)
+            means.append(functional.normalize(cut.mean(dim=(2, 3))))
+        return torch.cat(means, dim=1)
+
     @property
     def stride(self) -> int:
         """Network px per cell of the feature map."""
@@ -142,6 +181,13 @@ class TwoStage(Proposes, OnePass):
         anchors = self.anchors(features.shape[-2:])
         config = self.config.proposals
         return propose(self.rpn(features), anchors, images.valid_hw, config, before_nms=config.test_before_nms)
+
+
+def without_classes(found: Detections, nms_iou: float, max_regions: int) -> Detections:
+    """The best of a padded input's detections after NMS over all classes together, labels 0."""
+    boxes, scores = found.boxes.float(), found.scores.float()
+    kept = nms(boxes, scores, nms_iou)[:max_regions]
+    return Detections(boxes[kept], scores[kept], torch.zeros_like(found.labels[kept]))
 
 
 def best_of(boxes: Tensor, scores: Tensor, *, max_detections: int, score_threshold: float) -> list[Detections]:

@@ -193,7 +193,8 @@ def evaluate(
     if isinstance(class_map, Path | str):
         class_map = read_class_map(class_map, model.class_names)
     names = model.class_names if class_map is None else class_map.names
-    table = table_for(names, data, split, on_bad_image=on_bad_image)
+    agnostic = model.recipe.data.class_agnostic
+    table = table_for(names, data, split, on_bad_image=on_bad_image, class_agnostic=agnostic)
     if table.ignored.all():
         logger.warning(
             "the data at %s have no object to find: %d images, %d objects, all of them ignored; the scores say nothing",

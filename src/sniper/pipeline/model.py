@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sniper.new_classes.head import ClassHead
+
 logger = logging.getLogger("sniper")
 
 AnyImage = Union[str, Path, NDArray, Image.Image, "torch.Tensor"]
@@ -50,6 +52,7 @@ class Model:
     device: str = "cpu"  # where the backend runs
     weights_digest: Callable[[], str] | None = None  # SHA-256 of the weights; None: there are none to be read
     form: Path | None = None  # what describes an ONNX file from elsewhere
+    classes: Path | None = None  # the file of learned classes that name its regions; None: its own classes
 
     @classmethod
     def of(
@@ -68,6 +71,17 @@ class Model:
         from sniper.pipeline.checkpoint_model import model_of
 
         return model_of(detector, recipe, class_names, class_ids, device)
+
+    def with_classes(self, classes: "Path | str | ClassHead") -> "Model":
+        """The same detector, whose regions are named by classes that ``learn_classes`` has learned.
+
+        Raises:
+            DataError: the file is none, or was learned from features of another network.
+            CheckpointError: the weights of the trunk that describes regions cannot be had.
+        """
+        from sniper.pipeline.class_model import with_classes
+
+        return with_classes(self, classes)
 
     def digest(self) -> str:
         """SHA-256 of what the network is, for keys of what is kept on disk; of a function, of what kind it is alone."""
@@ -158,6 +172,7 @@ def load_model(
     recipe: Recipe | None = None,
     overrides: Iterable[str] = (),
     form: Path | str | None = None,
+    classes: Path | str | None = None,
 ) -> Model:
     """A trained detector from a ``.safetensors`` checkpoint, a run folder (its ``best``, else ``last``) or ONNX.
 
@@ -170,11 +185,16 @@ def load_model(
         overrides: ``a.b=c`` settings on top of them, such as ``inference.merge.max_per_image=2000``.
         form: for an ONNX file that ``sniper export`` did not write: the YAML file that says what it takes and gives,
             or the name of a shipped one; none: the YAML beside the file.
+        classes: a file of ``learn_classes``, whose classes take the place of the detector's own.
 
     Raises:
         CheckpointError: missing, damaged, not written by sniper, or for another detector.
+        DataError: ``classes`` cannot be used with it.
         RecipeError: there is no such device, ``detector`` is none, or ``form`` is wrong.
     """
+    if classes is not None:
+        model = load_model(checkpoint, detector=detector, device=device, recipe=recipe, overrides=overrides, form=form)
+        return model.with_classes(classes)
     of_library = library_name(checkpoint) is not None or model_name(checkpoint) is not None
     path = Path(checkpoint) if of_library else checkpoint_file(checkpoint)
     if path.suffix.lower() == ".onnx":

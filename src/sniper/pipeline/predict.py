@@ -52,6 +52,7 @@ def predict(
     device: str = "auto",
     form: Path | str | None = None,
     overrides: Iterable[str] = (),
+    classes: Path | str | None = None,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     on_window_progress: OnWindowProgress | None = None,
@@ -89,6 +90,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         form: for an ONNX file from elsewhere, as for ``load_model``.
         overrides: ``a.b=c`` settings on top of the checkpoint's, such as ``inference.merge.max_per_image=2000``.
+        classes: a file of ``learn_classes``: its classes in place of those of the checkpoint.
         on_bad_image: ``stop`` at an unreadable image or video, or ``skip`` and list it.
         on_progress: called with the number of images or frames done.
         on_window_progress: called with the windows done and planned so far, of the images that are batched together.
@@ -101,7 +103,7 @@ def predict(
     if blur and (draw_focus or not draw):
         reason = "focus maps show the image as it is" if draw_focus else "without drawings there is nothing to blur"
         raise RecipeError(f"--blur with {'--draw-focus' if draw_focus else '--no-draw'}: {reason}; leave one out")
-    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form, overrides=overrides)
+    model = opened(checkpoint, detector, device, by_ranks=by_ranks, form=form, overrides=overrides, classes=classes)
     model = model.focused(focus_threshold, pixel_budget)
     source = source_of(model) if processes > 1 else None
     paths = _paths(sources)
@@ -135,6 +137,7 @@ def predict_stream(
     min_score: float = MIN_SCORE,
     detector: "nn.Module | None" = None,
     device: str = "auto",
+    classes: Path | str | None = None,
     on_bad_image: BadImage = "stop",
     on_progress: OnProgress | None = None,
     on_window_progress: OnWindowProgress | None = None,
@@ -143,7 +146,7 @@ def predict_stream(
 
     Arguments and errors are those of ``predict``. A file that is skipped is told in the log.
     """
-    model = opened(checkpoint, detector, device)
+    model = opened(checkpoint, detector, device, classes=classes)
     paths = _paths(sources)
     job = _job(_for_files(model, paths), paths, min_score, on_bad_image)
     watch = Watch(on_progress, on_window_progress)

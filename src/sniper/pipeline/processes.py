@@ -138,7 +138,9 @@ def _begin(job: ShardJob[Any], source: Source, shared: _Shared, surroundings: _S
 
     _worker.update(job=job, watch=Watch(images, windows))
     try:
-        model = load_model(source.checkpoint, device=device, recipe=source.recipe, form=source.form)
+        model = load_model(
+            source.checkpoint, device=device, recipe=source.recipe, form=source.form, classes=source.classes
+        )
     except SniperError as error:  # raised here, it would be lost
         _worker.update(error=error)
     else:

@@ -138,7 +138,8 @@ def propose(
     """
     model = opened(checkpoint, detector, device, by_ranks=by_ranks)
     source = source_of(model) if processes > 1 else None
-    table = table_for(model.class_names, data, split, role="train", on_bad_image=on_bad_image)
+    agnostic = model.recipe.data.class_agnostic
+    table = table_for(model.class_names, data, split, role="train", on_bad_image=on_bad_image, class_agnostic=agnostic)
     model = replace(model, recipe=with_value_range(model.recipe, files_of(table)))
     config = config or model.recipe.negatives.extraction
     job = extraction(model.digest(), table, model.pyramid, model.recipe, config, output, on_bad_image=on_bad_image)

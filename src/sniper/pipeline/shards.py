@@ -32,6 +32,7 @@ def opened(
     by_ranks: bool = False,
     form: Path | str | None = None,
     overrides: Iterable[str] = (),
+    classes: Path | str | None = None,
 ) -> Model:
     """The model of a checkpoint, unless it is one; each process of a launch takes its own GPU for ``auto``.
 
@@ -42,12 +43,12 @@ def opened(
     if isinstance(checkpoint, Model):
         if overrides:
             raise RecipeError(f"{overrides[0]}: the model is loaded already; give overrides to sniper.load_model")
-        return checkpoint
+        return checkpoint if classes is None else checkpoint.with_classes(classes)
     if by_ranks and device == "auto" and _launched():
         from sniper.pipeline.ranks import process_device
 
         device = str(process_device())
-    return load_model(checkpoint, detector=detector, device=device, form=form, overrides=overrides)
+    return load_model(checkpoint, detector=detector, device=device, form=form, overrides=overrides, classes=classes)
 
 
 def is_main() -> bool:

@@ -40,7 +40,8 @@ def training_table_of(recipe: Recipe) -> AnnotationTable:
         _TRAIN,
         data.ignore_flags,
     )
-    return source.open("train", needs_images=True, skip_bad_images=recipe.loader.on_bad_image == "skip")
+    table = source.open("train", needs_images=True, skip_bad_images=recipe.loader.on_bad_image == "skip")
+    return table.of_one_class() if data.class_agnostic else table
 
 
 def evaluation_table_of(recipe: Recipe, class_names: tuple[str, ...]) -> AnnotationTable:
@@ -59,7 +60,8 @@ def evaluation_table_of(recipe: Recipe, class_names: tuple[str, ...]) -> Annotat
         options=_EVALUATE,
         ignore_flags=data.ignore_flags,
     )
-    return table_for(class_names, source, on_bad_image=recipe.loader.on_bad_image)
+    agnostic = data.class_agnostic
+    return table_for(class_names, source, on_bad_image=recipe.loader.on_bad_image, class_agnostic=agnostic)
 
 
 def table_for(
@@ -69,15 +71,21 @@ def table_for(
     *,
     role: Role = "evaluate",
     on_bad_image: BadImage = "stop",
+    class_agnostic: bool = False,
 ) -> AnnotationTable:
     """A dataset as a detector of these classes sees it: its labels; classes the data lack have no objects.
 
-    ``split`` is for a dataset by path; ``role`` says which split is meant where none is named.
+    ``split`` is for a dataset by path; ``role`` says which split is meant where none is named. For a detector that is
+    ``class_agnostic`` (``data.class_agnostic`` of its recipe) all objects are of its one class.
     """
+    skip = on_bad_image == "skip"
     if isinstance(data, AnnotationTable):
-        return data if data.class_names == class_names else data.with_classes(class_names, missing="allow")
+        table = data.of_one_class() if class_agnostic and data.class_names != class_names else data
+        return table if table.class_names == class_names else table.with_classes(class_names, missing="allow")
     source = data if isinstance(data, DataSource) else DataSource(data, split)
-    return source.open(role, known_as=class_names, needs_images=True, skip_bad_images=on_bad_image == "skip")
+    if class_agnostic:
+        return source.open(role, needs_images=True, skip_bad_images=skip).of_one_class()
+    return source.open(role, known_as=class_names, needs_images=True, skip_bad_images=skip)
 
 
 def table_of(data: Data, split: str | None = None, *, needs_images: bool = False) -> AnnotationTable:

@@ -241,9 +241,12 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: list[str], former: Ru
 def _datasets(recipe: Recipe, data: Data | None, val: Data | None) -> _Datasets:
     """Those given as tables, else those that the recipe names."""
     train = data if isinstance(data, AnnotationTable) else training_table_of(recipe)
+    agnostic = recipe.data.class_agnostic
+    if agnostic and isinstance(data, AnnotationTable):
+        train = data.of_one_class()
     evaluate = None
     if isinstance(val, AnnotationTable):
-        evaluate = table_for(train.class_names, val)
+        evaluate = table_for(train.class_names, val, class_agnostic=agnostic)
     elif recipe.data.evaluate is not None:
         evaluate = evaluation_table_of(recipe, train.class_names)
     require_objects(train, "to learn from")

@@ -49,6 +49,7 @@ class Source(NamedTuple):
     recipe: Recipe
     device: str  # several GPUs are dealt out if it is ``cuda``
     form: Path | None = None  # of an ONNX file
+    classes: Path | None = None  # learned classes
 
 
 def source_of(model: Model) -> Source:
@@ -62,4 +63,4 @@ def source_of(model: Model) -> Source:
             "several processes need a checkpoint that each can load; give the path of one of sniper's own detectors, "
             "or use one process"
         )
-    return Source(model.checkpoint, model.recipe, model.device, model.form)
+    return Source(model.checkpoint, model.recipe, model.device, model.form, model.classes)

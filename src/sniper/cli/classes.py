@@ -1,0 +1,159 @@
+"""The verbs of classes that are learned from photos: learn, add, remove, list."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sniper.cli.display import progress, say, show_table, warn
+from sniper.cli.loading import importing
+from sniper.cli.options import DeviceOption, NetworkArgument
+from sniper.errors import RecipeError
+from sniper.files import existing
+
+if TYPE_CHECKING:
+    from sniper.pipeline.learned import LearnedClasses
+
+classes_app = typer.Typer(help="Learn classes from a few photos without boxes.", no_args_is_help=True)
+
+
+def _head(path: Path) -> Path:
+    return existing(path, "give a file that sniper classes learn has written")
+
+
+def _folder(path: Path) -> Path:
+    return existing(path, "give a folder with one subfolder of photos a class")
+
+
+HeadArgument = Annotated[
+    Path, typer.Argument(help=".safetensors file of learned classes.", metavar="HEAD", callback=_head)
+]
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="One subfolder of photos a class; a subfolder background: photos of none of them. Boxes are used where a "
+        "Pascal VOC XML lies beside a photo.",
+        callback=_folder,
+    ),
+]
+PictureOption = Annotated[bool, typer.Option(help="Draw each photo with the region that it taught, beside the output.")]
+
+
+@classes_app.command()
+def learn(
+    checkpoint: NetworkArgument,
+    folder: FolderArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What describes regions: detector (its own trunk), torchvision/<model>, or a model of timm.",
+        ),
+    ] = "detector",
+    feature_weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights of that model; none: ImageNet's, downloaded.")
+    ] = None,
+    picture: PictureOption = True,
+    device: DeviceOption = "auto",
+) -> None:
+    """Learn classes from photos; sniper predict --classes then finds them."""
+    _require_safetensors(output)
+    if feature_weights is not None and features == "detector":
+        raise RecipeError("--feature-weights are those of a model that --features names; give both or neither")
+    with importing():
+        from sniper.pipeline.learn_classes import learn_classes
+        from sniper.pipeline.photo_folder import read_photo_folder
+
+    with progress("photos", len(read_photo_folder(folder))) as on_progress:
+        done = learn_classes(
+            checkpoint,
+            folder,
+            output,
+            features=features,
+            feature_weights=feature_weights,
+            device=device,
+            on_progress=on_progress,
+        )
+    _show(done, output, picture)
+
+
+@classes_app.command()
+def add(
+    head: HeadArgument,
+    checkpoint: NetworkArgument,
+    folder: FolderArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=".safetensors file to write; none: HEAD is replaced.")
+    ] = None,
+    picture: PictureOption = True,
+    device: DeviceOption = "auto",
+) -> None:
+    """Learn more classes; the photos of those in the file are not needed. A class that is there is learned anew."""
+    target = output or head
+    _require_safetensors(target)
+    with importing():
+        from sniper.pipeline.learn_classes import add_classes
+        from sniper.pipeline.photo_folder import read_photo_folder
+
+    with progress("photos", len(read_photo_folder(folder))) as on_progress:
+        done = add_classes(head, checkpoint, folder, target, device=device, on_progress=on_progress)
+    _show(done, target, picture)
+
+
+@classes_app.command()
+def remove(
+    head: HeadArgument,
+    names: Annotated[list[str], typer.Argument(help="Classes to forget.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=".safetensors file to write; none: HEAD is replaced.")
+    ] = None,
+) -> None:
+    """Forget classes; the others are not learned again."""
+    target = output or head
+    _require_safetensors(target)
+    with importing():
+        from sniper.pipeline.learn_classes import remove_classes
+        from sniper.pipeline.learned import expectation
+
+    rest = remove_classes(head, names, target)
+    say(expectation(rest))
+    say(f"{len(rest)} classes: {', '.join(rest.class_names)}, written: {target}")
+
+
+@classes_app.command("list")
+def list_(head: HeadArgument) -> None:
+    """Show the classes of a file, and what to expect of them."""
+    with importing():
+        from sniper.new_classes.head_file import load_head
+        from sniper.pipeline.learned import expectation
+
+    known = load_head(head)
+    counts = known.photo_counts().tolist()
+    show_table(
+        f"{head}: {known.classifier.kind} over features of {known.features.name}",
+        ["class", "photos"],
+        [[name, str(count)] for name, count in zip(known.class_names, counts, strict=True)],
+    )
+    say(expectation(known))
+
+
+def _require_safetensors(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise RecipeError(f"--output {path}: learned classes are written as .safetensors; name it so")
+
+
+def _show(done: "LearnedClasses", output: Path, picture: bool) -> None:
+    from sniper.pipeline.learned import expectation
+    from sniper.pipeline.learned_sheet import write_sheet
+
+    for warning in done.warnings:
+        warn(warning)
+    drawn = ""
+    if picture:
+        sheet = output.with_suffix(".jpg")
+        write_sheet(done, sheet)
+        drawn = f", what they were learned from: {sheet}"
+    say(expectation(done.head))
+    names = ", ".join(done.head.class_names)
+    say(f"{len(done.head)} classes ({names}) from {len(done.photos)} photos, {done.seconds:.1f} s: {output}{drawn}")
