@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from onnx_parity import Rows, assert_same, batch_of, rows_of
 from PIL import Image
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from sniper.detectors.sniper.config import SniperConfig
 from sniper.detectors.sniper.network import Sniper
 from sniper.detectors.two_stage import FirstStage
 from sniper.errors import CheckpointError, RecipeError
-from sniper.inference.backend import Looked, Want
+from sniper.inference.backend import Want
 from sniper.nn.anchors import Anchors
 from sniper.nn.backbones import Backbone
 from sniper.nn.focus_head import FocusHead
@@ -98,54 +98,19 @@ def photos(shared_data: Path) -> list[Path]:
     return sorted((shared_data / "coco_subset" / "val2017").glob("*.jpg"))[:4]
 
 
-def _batch(photos: list[Path], size_wh: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Photos in the corners of padded inputs."""
-    width, height = size_wh
-    inputs = np.zeros((len(photos), height, width, 3), np.uint8)
-    valid_hw = np.zeros((len(photos), 2), np.int64)
-    for row, path in enumerate(photos):
-        pixels = np.asarray(Image.open(path).convert("RGB"))[: height - 9 * row, : width - 5]
-        valid_hw[row] = pixels.shape[:2]
-        inputs[row, : pixels.shape[0], : pixels.shape[1]] = pixels
-    return inputs, valid_hw
-
-
-class _Rows(NamedTuple):
-    """Detections in any order."""
-
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.integer]
-
-
-def _assert_same(one: _Rows, other: _Rows) -> None:
-    """Each row of one is a row of the other: boxes to 0.05 px, scores to 1e-4, labels exactly."""
-    assert len(one.scores) == len(other.scores)
-    far = np.abs(one.boxes[:, None] - other.boxes).max(axis=2) > 0.05
-    far |= np.abs(one.scores[:, None] - other.scores) > 1e-4
-    far |= one.labels[:, None] != other.labels
-    assert not far.all(axis=1).any()
-    assert not far.all(axis=0).any()
-
-
-def _rows(found: Looked, image: int) -> _Rows:
-    own = found.rows(image)
-    return _Rows(found.boxes[own], found.scores[own], found.labels[own])
-
-
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("size_wh", [(512, 384), (192, 256)])
 def test_one_batch_of_photos_gives_what_torch_gives(
     both: Both, photos: list[Path], count: int, size_wh: tuple[int, int]
 ) -> None:
-    inputs, valid_hw = _batch(photos[:count], size_wh)
+    inputs, valid_hw = batch_of(photos[:count], size_wh)
     scale = np.ones(count, np.float32)
     for want in (Want(focus=True), Want(regions="proposals")):
         mine = both.torch.backend.look(inputs, valid_hw, scale, want)
         theirs = both.onnx.backend.look(inputs, valid_hw, scale, want)
         assert len(mine.scores) > 20 * count
         for image in range(count):
-            _assert_same(_rows(mine, image), _rows(theirs, image))
+            assert_same(rows_of(mine, image), rows_of(theirs, image))
         if want.focus:
             assert mine.focus is not None
             assert theirs.focus is not None
@@ -161,8 +126,8 @@ def test_all_levels_with_autofocus_find_what_torch_finds(both: Both, photos: lis
     one, other = (model.focused(threshold).detect(photos[0], min_score=0) for model in (both.torch, both.onnx))
     assert 0 < other.pixels_processed == one.pixels_processed < one.pixels_full
     assert len(one.scores) > 20
-    mine, theirs = (_Rows(found.boxes_xyxy, found.scores, found.labels) for found in (one, other))
-    _assert_same(mine, theirs)
+    mine, theirs = (Rows(found.boxes_xyxy, found.scores, found.labels) for found in (one, other))
+    assert_same(mine, theirs)
 
 
 def test_the_strategy_travels_with_the_file(both: Both) -> None:

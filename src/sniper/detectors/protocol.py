@@ -106,9 +106,9 @@ class FixedOutputs(NamedTuple):
     scores: Tensor  # (B, D) in [0, 1]
     labels: Tensor  # (B, D) int64 class index from 0
     counts: Tensor  # (B,) int64 detections that count
-    proposal_boxes: Tensor  # (B, R, 4)
-    proposal_scores: Tensor  # (B, R) in [0, 1]
-    proposal_counts: Tensor  # (B,) int64 proposals that count
+    proposal_boxes: Tensor | None = None  # (B, R, 4); None, as the next two: it does not propose
+    proposal_scores: Tensor | None = None  # (B, R) in [0, 1]
+    proposal_counts: Tensor | None = None  # (B,) int64 proposals that count
     focus: Tensor | None = None  # (B, h, w) probability that a cell shows a small object
 
 

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from sniper.detectors.protocol import ExportableDetector, FixedOutputs
+from sniper.detectors.protocol import ExportableDetector, FixedOutputs, Proposer
 from sniper.errors import RecipeError
-from sniper.nn import suppress_fixed
+from sniper.nn import roi_levels  # noqa: F401  its operator is written
+from sniper.nn.fixed import Slots, suppressed
 from sniper.nn.folding import fold_norms
 from sniper.structures import Images
 
 OPSET = 18
 STEP_PX = 64  # sides of the input are multiples of it: all that inference asks for
 INPUTS = "images", "valid_hw"
+PROPOSALS = {"proposal_boxes", "proposal_scores", "proposal_counts"}
 
 
 class GraphSettings(NamedTuple):
@@ -43,7 +45,8 @@ class DetectorGraph(nn.Module):
         if not isinstance(detector, ExportableDetector):
             raise RecipeError(
                 f"{type(detector).__name__} cannot be written as ONNX: it has no fixed_outputs (see "
-                "sniper.detectors.protocol.ExportableDetector); sniper's reference detector (model.kind: sniper) has"
+                "sniper.detectors.protocol.ExportableDetector); sniper's own (model.kind: sniper, ssh) have, and "
+                "torchvision's RetinaNet, FCOS, Faster and Mask R-CNN"
             )
         self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
         self.nms_iou = settings.nms_iou
@@ -56,14 +59,17 @@ class DetectorGraph(nn.Module):
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
         found = self.detector.fixed_outputs(Images(pixels, valid_hw, pixels.new_ones(pixels.shape[0])))
         if self.nms_iou is not None:
-            found = _suppressed(found, self.nms_iou)
+            slots = Slots(found.boxes, found.scores, found.labels, found.counts)
+            found = found._replace(**suppressed(slots, found.boxes.shape[1], self.nms_iou)._asdict())
         return tuple(one for one in found if one is not None)
 
     @property
     def output_names(self) -> list[str]:
         """Names of the outputs."""
-        has_focus = getattr(self.detector, "focus_stride", None) is not None
-        return [name for name in FixedOutputs._fields if has_focus or name != "focus"]
+        left_out = set() if isinstance(self.detector, Proposer) else PROPOSALS
+        if getattr(self.detector, "focus_stride", None) is None:
+            left_out = left_out | {"focus"}
+        return [name for name in FixedOutputs._fields if name not in left_out]
 
 
 def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> None:
@@ -73,13 +79,15 @@ def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> N
         RecipeError: a package that this needs is not installed.
     """
     try:
+        from sniper.to_onnx.roi_levels import roi_align_levels
         from sniper.to_onnx.suppression import keep_greedily
     except ImportError as error:
         raise RecipeError(
             f"writing ONNX needs onnx and onnxscript ({error}); pip install 'sniper-detection[onnx]'"
         ) from error
     batch, rows, columns = Dim("batch", max=4096), Dim("rows", max=1024), Dim("columns", max=1024)
-    example = torch.zeros(2, 2 * STEP_PX, 3 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 2 * STEP_PX)
+    # Large enough for a map of stride 128 to have more than one row: tracing takes a side of 1 for a constant.
+    example = torch.zeros(2, 6 * STEP_PX, 8 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 6 * STEP_PX)
     sizes = {0: batch, 1: STEP_PX * rows, 2: STEP_PX * columns}, {0: batch}
     with torch.no_grad(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
@@ -90,7 +98,10 @@ def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> N
             opset_version=OPSET,
             input_names=list(INPUTS),
             output_names=graph.output_names,
-            custom_translation_table={torch.ops.sniper.keep_greedily.default: keep_greedily},
+            custom_translation_table={
+                torch.ops.sniper.keep_greedily.default: keep_greedily,
+                torch.ops.sniper.roi_align_levels.default: roi_align_levels,
+            },
             verbose=False,
         )
     assert program is not None
@@ -110,14 +121,3 @@ class _quiet:  # noqa: N801  a context manager
     def __exit__(self, *error: object) -> None:
         for one, level in zip(self._loggers, self._levels, strict=True):
             one.setLevel(level)
-
-
-def _suppressed(found: FixedOutputs, iou: float) -> FixedOutputs:
-    """Class by class: boxes of different classes are moved apart first, and so never overlap."""
-    apart = found.labels * (found.boxes.amax() + 1)
-    slots = found.boxes.shape[1]
-    kept, counts = suppress_fixed.keep_fixed(found.boxes + apart.unsqueeze(-1), found.counts, slots, iou)
-    there = torch.arange(slots, device=kept.device) < counts.unsqueeze(1)
-    boxes = found.boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4)).masked_fill(~there.unsqueeze(-1), 0)
-    scores, labels = (column.gather(1, kept).masked_fill(~there, 0) for column in (found.scores, found.labels))
-    return found._replace(boxes=boxes, scores=scores, labels=labels, counts=counts)

@@ -17,7 +17,6 @@ _PROPOSALS = ["proposal_boxes", "proposal_scores", "proposal_counts"]
 class OnnxBackend:
     """Satisfies ``inference.backend.Backend``."""
 
-    proposes = True
     predicts_masks = False
 
     def __init__(self, session: Session, strategy: Strategy) -> None:
@@ -26,23 +25,30 @@ class OnnxBackend:
         self.name = strategy.detector
 
     @property
+    def proposes(self) -> bool:
+        """Whether the file gives proposals, too."""
+        return self._strategy.proposes
+
+    @property
     def focus_source(self) -> Literal["branch", "proposals", "detections"]:
-        """A focus branch, else proposals."""
-        return "proposals" if self._strategy.focus_stride is None else "branch"
+        """A focus branch, else proposals, else inference's detections."""
+        if self._strategy.focus_stride is not None:
+            return "branch"
+        return "proposals" if self.proposes else "detections"
 
     @property
     def focus_stride(self) -> int | None:
-        """Network px per cell of the focus maps."""
-        return self._strategy.focus_stride or FALLBACK_STRIDE
+        """Network px per cell of the focus maps; None: there are none."""
+        return self._strategy.focus_stride or (FALLBACK_STRIDE if self.proposes else None)
 
     def look(
         self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32], want: Want
     ) -> Looked:
         """Run the network once on a batch; see ``Backend.look``."""
-        proposals = want.regions == "proposals"
+        proposals = want.regions == "proposals" and self.proposes
         by_proposals = want.focus and self.focus_source == "proposals"
         names = [*([] if proposals else _DETECTIONS), *(_PROPOSALS if proposals or by_proposals else [])]
-        if want.focus and not by_proposals:
+        if want.focus and self.focus_source == "branch":
             names.append("focus")
         found = dict(zip(names, self._session.run(names, {"images": inputs, "valid_hw": valid_hw}), strict=True))
         focus = found.get("focus")

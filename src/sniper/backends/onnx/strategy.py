@@ -24,6 +24,7 @@ class Strategy(Config):
     stride: int | None = Field(None, description="network px per cell of its feature map")
     comfortable_px: float = Field(64.0, description="object size that it sees best, sqrt(area) in network px")
     focus_stride: int | None = Field(None, description="network px per cell of the focus map; null: it has none")
+    proposes: bool = Field(True, description="whether the file gives proposals, too")
     half: bool = Field(False, description="features are computed in half precision")
     nms_iou: float | None = Field(None, description="IoU of the suppression inside the graph; null: there is none")
     draw_scores: tuple[float, ...] = Field((), description="score of each label from which on detections are drawn")

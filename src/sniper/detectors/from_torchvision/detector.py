@@ -56,8 +56,8 @@ class TorchvisionDetector(OnePass, ABC):
         self.register_buffer("mean", torch.tensor(net.transform.image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(net.transform.image_std).view(3, 1, 1), persistent=False)
         strides = [one.stride for one in self.geometry]
-        self._focus_map = next((k for k, stride in enumerate(strides) if stride >= FOCUS_STRIDE), len(strides) - 1)
-        channels = self.geometry[self._focus_map].channels
+        self.focus_map = next((k for k, stride in enumerate(strides) if stride >= FOCUS_STRIDE), len(strides) - 1)
+        channels = self.geometry[self.focus_map].channels
         self.focus = None if focus_channels is None else FocusHead(channels, channels=focus_channels)
         self._still: list[nn.Module] = []  # a plain list: these modules already belong to the net
 
@@ -109,7 +109,7 @@ class TorchvisionDetector(OnePass, ABC):
     @property
     def stride(self) -> int:
         """Network px per cell of the map that a focus branch has."""
-        return self.geometry[self._focus_map].stride
+        return self.geometry[self.focus_map].stride
 
     @property
     def comfortable_px(self) -> float:
@@ -166,7 +166,7 @@ class TorchvisionDetector(OnePass, ABC):
         """(B, 1, h, w) of the cells that the padded inputs have, without what was padded here."""
         assert self.focus is not None
         rows, columns = (math.ceil(side / self.stride) for side in images.pixels.shape[2:])
-        logits: Tensor = self.focus(list(maps.values())[self._focus_map])
+        logits: Tensor = self.focus(list(maps.values())[self.focus_map])
         return logits[:, :, :rows, :columns]
 
     def _mask_features(self, maps: dict[str, Tensor]) -> list[Tensor] | None:

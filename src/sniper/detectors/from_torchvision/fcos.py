@@ -29,6 +29,15 @@ class TorchvisionFCOS(TorchvisionRetinaNet):
         """One row a class."""
         return {"net.head.classification_head.cls_logits": RowsOf()}
 
+    def class_scores(self, head: dict[str, Tensor]) -> Tensor:
+        """(B, A, C): the class where the point is central."""
+        return (head["cls_logits"].sigmoid() * head["bbox_ctrness"].sigmoid()).sqrt()
+
+    def decoded(self, anchors: Tensor, deltas: Tensor) -> Tensor:
+        """(B, K, 4) boxes, network px: distances of their sides from the point."""
+        boxes: Tensor = self.net.box_coder.decode(deltas, anchors)
+        return boxes
+
     def _losses(self, maps: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         head = as_float(self.net.head(list(maps.values())))
         anchors = self._anchors(maps)

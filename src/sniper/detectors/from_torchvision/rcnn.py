@@ -7,12 +7,12 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from sniper.detectors.from_torchvision import masks
+from sniper.detectors.from_torchvision import fixed, masks
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector
 from sniper.detectors.from_torchvision.geometry import anchors_of
 from sniper.detectors.from_torchvision.unlearned import unlearned_anchors, unlearned_regions
 from sniper.detectors.one_pass import Proposes
-from sniper.detectors.protocol import Outputs
+from sniper.detectors.protocol import FixedOutputs, Outputs
 from sniper.errors import RecipeError
 from sniper.nn.class_rows import ClassRows, RowsOf
 from sniper.nn.evaluating import evaluating
@@ -63,6 +63,16 @@ class TorchvisionRCNN(Proposes, TorchvisionDetector):
             heads = self.net.roi_heads
             strides = [one.stride for one in self.geometry[: len(heads.mask_roi_pool.featmap_names)]]
             return masks.predicted(heads, features, strides, boxes, labels + self.first_label)
+
+    @torch.no_grad()
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """For ``sniper export``; ``detectors.protocol.ExportableDetector``."""
+        return fixed.faster_rcnn(self, images)
+
+    def half_precision(self) -> None:
+        """Maps and heads in half precision; regions are cut out, scored and moved in single."""
+        heads = self.net.roi_heads
+        fixed.halve((self.net.backbone, self.net.rpn.head, heads.box_head, heads.box_predictor, self.focus))
 
     def _losses(self, maps: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         padded_hw, first = self.padded_hw(batch), self._first_stage(maps)

@@ -4,11 +4,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sniper.detectors.from_torchvision import fixed
 from sniper.detectors.from_torchvision.detector import TorchvisionDetector, as_float
 from sniper.detectors.from_torchvision.geometry import anchors_of
 from sniper.detectors.from_torchvision.unlearned import unlearned_anchors
+from sniper.detectors.protocol import FixedOutputs
+from sniper.nn import box_deltas
 from sniper.nn.class_rows import ClassRows, RowsOf
-from sniper.structures import Batch
+from sniper.structures import Batch, Images
 
 
 class TorchvisionRetinaNet(TorchvisionDetector):
@@ -21,6 +24,23 @@ class TorchvisionRetinaNet(TorchvisionDetector):
         """The class layer has the classes of one anchor after those of another."""
         anchors = self.net.head.classification_head.num_anchors
         return {"net.head.classification_head.cls_logits": RowsOf(repeats=anchors)}
+
+    @torch.no_grad()
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """For ``sniper export``; ``detectors.protocol.ExportableDetector``."""
+        return fixed.one_stage(self, images)
+
+    def class_scores(self, head: dict[str, Tensor]) -> Tensor:
+        """(B, A, C) of what the head gives."""
+        return head["cls_logits"].sigmoid()
+
+    def decoded(self, anchors: Tensor, deltas: Tensor) -> Tensor:
+        """(B, K, 4) boxes, network px, not clipped."""
+        return box_deltas.decode(anchors, deltas)
+
+    def half_precision(self) -> None:
+        """Maps and heads in half precision; scores and boxes stay single."""
+        fixed.halve((self.net.backbone, self.net.head, self.focus))
 
     def _losses(self, maps: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         head = as_float(self.net.head(list(maps.values())))

@@ -68,6 +68,9 @@ class TransformersDetector(Proposes, OnePass):
         """Detections and proposals from one forward pass; there is neither a focus branch nor masks."""
         with evaluating(self):
             found = self.fixed_outputs(images)
+        assert found.proposal_boxes is not None
+        assert found.proposal_scores is not None
+        assert found.proposal_counts is not None
         kept = torch.stack((found.counts, found.proposal_counts)).tolist()
         return Outputs(
             _rows(found.boxes, found.scores, found.labels, kept[0]) if detections else None,

@@ -3,14 +3,14 @@
 Each step gives the numbers of ``Sniper.outputs``; what lies beyond a count is zero.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sniper.detectors.protocol import FixedOutputs
 from sniper.nn import box_deltas
+from sniper.nn.fixed import Slots, best_slots
 from sniper.nn.focus_head import focus_probability
 from sniper.nn.proposals import Proposals
 from sniper.nn.sampling import gather_boxes
@@ -38,26 +38,16 @@ def _proposals(detector: "Sniper", features: Tensor, images: Images) -> Proposal
     boxes = box_deltas.clip(box_deltas.decode(anchors, maps.deltas), images.valid_hw)
     allowed = (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1) >= config.min_px
     objectness = maps.objectness.masked_fill(~allowed, -torch.inf)
-    room = functional.pad(objectness, (0, config.test_before_nms), value=-torch.inf)
-    logits, order = room.topk(config.test_before_nms, dim=1)
+    logits, order = best_slots(objectness, config.test_before_nms)
     candidates = (logits > -torch.inf).sum(dim=1)
-    boxes = gather_boxes(boxes, order.clamp(max=boxes.shape[1] - 1))
+    boxes = gather_boxes(boxes, order)
     kept, counts = keep_fixed(boxes, candidates, config.keep, config.nms_iou)
     present = torch.arange(config.keep, device=boxes.device) < counts.unsqueeze(1)
     scores = logits.gather(1, kept).sigmoid().masked_fill(~present, 0)
     return Proposals(gather_boxes(boxes, kept).masked_fill(~present.unsqueeze(-1), 0), scores, present)
 
 
-class _Best(NamedTuple):
-    """The best detections of each padded input, D slots."""
-
-    boxes: Tensor  # (B, D, 4)
-    scores: Tensor  # (B, D)
-    labels: Tensor  # (B, D)
-    counts: Tensor  # (B,)
-
-
-def _detections(detector: "Sniper", features: Tensor, proposals: Proposals, images: Images) -> _Best:
+def _detections(detector: "Sniper", features: Tensor, proposals: Proposals, images: Images) -> Slots:
     """``Sniper._detect`` with the head run on every slot."""
     config, (count, slots) = detector.config, proposals.present.shape
     image = torch.arange(count, device=features.device).unsqueeze(1).expand(-1, slots).flatten()
@@ -70,4 +60,4 @@ def _detections(detector: "Sniper", features: Tensor, proposals: Proposals, imag
     best, index = scores.flatten(1).topk(min(config.max_detections, slots * classes), dim=1)
     found = best > config.score_threshold
     boxes = gather_boxes(boxes, index // classes).masked_fill(~found.unsqueeze(-1), 0)
-    return _Best(boxes, best.masked_fill(~found, 0), (index % classes).masked_fill(~found, 0), found.sum(dim=1))
+    return Slots(boxes, best.masked_fill(~found, 0), (index % classes).masked_fill(~found, 0), found.sum(dim=1))

@@ -59,7 +59,7 @@ class DetectionModule(nn.Module):
 
     def _by_anchor(self, maps: Tensor) -> Tensor:
         """(B, H * W * anchors, values) of (B, anchors * values, H, W)."""
-        return maps.float().permute(0, 2, 3, 1).reshape(len(maps), -1, maps.shape[1] // self.anchors)
+        return maps.float().permute(0, 2, 3, 1).reshape(maps.shape[0], -1, maps.shape[1] // self.anchors)
 
 
 class Fusion(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sniper.detectors.one_pass import OnePass, Proposes
-from sniper.detectors.protocol import Outputs
+from sniper.detectors.protocol import FixedOutputs, Outputs
 from sniper.detectors.ssh.config import FOCUS_STRIDE, STRIDES, SshConfig
 from sniper.detectors.ssh.losses import module_losses
 from sniper.detectors.ssh.modules import AnchorMaps, DetectionModule, Fusion
@@ -14,10 +14,9 @@ from sniper.nn.backbones import Trunk, build_trunk
 from sniper.nn.class_rows import ClassRows, RowsOf
 from sniper.nn.config import AnchorConfig
 from sniper.nn.evaluating import evaluating
+from sniper.nn.fixed import ScoredMap, Slots, best_of_maps
 from sniper.nn.focus_head import FocusHead, focus_loss_of, focus_probability
 from sniper.nn.matching import AnchorMatch, match_anchors
-from sniper.nn.sampling import gather_boxes
-from sniper.nn.suppress import keep_greedily
 from sniper.structures import Batch, Detections, Images
 
 
@@ -126,30 +125,42 @@ class Ssh(Proposes, OnePass):
         """(A, 4) xyxy px of each module."""
         return [own(one.shape[-2:]) for own, one in zip(self.anchors, features, strict=True)]
 
+    def fixed_outputs(self, images: Images) -> FixedOutputs:
+        """For ``sniper export``; ``detectors.protocol.ExportableDetector``."""
+        number = next(self.backbone.parameters()).dtype  # half precision ends where boxes begin
+        shared = self.backbone(self.normalise(images).to(number))
+        maps, anchors = self._maps(shared), self._anchors(shared)
+        probabilities = [one.logits.softmax(dim=2) for one in maps]
+        found = self._slots(maps, anchors, [one[..., 1:] for one in probabilities], images, self.config.score_threshold)
+        proposed = self._slots(maps, anchors, [1 - one[..., :1] for one in probabilities], images, 0.0)
+        focus = None if self.focus is None else focus_probability(self.focus(shared[1]))
+        return FixedOutputs(*found, proposed.boxes, proposed.scores, proposed.counts, focus)
+
+    def half_precision(self) -> None:
+        """All layers in half precision; scores and boxes stay single."""
+        for part in (self.backbone, self.fusion, self.detection, self.focus):
+            if part is not None:
+                part.half()
+
+    def _slots(
+        self, maps: list[AnchorMaps], anchors: list[Tensor], scores: list[Tensor], images: Images, threshold: float
+    ) -> Slots:
+        """The best of each module's (B, A, C) ``scores``, together, suppressed within their class."""
+        config = self.config
+        columns = zip(scores, (one.deltas for one in maps), anchors, strict=True)
+        return best_of_maps(
+            [ScoredMap(*column) for column in columns],
+            lambda places, deltas: box_deltas.clip(box_deltas.decode(places, deltas), images.valid_hw),
+            before_nms=config.before_nms, threshold=threshold, nms_iou=config.nms_iou, keep=config.max_detections,
+        )  # fmt: skip
+
     def _best(
         self, maps: list[AnchorMaps], anchors: list[Tensor], scores: list[Tensor], images: Images, threshold: float
     ) -> list[Detections]:
-        """The best of each module's (B, A, C) ``scores``, together, suppressed within their class."""
-        columns = []
-        for own, places, of_classes in zip(maps, anchors, scores, strict=True):
-            classes = of_classes.shape[2]
-            best, index = of_classes.flatten(1).topk(min(self.config.before_nms, of_classes[0].numel()), dim=1)
-            place = index // classes
-            boxes = box_deltas.decode(places[place], gather_boxes(own.deltas, place))
-            columns.append((box_deltas.clip(boxes, images.valid_hw), best, index % classes))
-        boxes, best, labels = (torch.cat(column, dim=1) for column in zip(*columns, strict=True))
-        best, order = best.sort(dim=1, descending=True)
-        boxes, labels = gather_boxes(boxes, order), labels.gather(1, order)
-        # Boxes of different classes are moved apart, so that none suppresses another.
-        apart = labels.unsqueeze(2) * (2.0 * max(images.pixels.shape[2:]))
-        keep = min(self.config.max_detections, boxes.shape[1])
-        kept, counts = keep_greedily(boxes + apart, (best > threshold).sum(dim=1), keep, self.config.nms_iou)
-        return [
-            Detections(one_boxes[rows[:count]], one_best[rows[:count]], one_labels[rows[:count]])
-            for one_boxes, one_best, one_labels, rows, count in zip(
-                boxes, best, labels, kept, counts.tolist(), strict=True
-            )
-        ]
+        """The same as lists."""
+        slots = self._slots(maps, anchors, scores, images, threshold)
+        columns = zip(slots.boxes, slots.scores, slots.labels, slots.counts.tolist(), strict=True)
+        return [Detections(boxes[:count], best[:count], labels[:count]) for boxes, best, labels, count in columns]
 
 
 def build_ssh(config: SshConfig, num_classes: int, *, pretrained: bool = True) -> Ssh:
