@@ -1,4 +1,4 @@
-"""The verbs of classes that are learned from photos: learn, add, remove, list."""
+"""The verbs of classes: those that are learned from photos (learn, add, remove, list), and groups of many."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +7,16 @@ import typer
 
 from sniper.cli.display import progress, say, show_table, warn
 from sniper.cli.loading import importing
-from sniper.cli.options import DeviceOption, NetworkArgument
+from sniper.cli.options import (
+    ClassesOption,
+    DataArgument,
+    DeviceOption,
+    FormatOption,
+    ImagesOption,
+    NetworkArgument,
+    TrainSplitOption,
+    data_source,
+)
 from sniper.errors import RecipeError
 from sniper.files import existing
 
@@ -136,6 +145,54 @@ def list_(head: HeadArgument) -> None:
         [[name, str(count)] for name, count in zip(known.class_names, counts, strict=True)],
     )
     say(expectation(known))
+
+
+@classes_app.command()
+def group(
+    data: DataArgument,
+    super_classes: Annotated[int, typer.Option(help="How many groups.", min=1)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Text file to write, for model.clusters.")],
+    features: Annotated[
+        str, typer.Option(metavar="NAME", help="Network that looks at a crop of each object: a model of timm, or this.")
+    ] = "torchvision/mobilenet_v2",
+    feature_weights: Annotated[
+        str, typer.Option(metavar="FILE", help="Its weights; imagenet: downloaded.")
+    ] = "imagenet",
+    objects: Annotated[int, typer.Option(help="Objects of each class that are looked at.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Which these are, and where k-means begins.")] = 0,
+    split: TrainSplitOption = None,
+    format: FormatOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Group the classes of a dataset by looks: the super-classes of an R-FCN-3K detector."""
+    with importing():
+        from sniper.pipeline.class_groups import group_by_looks
+
+    source = data_source(data, split, format, images, classes, None)
+    with progress("images", 0) as on_progress:
+        found = group_by_looks(
+            source,
+            super_classes,
+            output,
+            features=features,
+            feature_weights=feature_weights,
+            objects=objects,
+            seed=seed,
+            device=device,
+            on_progress=on_progress,
+        )
+    members: dict[int, list[str]] = {}
+    for name, number in found.items():
+        members.setdefault(number, []).append(name)
+    rows = [[str(number), str(len(names)), _some(names)] for number, names in sorted(members.items())]
+    show_table(f"{len(found)} classes in {len(members)} super-classes", ["", "classes", ""], rows)
+    say(f"written: {output}; train with --set model.super_classes={super_classes} --set model.clusters={output}")
+
+
+def _some(names: list[str], count: int = 8) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def _require_safetensors(path: Path) -> None:
