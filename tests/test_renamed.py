@@ -117,6 +117,7 @@ def test_whole_recipes_of_the_version_before(caplog: pytest.LogCaptureFixture) -
             "pyramid.levels=[{scale: 2.5, train_range_px: [0, 80]}, "
             "{long_px: 512, max_scale: 3, train_range_px: [60, null]}]",
             "model.focus=true",
+            "train.rate_batch=null",
             "train.best_metric=AP50_maxdets",
             *(f"{now}={value}" for former, now, value in NAMES if not former.startswith("original.")),
         ],
