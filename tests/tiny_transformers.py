@@ -54,7 +54,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "d_fine": _DFINE,
     "deimv2": _DFINE,
     "yolos": {
-        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
         "image_size": [64, 64], "patch_size": 16, "num_detection_tokens": 20, "use_mid_position_embeddings": False,
         "hidden_dropout_prob": 0.0,
     },

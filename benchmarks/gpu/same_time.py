@@ -2,11 +2,13 @@
 
     python benchmarks/gpu/same_time.py --minutes 3 --out results --cells hit_uav:auto hit_uav:whole stress:auto
     python benchmarks/gpu/same_time.py --minutes 0.3 --cells hit_uav:auto --test-images 8   # a trial on the CPU
+    python benchmarks/gpu/same_time.py --recipe transformers/dfine_small --cells hit_uav:auto hit_uav:whole
 
 DATA is a folder with ``train.json`` and ``test.json``. Cells run at the same time in processes of their own, so they
 share card and cores evenly whatever each of them does; every one stops after ``--minutes``. A batch is about four
 megapixels for all, so all take the same learning rate. Each is tested the way it was trained. JSON, a line a cell;
-checkpoints stay in ``--out`` (weights alone, for tests at other scales).
+checkpoints stay in ``--out`` (weights alone, for tests at other scales). With ``--recipe`` the detector and its
+optimiser are a shipped recipe's, changed by ``--set``.
 """
 
 import argparse
@@ -85,6 +87,20 @@ def settings(way: str, args: argparse.Namespace) -> dict[str, Any]:
     return {section: shared.get(section, {}) | own.get(section, {}) for section in shared | own}
 
 
+def recipe_of(way: str, args: argparse.Namespace) -> Any:
+    """The reference detector with a way's settings, or the recipe that is asked for."""
+    from sniper.recipe import Recipe
+
+    given = settings(way, args)
+    if args.recipe is None:
+        return Recipe.parse(given, way).changed(args.set)
+    del given["model"]
+    for name in ("optimizer", "learning_rate", "weight_decay", "clip_norm"):
+        del given["train"][name]
+    changes = [f"{part}.{name}={json.dumps(value)}" for part, own in given.items() for name, value in own.items()]
+    return Recipe.load(args.recipe).changed([*changes, *args.set])
+
+
 def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
     """Train and test one way; its JSON and its weights go into ``args.out``."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -97,14 +113,13 @@ def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
     from sniper.pipeline.evaluate import evaluate_table
     from sniper.pipeline.model import load_model
     from sniper.pipeline.train import train
-    from sniper.recipe import Recipe
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     table = load_dataset(data / "train.json")
     test = load_dataset(data / "test.json", classes=table.class_names, missing_classes="allow")
     test = test.select(np.arange(min(args.test_images, len(test))))
-    recipe = Recipe.parse(settings(way, args), way)
+    recipe = recipe_of(way, args)
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda")
     begin.wait()  # all have imported everything
@@ -119,6 +134,7 @@ def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
     result = {
         "data": data.name,
         "way": way,
+        "network": run.recipe.model.network,
         "seed": args.seed,
         "minutes": round(run.result.minutes, 2),
         "steps": run.result.step,
@@ -127,11 +143,23 @@ def run_way(data: Path, way: str, args: argparse.Namespace, begin: Any) -> None:
         "levels": [level.model_dump(mode="json", exclude_none=True) for level in model.pyramid.levels],
         **{name: round(100 * numbers[name], 1) for name in ("AP", "AP50", "AP75", "AP_small", "AP_medium")},
         "classes": {score.name: round(100 * score.ap, 1) for score in done.result.classes},
+        "loss": losses(run.folder),
+        "cpu_seconds": round(time.process_time(), 1),
         "test_megapixels": round(done.pixels_per_image / 1e6, 2),
         "test_seconds": round(time.perf_counter() - started, 1),
     }
     (args.out / f"{data.name}-{way}.json").write_text(json.dumps(result))
     print(json.dumps(result), flush=True)
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss at the beginning and at the end of a run, means of a tenth of its log."""
+    import csv
+
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
+    few = max(1, len(rows) // 10)
+    return [round(sum(part) / len(part), 2) for part in (rows[:few], rows[-few:])]
 
 
 def main() -> None:
@@ -143,6 +171,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--recipe", help="a shipped recipe; none: the reference detector")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--test-images", type=int, default=10**6)
     parser.add_argument("--out", type=Path, default=Path("same-time"))
     args = parser.parse_args()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import sniper as sniper_package
 from facts import facts
 from rectangle_set import TINY, make_set
 from sniper.detectors.from_transformers.build import build_transformers
@@ -19,12 +20,14 @@ from sniper.detectors.from_transformers.models import required_files
 from sniper.detectors.from_transformers.weights import model_folder
 from sniper.errors import CheckpointError, RecipeError
 from sniper.fetch import Patience, cache_folder, resolve
+from sniper.inference.backend import Want
 from sniper.pipeline.evaluate import evaluate
-from sniper.pipeline.model import load_model
+from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.train import TrainedRun, train
 from sniper.pyramid import Level
+from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_weights
-from tiny_transformers import saved_network
+from tiny_transformers import saved_network, tiny_network
 
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
@@ -103,6 +106,32 @@ def test_another_training_takes_over_the_rows_of_its_classes(
 def test_mining_asks_the_detector_itself(settings: list[str], tmp_path: Path) -> None:
     own = [*settings, "negatives.proposals=self", "negatives.refresh_epochs=1"]
     assert train(RECIPE, overrides=own, root=tmp_path).result.finished
+
+
+# --- as ONNX ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_transformer_is_exported_for_any_batch_and_size(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    detector = sniper_package.from_transformers(tiny_network("yolos"), max_detections=60, score_threshold=0.0)
+    recipe = Recipe.load("transformers/yolos_tiny", ["pyramid.levels=[{scale: 1.0}]", "pyramid.chip_px=128"])
+    model = Model.of(detector.eval(), recipe, ("blue", "green", "red"), (1, 2, 3))
+    path = sniper_package.export(model, tmp_path / "yolos.onnx").path
+    written = load_model(path, device="cpu").backend
+    want = Want(regions="detections", focus=False, features=False)
+    for batch, height, width in ((1, 128, 192), (4, 192, 128)):
+        pixels = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8)
+        valid_hw, scale = np.asarray([[height - 7, width - 5]] * batch), np.ones(batch, np.float32)
+        ours, theirs = (one.look(pixels, valid_hw, scale, want) for one in (model.backend, written))
+        np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-4)
+        np.testing.assert_allclose(theirs.boxes, ours.boxes, atol=0.05)
+        assert (theirs.labels == ours.labels).all()
+
+
+def test_what_cannot_be_exported_is_told(run: TrainedRun, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=facts("d_fine", "ONNX", "yolos")):
+        sniper_package.export(run.checkpoint, tmp_path / "dfine.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the library's weights -------------------------------------------------------------------------------------------

@@ -104,14 +104,21 @@ def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = Non
 def _difference(graph: DetectorGraph, path: Path) -> float:
     """The largest difference between what the file and torch say of one small input of noise.
 
+    It is of another size than the example that the graph was traced with, which may have left constants in it.
     Boxes and labels may change places where scores are equal to rounding; scores, best first, and the focus map do not.
     """
-    images = np.random.default_rng(0).integers(0, 256, (1, 2 * STEP_PX, 3 * STEP_PX, 3), np.uint8)
-    valid_hw = np.asarray([[2 * STEP_PX - 7, 3 * STEP_PX - 5]], np.int64)
+    images = np.random.default_rng(0).integers(0, 256, (1, 3 * STEP_PX, 2 * STEP_PX, 3), np.uint8)
+    valid_hw = np.asarray([[3 * STEP_PX - 7, 2 * STEP_PX - 5]], np.int64)
     with torch.inference_mode():
         wanted = dict(zip(graph.output_names, graph(torch.from_numpy(images), torch.from_numpy(valid_hw)), strict=True))
     names: list[str] = [name for name in ("scores", "proposal_scores", "focus") if name in wanted]
-    found = Session(path, "cpu").run(names, dict(zip(INPUTS, (images, valid_hw), strict=True)))
+    try:
+        found = Session(path, "cpu").run(names, dict(zip(INPUTS, (images, valid_hw), strict=True)))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the file was not written: its graph runs only at the size that it was traced at ({error}); use another "
+            "version of torch, or another detector"
+        ) from error
     return max(_largest(wanted[name].float().numpy(), one) for name, one in zip(names, found, strict=True))
 
 

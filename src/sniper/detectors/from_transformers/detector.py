@@ -16,12 +16,15 @@ from sniper.detectors.from_transformers.losses import named_losses
 from sniper.detectors.from_transformers.targets import IgnoreRule, corners, targets_of
 from sniper.detectors.one_pass import OnePass, Proposes
 from sniper.detectors.protocol import FixedOutputs, Outputs
+from sniper.errors import RecipeError
 from sniper.nn import box_deltas
 from sniper.nn.class_rows import ClassRows, RowsOf
 from sniper.nn.evaluating import evaluating
 from sniper.nn.sampling import gather_boxes
 from sniper.structures import Batch, Detections, Images
 
+# Types whose graphs hold for every batch and size, as transformers 5.24 and torch 2.14 trace them.
+EXPORTED = ("detr", "table-transformer", "yolos")
 # Parts of the library's networks whose last layer has a row for each class.
 CLASS_PARTS = {
     "class_embed", "class_labels_classifier", "enc_score_head", "denoising_class_embed", "enc_out_class_embed",
@@ -82,6 +85,7 @@ class TransformersDetector(Proposes, OnePass):
 
         Queries do not repeat each other, so nothing is suppressed: levels and windows are merged outside.
         """
+        self._require_exportable()
         pixels = self.normalise(images)
         found = self.net(pixel_values=pixels)
         logits, boxes = found.logits.float(), corners(found.pred_boxes.float())
@@ -103,6 +107,19 @@ class TransformersDetector(Proposes, OnePass):
             proposal_scores=objectness,
             proposal_counts=proposed.sum(dim=1),
         )
+
+    def _require_exportable(self) -> None:
+        """Refuse to be traced where the graph would be right for the sizes of the example alone, or wrong.
+
+        Raises:
+            RecipeError: it is being exported, and is of a type that cannot be.
+        """
+        kind = self.net.config.model_type
+        if torch.compiler.is_exporting() and kind not in EXPORTED:
+            raise RecipeError(
+                f"{self.config.network} ({kind}) cannot be written as ONNX: the library's network fixes sizes when it "
+                f"is traced; of these detectors {', '.join(EXPORTED)} can"
+            )
 
     def half_precision(self) -> None:
         """Parameters of the network in half precision, boxes and scores in single."""
