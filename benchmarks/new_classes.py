@@ -229,9 +229,11 @@ class Test(NamedTuple):
     regions: list[PhotoRegions]
 
 
-def test_photos(model: Model, source: RegionSource, data: Path, store: RegionStore) -> Test:
-    """All test photos of fod_a."""
+def test_photos(model: Model, source: RegionSource, data: Path, count: int, store: RegionStore) -> Test:
+    """So many test photos of each class of fod_a, spread evenly."""
     table = DataSource(str(data / "fod_a/test.json"), images=str(data / "fod_a")).open("test", needs_images=True)
+    of_class = [np.flatnonzero(table.labels == label).tolist() for label in range(len(table.class_names))]
+    table = table.select([row for rows in of_class for row in _spread(rows, count)])  # an object a photo
     paths = [table.image_path(row) for row in range(len(table))]
     photos = [ClassPhoto(path, path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
     truth = np.array([table.class_names[label] for label in table.labels])
@@ -288,18 +290,20 @@ def _open_set(head: ClassHead, test: Test, known: NDArray[np.bool_]) -> dict[str
 WAYS = ("learned", "prototypes", "boxes", "whole image")
 
 
-def measure(data: Path, checkpoint: Path, out: Path, features: str, weights: str | None, seeds: int) -> None:
+def measure(
+    data: Path, checkpoint: Path, out: Path, features: str, weights: str | None, seeds: int, count: int
+) -> None:
     """All ways, numbers of photos and seeds; written after each."""
     model = load_model(checkpoint, device="cpu")
     store = RegionStore(out.with_suffix(".regions"), max_bytes=10**10)
     source: RegionSource = Remembering(region_source(model, features, weights), store)
     told = Features(source.name, source.digest(), weights, model.digest())
-    test = test_photos(model, source, data, store)
-    names = sorted(set(test.truth.tolist()))
+    names = sorted(folder.name for folder in (data / "fod_a/learn").iterdir())
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         known = sorted(np.random.default_rng(seed).permutation(names)[:KNOWN].tolist())
         learning = learning_photos(model, source, data, known, store)
+        test = test_photos(model, source, data, count, store)
         of_class = {name: [k for k, p in enumerate(learning.photos) if p.class_name == name] for name in known}
         for shots in SHOTS:
             some = np.array([k for name in known for k in _spread(of_class[name], shots)])
@@ -348,13 +352,22 @@ def main() -> None:
     two.add_argument("--features", default="detector")
     two.add_argument("--feature-weights")
     two.add_argument("--seeds", type=int, default=2)
+    two.add_argument("--test-photos", type=int, default=15, help="of each class")
     three = parts.add_parser("table")
     three.add_argument("file", type=Path)
     given = parser.parse_args()
     if given.part == "objects":
         objects(given.data, given.out)
     elif given.part == "measure":
-        measure(given.data, given.checkpoint, given.out, given.features, given.feature_weights, given.seeds)
+        measure(
+            given.data,
+            given.checkpoint,
+            given.out,
+            given.features,
+            given.feature_weights,
+            given.seeds,
+            given.test_photos,
+        )
     else:
         table(given.file)
 

@@ -1,9 +1,11 @@
 """Classes learned from folders of photos, and found in others: from Python, and from the command line."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,22 +193,27 @@ def test_few_photos_and_one_class_against_background(
     assert all(len(one.labels) == 1 for one in found)
 
 
-def test_from_the_command_line(
-    trained: Trained, folder: Path, sniper: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_commands_of_the_documentation(
+    trained: Trained, folder: Path, sniper: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SNIPER_CACHE", str(tmp_path / "cache"))
-    file, checkpoint = tmp_path / "parts.safetensors", trained.run.folder
-    done = sniper("classes", "learn", checkpoint, folder, "-o", file)
-    assert done.code == 0, done.lines
-    assert "3 classes (ball, ring, rod) from 18 photos" in done.out
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "runs" / "train" / "objects"
+    checkpoint.mkdir(parents=True)
+    shutil.copy(trained.run.checkpoint, checkpoint / "best.safetensors")
+    shutil.copytree(folder, tmp_path / "parts")
+    shutil.copytree(folder / "ball", tmp_path / "photos")
+    page = (Path(__file__).parents[2] / "docs" / "new_classes.md").read_text(encoding="utf-8")
+    block = page.split("<!-- commands: new classes -->\n```bash\n")[1].split("```")[0]
+    learned, predicted = (sniper(*shlex.split(line)[1:]) for line in block.splitlines())
+    assert (learned.code, predicted.code) == (0, 0), (learned.lines, predicted.lines)
+    assert "3 classes (ball, ring, rod) from 18 photos" in learned.out
+    file = tmp_path / "parts.safetensors"
     assert file.with_suffix(".jpg").is_file()
-    assert "threshold" in sniper("classes", "list", file).out
-    result = sniper("predict", checkpoint, folder / "ball", "--classes", file, "-o", tmp_path / "out", "--no-draw")
-    assert result.code == 0, result.lines
-    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    entries = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert len(entries) == 6
-    named = {one["class"] for entry in entries for one in entry["detections"]}
-    assert named <= {"ball", "ring", "rod"}
+    assert {one["class"] for entry in entries for one in entry["detections"]} <= set(SHAPES)
+    assert "threshold" in sniper("classes", "list", file).out
     same = load_model(checkpoint, device="cpu", classes=file)
     assert same.class_names == ("ball", "ring", "rod")
     assert same.classes == file
@@ -214,7 +221,7 @@ def test_from_the_command_line(
     assert package.load_model(checkpoint, classes=tmp_path / "two.safetensors").class_names == ("ball", "rod")
 
 
-def _refused(done: object) -> str:
+def _refused(done: Any) -> str:
     assert done.code == 2, done
     assert done.lines[-1].startswith("error: ")
     assert not any("Traceback" in line for line in done.lines)
@@ -222,7 +229,7 @@ def _refused(done: object) -> str:
 
 
 def test_what_cannot_work_is_refused_in_one_sentence(
-    trained: Trained, folder: Path, sniper: Callable[..., object], tmp_path: Path, learned: LearnedClasses
+    trained: Trained, folder: Path, sniper: Callable[..., Any], tmp_path: Path, learned: LearnedClasses
 ) -> None:
     checkpoint, file = trained.run.folder, tmp_path / "parts.safetensors"
     learn = ("classes", "learn", checkpoint)
