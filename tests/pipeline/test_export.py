@@ -169,6 +169,15 @@ def test_predicting_from_onnx_imports_no_torch(both: Both, photos: list[Path], t
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_several_processes_that_run_onnx_import_no_torch(both: Both) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import loaded_modules as l, pathlib; " + (
+        f"print(l.loaded_by(pathlib.Path({str(both.path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[[], [], []]"
+
+
 def test_suppression_inside_the_graph_goes_class_by_class() -> None:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, 128, 192, 3), dtype=torch.uint8, generator=random)

@@ -11,8 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple
 
-import torch
-
 from sniper.errors import SniperError
 from sniper.pipeline.model import load_model
 from sniper.pipeline.watch import Result, ShardJob, Source, Watch
@@ -41,15 +39,18 @@ class _Surroundings(NamedTuple):
         share = max(1, (os.cpu_count() or 1) // processes)
         return cls(dict(os.environ), None if "OMP_NUM_THREADS" in os.environ else share)
 
-    def take_over(self) -> None:
+    def take_over(self, *, with_torch: bool) -> None:
         """Make them those of this process."""
         os.environ.update(self.environment)
         if self.threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(self.threads)  # for onnxruntime
-            torch.set_num_threads(self.threads)
+        if self.threads is not None and with_torch:
+            from sniper.pipeline.torch_process import use_threads
+
+            use_threads(self.threads)
 
 
-def _context() -> Any:
+def _context(source: Source) -> Any:
     """How processes start: forked from one that has imported everything once, and has neither threads nor a GPU.
 
     Importing takes each process five to ten seconds of a core otherwise, and memory of its own.
@@ -57,7 +58,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sniper.pipeline.worker_imports"])
+    context.set_forkserver_preload([f"sniper.pipeline.worker_imports{'_onnx' if source.is_onnx else ''}"])
     return context
 
 
@@ -69,7 +70,7 @@ def in_processes(
     Raises:
         SniperError: what a shard's maker raised, at once and not in its turn; or a process was ended from outside.
     """
-    context = _context()
+    context = _context(source)
     shared = _Shared(context.Value("i", 0), context.Array("q", 3 * processes, lock=False), context.Event())
     surroundings = _Surroundings.here(processes)
     progress = _Progress(shared.counts, watch)
@@ -119,14 +120,13 @@ _worker: dict[str, Any] = {}  # a worker process' job, backend and watch
 
 
 def _begin(job: ShardJob[Any], source: Source, shared: _Shared, surroundings: _Surroundings) -> None:
-    surroundings.take_over()
+    surroundings.take_over(with_torch=not source.is_onnx)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with shared.started.get_lock():
         place = shared.started.value
         shared.started.value += 1
-    gpus = torch.cuda.device_count()
-    device = f"cuda:{place % gpus}" if source.device == "cuda" and gpus > 1 else source.device
+    device = _device_of(place, source.device)
 
     def images(more: int) -> None:
         shared.counts[3 * place] += more
@@ -145,6 +145,16 @@ def _begin(job: ShardJob[Any], source: Source, shared: _Shared, surroundings: _S
         _worker.update(error=error)
     else:
         _worker.update(backend=model.backend)
+
+
+def _device_of(place: int, device: str) -> str:
+    """The device of a process; several GPUs are dealt out."""
+    if device != "cuda":
+        return device
+    from sniper.pipeline.torch_process import gpu_count
+
+    gpus = gpu_count()
+    return f"cuda:{place % gpus}" if gpus > 1 else device
 
 
 def _make(number: int) -> Any:

@@ -51,6 +51,11 @@ class Source(NamedTuple):
     form: Path | None = None  # of an ONNX file
     classes: Path | None = None  # learned classes
 
+    @property
+    def is_onnx(self) -> bool:
+        """Whether it is an ONNX file, which runs without torch."""
+        return self.checkpoint.suffix.lower() == ".onnx"
+
 
 def source_of(model: Model) -> Source:
     """The source of a loaded model.
