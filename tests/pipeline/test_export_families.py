@@ -30,6 +30,7 @@ from sniper.pipeline.export import export
 from sniper.pipeline.model import Model, load_model
 from sniper.recipe import Recipe
 from sniper.structures import Images
+from sniper.to_onnx.deepness import DeepnessGraph, write_deepness
 from sniper.to_onnx.graph import DetectorGraph, GraphSettings, write_graph
 
 # Writing a graph takes 10 s and more: one family in every run, the others where SNIPER_TEST_EXPORTS names them.
@@ -263,3 +264,28 @@ def test_half_precision_and_suppression_inside_run_in_onnxruntime(
         if not half:
             np.testing.assert_allclose(boxes, wanted[0], atol=0.05)
             np.testing.assert_array_equal(labels, wanted[2])
+
+
+def test_the_form_of_the_plugin_deepness(tmp_path: Path) -> None:
+    """What the plugin reads, as it reads it: JSON in the metadata, and an output as YOLOv5 has it."""
+    torch.manual_seed(0)
+    graph = DeepnessGraph(DetectorGraph(_Cells(), GraphSettings()), 2)
+    path = tmp_path / "tiles.onnx"
+    write_deepness(graph, path, tile_px=256, class_names=("car", "bus"), min_score=0.25)
+    session = Session(path, "cpu")
+    assert [port.shape for port in session.inputs] == [(1, 3, 256, 256)]
+    assert [port.shape for port in session.outputs] == [(1, 40, 7)]
+    told = {name: json.loads(value) for name, value in session.metadata.items()}
+    assert told == {
+        "model_type": "Detector", "det_type": "YOLO_v5_or_v7_default", "class_names": {"0": "car", "1": "bus"},
+        "tile_size": 256, "tiles_overlap": 20, "det_conf": 0.25, "det_iou_thresh": 0.5,
+    }  # fmt: skip
+    pixels = np.random.default_rng(1).random((1, 3, 256, 256), np.float32)
+    ((rows,),) = session.run(["output"], {"images": pixels})
+    wanted = graph.inner.found(torch.from_numpy(pixels), torch.tensor([[256, 256]]))
+    count = int(wanted.counts[0])
+    boxes = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], axis=1)[:count]
+    np.testing.assert_allclose(boxes, wanted.boxes[0, :count].numpy(), atol=0.05)
+    np.testing.assert_allclose(rows[:, 4], wanted.scores[0].numpy(), atol=1e-5)
+    np.testing.assert_array_equal(rows[:count, 5:].argmax(axis=1), wanted.labels[0, :count].numpy())
+    assert (rows[count:, 4] == 0).all()

@@ -14,8 +14,10 @@ from sniper.backends.onnx.strategy import KEY, Strategy
 from sniper.detectors.protocol import Proposer
 from sniper.detectors.traits import traits_of
 from sniper.errors import CheckpointError, RecipeError
+from sniper.evaluation.best_f1 import DEFAULT_SCORE
 from sniper.files import replacing
 from sniper.pipeline.model import Model, load_model
+from sniper.to_onnx.deepness import INPUT, OUTPUT, DeepnessGraph, write_deepness
 from sniper.to_onnx.graph import INPUTS, STEP_PX, DetectorGraph, GraphSettings, write_graph
 
 MAX_SCORE_DIFFERENCE = 1e-3  # rounding of other kernels, far below what a wrong operator does
@@ -37,6 +39,7 @@ def export(
     *,
     half: bool = False,
     nms: float | None = None,
+    deepness: int | None = None,
     detector: nn.Module | None = None,
 ) -> Exported:
     """Write a detector as ONNX, with the settings that it is run with, and check it once beside torch.
@@ -50,6 +53,8 @@ def export(
         half: compute features in half precision: half the size; faster on devices that have it, slower on CPUs.
         nms: suppress detections of a class above this IoU inside the graph, for programs that run one size; none:
             all levels are merged outside.
+        deepness: side of a tile, px, a multiple of 64: write what the plugin Deepness of QGIS runs, of this size alone
+            and without levels and merging; ``predict`` does not take such a file.
         detector: your own detector, for a checkpoint of it.
 
     Raises:
@@ -67,9 +72,14 @@ def export(
         )
     graph = DetectorGraph(model.detector, GraphSettings(half, nms))
     strategy = strategy_of(model, half=half, nms_iou=nms)
+    if deepness is not None and (deepness <= 0 or deepness % STEP_PX):
+        raise RecipeError(f"deepness is the side of a tile, a multiple of {STEP_PX} px, got {deepness}")
     with replacing(path) as partial:
-        write_graph(graph, partial, {KEY: strategy.model_dump_json()})
-        difference = _difference(graph, partial)
+        if deepness is None:
+            write_graph(graph, partial, {KEY: strategy.model_dump_json()})
+            difference = _difference(graph, partial)
+        else:
+            difference = _write_deepness(graph, model, deepness, partial)
         if not difference <= (MAX_SCORE_DIFFERENCE_HALF if half else MAX_SCORE_DIFFERENCE):
             raise CheckpointError(
                 f"{path} was not written: its scores differ from torch's by {difference:.2g}; this version of torch or "
@@ -99,6 +109,18 @@ def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = Non
         inference=recipe.inference.model_dump(mode="json"),
         data=recipe.data.model_dump(mode="json", include={"value_range", "bands"}),
     )
+
+
+def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path) -> float:
+    """Write the form of the plugin; the largest difference of a score from torch's, on noise."""
+    tiles = DeepnessGraph(graph, len(model.class_names))
+    min_score = min(model.draw_scores, default=DEFAULT_SCORE)
+    write_deepness(tiles, path, tile_px=tile_px, class_names=model.class_names, min_score=min_score)
+    pixels = np.random.default_rng(0).random((1, 3, tile_px, tile_px), np.float32)
+    (found,) = Session(path, "cpu").run([OUTPUT], {INPUT: pixels})
+    with torch.inference_mode():
+        wanted = tiles(torch.from_numpy(pixels)).numpy()
+    return _largest(wanted[..., 4], found[..., 4])
 
 
 def _difference(graph: DetectorGraph, path: Path) -> float:

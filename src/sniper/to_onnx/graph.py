@@ -3,8 +3,9 @@
 import copy
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,16 @@ class DetectorGraph(nn.Module):
 
     def forward(self, images: Tensor, valid_hw: Tensor) -> tuple[Tensor, ...]:
         """The outputs that there are, in the order of ``output_names``."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
-        found = self.detector.fixed_outputs(Images(pixels, valid_hw, pixels.new_ones(pixels.shape[0])))
+        found = self.found(images.permute(0, 3, 1, 2).to(torch.float32) / 255, valid_hw)
+        return tuple(one for one in found if one is not None)
+
+    def found(self, pixels: Tensor, valid_hw: Tensor) -> FixedOutputs:
+        """The outputs of (B, 3, H, W) RGB in [0, 1]."""
+        found: FixedOutputs = self.detector.fixed_outputs(Images(pixels, valid_hw, pixels.new_ones(pixels.shape[0])))
         if self.nms_iou is not None:
             slots = Slots(found.boxes, found.scores, found.labels, found.counts)
             found = found._replace(**suppressed(slots, found.boxes.shape[1], self.nms_iou)._asdict())
-        return tuple(one for one in found if one is not None)
+        return found
 
     @property
     def output_names(self) -> list[str]:
@@ -78,6 +83,27 @@ def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> N
     Raises:
         RecipeError: a package that this needs is not installed.
     """
+    batch, rows, columns = Dim("batch", max=4096), Dim("rows", max=1024), Dim("columns", max=1024)
+    # Large enough for a map of stride 128 to have more than one row: tracing takes a side of 1 for a constant.
+    example = torch.zeros(2, 6 * STEP_PX, 8 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 6 * STEP_PX)
+    sizes = {0: batch, 1: STEP_PX * rows, 2: STEP_PX * columns}, {0: batch}
+    written(graph, example, sizes, INPUTS, graph.output_names, metadata, path)
+
+
+def written(
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    dynamic_shapes: Any,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: dict[str, str],
+    path: Path,
+) -> None:
+    """Trace ``graph`` on ``example`` and write it as ONNX.
+
+    Raises:
+        RecipeError: a package that this needs is not installed.
+    """
     try:
         from sniper.to_onnx.roi_levels import roi_align_levels
         from sniper.to_onnx.suppression import keep_greedily
@@ -85,19 +111,15 @@ def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> N
         raise RecipeError(
             f"writing ONNX needs onnx and onnxscript ({error}); pip install 'sniper-detection[onnx]'"
         ) from error
-    batch, rows, columns = Dim("batch", max=4096), Dim("rows", max=1024), Dim("columns", max=1024)
-    # Large enough for a map of stride 128 to have more than one row: tracing takes a side of 1 for a constant.
-    example = torch.zeros(2, 6 * STEP_PX, 8 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 6 * STEP_PX)
-    sizes = {0: batch, 1: STEP_PX * rows, 2: STEP_PX * columns}, {0: batch}
     with torch.no_grad(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
-        traced = torch.export.export(graph, example, dynamic_shapes=sizes, strict=False)
+        traced = torch.export.export(graph, example, dynamic_shapes=dynamic_shapes, strict=False)
         program = torch.onnx.export(
             traced,
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(INPUTS),
-            output_names=graph.output_names,
+            input_names=list(inputs),
+            output_names=list(outputs),
             custom_translation_table={
                 torch.ops.sniper.keep_greedily.default: keep_greedily,
                 torch.ops.sniper.roi_align_levels.default: roi_align_levels,
