@@ -16,6 +16,7 @@ from served import CONTENT, SHA256, Site, serving
 
 from facts import facts
 from forked import Python
+from sniper.detectors.from_transformers.weights import model_folder
 from sniper.errors import CheckpointError, DownloadError, StorageError
 from sniper.fetch import Downloaded, Patience, cache_folder, cached, download, resolve
 from sniper.nn.backbones import build_backbone
@@ -272,6 +273,24 @@ def test_command_stopped_by_ctrl_c_goes_on(python: Python, site: Site) -> None:
     assert site.asked[-1][1] == f"bytes={here}-"
     assert "fetched, 0.3 MB, checksum verified" in done.stdout
     assert f"cache folder: {os.environ['SNIPER_CACHE']}" in done.stdout
+
+
+def test_command_fetches_all_files_of_a_detector(python: Python, site: Site) -> None:
+    config = b'{"model_type": "yolos"}'
+    site.files |= {"/o/net/resolve/main/config.json": config, "/o/net/resolve/main/model.safetensors": CONTENT}
+    done = python.run(*COMMAND, "hf/o/net")
+    assert done.returncode == 0, done.stderr
+    assert "hf:o/net/model.safetensors: fetched, 0.3 MB" in done.stdout
+    assert "hf/o/net does without" in done.stdout
+    folder = cached("hf:o/net/config.json").parent
+    assert cached("hf:o/net") == folder / "model.safetensors"
+    assert model_folder("o/net") == folder
+    site.files["/o/net/resolve/main/preprocessor_config.json"] = b"{}"
+    assert python.run(*COMMAND, "hf/o/net").returncode == 0
+    assert (folder / "preprocessor_config.json").read_bytes() == b"{}"
+    refused = python.run(*COMMAND, "hf/o/net", "--sha256", SHA256)
+    assert refused.returncode == 2
+    assert "--sha256 is of one file" in refused.stderr
 
 
 def test_command_with_a_full_disk_says_so(python: Python, site: Site) -> None:

@@ -45,14 +45,10 @@ def models() -> None:
         ["name", "family", "parameters", "COCO AP (published)", "licence"],
         rows,
     )
-    show_table(
-        "Detectors of transformers, used in the same way; others of these families work by name or folder, too",
-        ["name", "family", "parameters", "COCO AP (published)", "licence"],
-        [
-            [PREFIX + name, one.family, f"{one.million_parameters:.1f} M", f"{one.coco_ap:.1f}", one.licence]
-            for name, one in PUBLISHED.items()
-        ],
-    )
+    say("Detectors of transformers, used in the same way; others of these families work by name or folder, too")
+    for name, one in PUBLISHED.items():
+        numbers = f"{one.million_parameters:.1f} M parameters, COCO AP {one.coco_ap:.1f} (published)"
+        say(f"{PREFIX}{name}\n    {one.family}, {numbers}, {one.licence}")
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")
 
 
