@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +148,7 @@ class Learning(NamedTuple):
     regions: list[PhotoRegions]
     boxes: NDArray[np.float32]  # (P, 4)
     whole: NDArray[np.float32]  # (P, D) features of whole photos
-    truth: NDArray[np.float32]  # (P, D) features of the boxes
+    truth: Callable[[int], NDArray[np.float32]]  # (D,) features of the box of a photo
 
 
 def learning_photos(
@@ -163,17 +163,23 @@ def learning_photos(
         photos.append(ClassPhoto(path, path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()))
         boxes.append(table.boxes_xyxy[table.objects(row)][0])
     regions = list(describe_photos(model, source, photos, store=store))
-    truth = []
-    for photo, box in zip(photos, boxes, strict=True):
-        key = hashlib.sha256(f"truth {source.digest()} {photo.content}".encode()).hexdigest()
-        known = store.get(key)
-        if known is None:
-            pixels = open_pixels(photo.path, whole_pixels=1e9)
-            known = {"features": describe_box(model, source, pixels, box, photo.path)}
-            store.put(key, known)
-        truth.append(known["features"][0])
     whole = np.stack([one.features[-1] for one in regions])
-    return Learning(photos, regions, np.stack(boxes), whole, np.stack(truth))
+    return Learning(
+        photos, regions, np.stack(boxes), whole, lambda row: _of_box(model, source, photos[row], boxes[row], store)
+    )
+
+
+def _of_box(
+    model: Model, source: RegionSource, photo: ClassPhoto, box: NDArray[np.float32], store: RegionStore
+) -> NDArray[np.float32]:
+    """(D,) features of a box."""
+    key = hashlib.sha256(f"truth {source.digest()} {photo.content}".encode()).hexdigest()
+    known = store.get(key)
+    if known is None:
+        pixels = open_pixels(photo.path, whole_pixels=1e9)
+        known = {"features": describe_box(model, source, pixels, box, photo.path)}
+        store.put(key, known)
+    return known["features"][0]
 
 
 def examples_of(learning: Learning, rows: NDArray[np.int64], labels: NDArray[np.int32], way: str) -> Examples:
@@ -194,7 +200,13 @@ def examples_of(learning: Learning, rows: NDArray[np.int64], labels: NDArray[np.
     if way != "boxes":
         return chosen
     ground = chosen.take(chosen.labels == BACKGROUND)
-    drawn = Examples(learning.truth[rows], labels, numbers, learning.boxes[rows], np.ones(len(rows), np.float32))
+    drawn = Examples(
+        np.stack([learning.truth(row) for row in rows.tolist()]),
+        labels,
+        numbers,
+        learning.boxes[rows],
+        np.ones(len(rows), np.float32),
+    )
     joined = Examples.join([drawn, ground])
     return joined.take(np.argsort(joined.photos, kind="stable"))
 
@@ -240,9 +252,11 @@ def test_photos(model: Model, source: RegionSource, data: Path, count: int, stor
     return Test(table, truth, list(describe_photos(model, source, photos, store=store)))
 
 
-def tested(model: Model, source: RegionSource, head: ClassHead, test: Test) -> dict[str, float]:
+def tested(model: Model, source: RegionSource, head: ClassHead, test: Test, detects: bool) -> dict[str, float]:
     """Scores of a head on the test photos; detections come through the same inference as ``sniper predict``."""
     known = np.isin(test.truth, head.class_names)
+    if not detects:
+        return _open_set(head, test, known)
     detections = _detect(model, NewClassBackend(source, head), test.table)
     classed, score = test.table.with_classes(head.class_names), VocProtocol()
     rows = np.flatnonzero(known)
@@ -287,11 +301,11 @@ def _open_set(head: ClassHead, test: Test, known: NDArray[np.bool_]) -> dict[str
     }
 
 
-WAYS = ("learned", "prototypes", "boxes", "whole image")
+WAYS = ("learned", "prototypes", "whole image", "boxes")
 
 
 def measure(
-    data: Path, checkpoint: Path, out: Path, features: str, weights: str | None, seeds: int, count: int
+    data: Path, checkpoint: Path, out: Path, features: str, weights: str | None, seeds: int, count: int, detects: bool
 ) -> None:
     """All ways, numbers of photos and seeds; written after each."""
     model = load_model(checkpoint, device="cpu")
@@ -305,16 +319,16 @@ def measure(
         learning = learning_photos(model, source, data, known, store)
         test = test_photos(model, source, data, count, store)
         of_class = {name: [k for k, p in enumerate(learning.photos) if p.class_name == name] for name in known}
-        for shots in SHOTS:
-            some = np.array([k for name in known for k in _spread(of_class[name], shots)])
-            for way in WAYS:
+        for way in WAYS:
+            for shots in SHOTS:
+                some = np.array([k for name in known for k in _spread(of_class[name], shots)])
                 start = time.process_time()
                 head = head_of(learning, some, known, way, told)
                 seconds = time.process_time() - start
                 row = {"seed": seed, "photos": shots, "way": way, "kind": head.classifier.kind, "fit_cpu_s": seconds}
                 if way in ("learned", "prototypes"):
                     row["region_accuracy"] = region_accuracy(learning, some, head.examples)
-                row |= {"expected": head.expected._asdict()} | tested(model, source, head, test)
+                row |= {"expected": head.expected._asdict()} | tested(model, source, head, test, detects)
                 rows.append(row)
                 out.write_text(json.dumps({"features": source.name, "rows": rows}, indent=1))
                 print(json.dumps(row), flush=True)
@@ -352,6 +366,7 @@ def main() -> None:
     two.add_argument("--features", default="detector")
     two.add_argument("--feature-weights")
     two.add_argument("--seeds", type=int, default=2)
+    two.add_argument("--regions-only", action="store_true", help="without AP50: names and rejection of found things")
     two.add_argument("--test-photos", type=int, default=15, help="of each class")
     three = parts.add_parser("table")
     three.add_argument("file", type=Path)
