@@ -228,6 +228,9 @@ def test_weights_that_cannot_be_read_or_do_not_fit(sniper: Callable, detr: Path,
             load_model(folder, device="cpu")
     with pytest.raises(RecipeError, match=facts("model_type", "vit", "rt_detr")):
         load_model(with_file("config.json", b'{"model_type": "vit", "id2label": {"0": "a"}}'), device="cpu")
+    for change, fact in (({"decoder_layers": 3}, "layers"), ({"encoder_ffn_dim": 24}, "expected")):
+        with pytest.raises(CheckpointError, match=facts(fact, "model.architecture", "model.weights")):
+            build_transformers(TransformersConfig(name=str(detr), architecture=change), 2)
     said = sniper("predict", "hf/rtdetr", photo)
     assert said.code == 2
     assert "hf/OWNER/NAME" in " ".join(said.lines)

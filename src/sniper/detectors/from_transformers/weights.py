@@ -105,6 +105,11 @@ def load_library_weights(
     state: dict[str, Tensor] = {}
     for name, own in net.state_dict().items():
         layer = rows.get(name.rpartition(".")[0])
+        if name not in found:
+            raise CheckpointError(
+                f"{folder / WEIGHTS_FILE} has no {name}; take back what model.architecture changes, or set "
+                "model.weights to null"
+            )
         if own.shape == found[name].shape and (layer is None or list(class_names) == list(former)):
             state[name] = found[name]
         elif layer is not None and found[name].shape == (rows_of(layer, len(former)), *own.shape[1:]):
@@ -112,7 +117,7 @@ def load_library_weights(
         else:
             raise CheckpointError(
                 f"{folder / WEIGHTS_FILE} has {name} of shape {tuple(found[name].shape)}, expected {tuple(own.shape)}; "
-                f"its {CONFIG_FILE} is for another network"
+                "take back what model.architecture changes, or set model.weights to null"
             )
     broken = first_not_finite(net, state)
     if broken is not None:
