@@ -129,7 +129,7 @@ def test_the_verbs_take_where_images_and_which_classes(sniper, tmp_path: Path) -
     assert done.code == 0, done.lines
     assert load_dataset(tmp_path / "out" / "data.yaml", "train").class_names == ("red", "blue")
     wrong = sniper("convert", data, "--format", "xml", "--to", "yolo", "-o", tmp_path / "no")
-    assert wrong.lines[-1].startswith("error: --format takes coco, yolo, voc, openimages, wider, got 'xml'")
+    assert wrong.lines[-1].startswith("error: --format takes coco, yolo, voc, openimages, wider, imagenet, got 'xml'")
 
 
 @pytest.mark.parametrize("name", ["kangaroo", "raccoon", "playing_cards", "ultralytics"])

@@ -66,7 +66,7 @@ def test_each_verb_takes_the_words_of_a_dataset(
     assert (tmp_path / "as-yolo" / "data.yaml").read_text().count("red") == 1
     wrong = sniper("chips", "stats", data, "--format", "xml")
     assert wrong.code == 2
-    assert "--format takes coco, yolo, voc, openimages, wider, got 'xml'" in wrong.lines[-1]
+    assert "--format takes coco, yolo, voc, openimages, wider, imagenet, got 'xml'" in wrong.lines[-1]
     (tmp_path / "names.txt").write_text("red\nviolet\n")
     wrong = sniper("chips", "stats", data, "--classes", "names.txt")
     assert "class 'violet' is not in the dataset" in wrong.lines[-1]
