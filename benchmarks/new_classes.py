@@ -382,6 +382,7 @@ def main() -> None:
             given.feature_weights,
             given.seeds,
             given.test_photos,
+            not given.regions_only,
         )
     else:
         table(given.file)

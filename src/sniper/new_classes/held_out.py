@@ -12,9 +12,9 @@ from sniper.new_classes.classifiers import KINDS, Classifier, Kind, fit
 from sniper.new_classes.examples import BACKGROUND, Examples
 
 MIN_KEPT = 0.9  # share of the known and rightly named that the threshold keeps at least
+ENOUGH_REJECTED = 0.75  # share of left-out classes' regions that the threshold need not exceed
 MIN_KNOWN = 5  # held-out regions below which nothing is said of what is kept
 _FOLDS = 10
-_REJECTED_UNHEARD = 0.8  # share of left-out classes that is rejected where no photo can be left out
 
 
 class HeldOut(NamedTuple):
@@ -109,7 +109,12 @@ def hold_out(kind: Kind, examples: Examples, groups: NDArray[np.integer], count:
 
 
 def calibrate(held: HeldOut) -> tuple[Calibration, Expected]:
-    """A threshold that keeps at least ``MIN_KEPT`` of the known and, above that, loses least in all."""
+    """A threshold that keeps at least ``MIN_KEPT`` of the known and, above that, loses least in all.
+
+    It rejects no more than ``ENOUGH_REJECTED`` of the classes that were left out, though. Photos of one class were
+    often taken in one go: then those that are left out resemble the others more than any later photo will, and what is
+    kept of them promises too much. Classes that are left out promise nothing of the kind.
+    """
     unknown = held.unknown if len(held.unknown) else held.background
     if len(held.known) < MIN_KNOWN or not held.right.any() or not len(unknown):
         return _unheard(held)
@@ -123,6 +128,8 @@ def calibrate(held: HeldOut) -> tuple[Calibration, Expected]:
     lower = np.concatenate([held.known, unknown])
     below = lower[lower < limit]
     limit = (limit + float(below.max())) / 2 if len(below) else limit
+    if len(held.unknown):
+        limit = min(limit, float(np.quantile(held.unknown, ENOUGH_REJECTED)))
     calibration = Calibration(slope, offset, 0.0)
     threshold = float(calibration.probability(np.asarray(limit)))
     accepted = float((right >= limit).sum())
@@ -142,7 +149,7 @@ def _unheard(held: HeldOut) -> tuple[Calibration, Expected]:
     """Without held-out photos: what is as likely as the least unlike of the left-out classes is rejected."""
     unknown = np.concatenate([held.unknown, held.background])
     limit, spread = (
-        (float(np.quantile(unknown, _REJECTED_UNHEARD)), float(unknown.std()) + 1e-3) if len(unknown) else (0.0, 1.0)
+        (float(np.quantile(unknown, ENOUGH_REJECTED)), float(unknown.std()) + 1e-3) if len(unknown) else (0.0, 1.0)
     )
     nothing = float("nan")
     rejected = _share(held.unknown < limit)
