@@ -15,12 +15,10 @@ from sniper.inference.backend import Backend, Want
 from sniper.inference.config import MergeConfig
 from sniper.inference.merge import nms
 from sniper.inference.regions import MAX_REGIONS, REGION_NMS_IOU, Described
-from sniper.nn.crop_trunk import CropTrunk
+from sniper.nn.crop_trunk import CONTEXT, CROPS_AT_ONCE, CropTrunk
 from sniper.nn.weights_digest import weights_digest
 
 MAX_CROPS = 16  # of a padded input: each is a forward pass of the trunk
-_CROPS_AT_ONCE = 64
-_CONTEXT = 0.1  # share of a region's longer side that its crop shows around it
 _NMS = MergeConfig(method="hard", iou_threshold=REGION_NMS_IOU, score_threshold=0, max_per_image=None)
 
 
@@ -109,13 +107,13 @@ class CropFeatures:
         self, inputs: NDArray[np.uint8], image: NDArray[np.int64], boxes: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """(N, D) of boxes in network px of the padded inputs ``image``."""
-        pixels = torch.from_numpy(inputs).to(self._device).permute(0, 3, 1, 2).float() / 255
-        pixels = (pixels - self._trunk.mean) / self._trunk.std  # first: beyond the border is the mean colour then
+        # Before regions are cut out: beyond the border is the mean colour then.
+        pixels = self._trunk.normalised(torch.from_numpy(inputs).to(self._device))
         regions = torch.cat((torch.from_numpy(image).float()[:, None], squares(torch.from_numpy(boxes))), dim=1)
         side = self._trunk.side_px
         parts = [
             self._trunk(roi_align(pixels, some, side, aligned=True)).float().cpu()
-            for some in torch.split(regions.to(self._device), _CROPS_AT_ONCE)
+            for some in torch.split(regions.to(self._device), CROPS_AT_ONCE)
         ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self._trunk.channels), np.float32)
 
@@ -123,7 +121,7 @@ class CropFeatures:
 def squares(boxes: Tensor) -> Tensor:
     """(N, 4) squares around boxes, a little larger than their longer side: crops keep the shape of what they show."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (1 + _CONTEXT) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (1 + CONTEXT) / 2
     return torch.cat((middle - half, middle + half), dim=1)
 
 

@@ -73,6 +73,22 @@ def scaled_size(size_wh: tuple[int, int], scale: float) -> tuple[int, int]:
     return width, height
 
 
+def region_around(
+    box_xyxy: tuple[float, float, float, float], size_wh: tuple[int, int], scale: float, side_px: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Origin and valid size, network px, of the region of at most ``side_px`` a side around the middle of a box.
+
+    It is moved into the image where it would reach over its border. Box and ``size_wh`` are in original px.
+    """
+    x1, y1, x2, y2 = box_xyxy
+    whole = scaled_size(size_wh, scale)
+    valid = min(whole[0], side_px), min(whole[1], side_px)
+    middle = (x1 + x2) / 2 * scale, (y1 + y2) / 2 * scale
+    places = zip(middle, valid, whole, strict=True)
+    x0, y0 = (int(min(max(at - part / 2, 0), full - part)) for at, part, full in places)
+    return (x0, y0), valid
+
+
 def starts(length: int, window_px: int, overlap_px: int) -> list[int]:
     """Evenly spread window origins along an axis; neighbours share at least ``overlap_px``."""
     if length <= window_px:

@@ -11,6 +11,8 @@ from sniper.nn.backbones import build_trunk
 from sniper.nn.weights import load_weights
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CROPS_AT_ONCE = 64
+CONTEXT = 0.1  # share of an object's longer side that its crop shows around it
 _CROP_PX = 128  # of networks that take any size: a third of the work of 224, and regions are seldom larger
 
 
@@ -27,6 +29,10 @@ class CropTrunk(nn.Module):
         self.register_buffer("std", torch.tensor(colours[1]).view(3, 1, 1), persistent=False)
         with torch.inference_mode():
             self.channels = self.eval()(torch.zeros(1, 3, side_px, side_px)).shape[1]
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) for this network, of (B, H, W, 3) uint8 RGB."""
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def forward(self, crops: Tensor) -> Tensor:
         """Features of crops; of a network with several maps the mean of each."""

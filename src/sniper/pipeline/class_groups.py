@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 from sniper.data.table import AnnotationTable
 from sniper.detectors.rfcn3k.clusters import write_clusters
 from sniper.errors import DataError, RecipeError
-from sniper.inference.windows import scaled_size
-from sniper.nn.crop_trunk import CropTrunk, build_crop_trunk
+from sniper.inference.windows import region_around
+from sniper.nn.crop_trunk import CONTEXT, CROPS_AT_ONCE, CropTrunk, build_crop_trunk
 from sniper.pipeline.checkpoint_model import pick_device
 from sniper.pipeline.sources import Skipped, table_images
 from sniper.pipeline.tables import Data, require_objects, table_of
 from sniper.pixels.windowed import PixelSource, cut_from
 
-CONTEXT = 0.1  # share of an object's longer side that its crop shows around it
 OBJECTS = 50  # of a class that are looked at
-_CROPS_AT_ONCE = 64
 _STARTS = 10  # of k-means, of which the best counts
 
 
@@ -111,8 +109,8 @@ def _class_means(
     sums, counts = np.zeros((len(table.class_names), trunk.channels)), np.zeros(len(table.class_names))
     for crops, labels in _batches(table, rows, trunk.side_px, on_progress):
         with torch.inference_mode():
-            pixels = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
-            features = trunk((pixels - trunk.mean) / trunk.std).double().cpu().numpy()
+            pixels = torch.from_numpy(crops).to(device)
+            features = trunk(trunk.normalised(pixels)).double().cpu().numpy()
         np.add.at(sums, labels, features)
         np.add.at(counts, labels, 1)
     return sums / counts[:, None]
@@ -131,9 +129,9 @@ def _batches(
         own = rows[first[one.key] : ends[one.key]]
         crops += [_crop(one.pixels, box, side_px) for box in table.boxes_xyxy[own]]
         labels += table.labels[own].tolist()
-        while len(crops) >= _CROPS_AT_ONCE:
-            yield np.stack(crops[:_CROPS_AT_ONCE]), np.array(labels[:_CROPS_AT_ONCE], np.int32)
-            crops, labels = crops[_CROPS_AT_ONCE:], labels[_CROPS_AT_ONCE:]
+        while len(crops) >= CROPS_AT_ONCE:
+            yield np.stack(crops[:CROPS_AT_ONCE]), np.array(labels[:CROPS_AT_ONCE], np.int32)
+            crops, labels = crops[CROPS_AT_ONCE:], labels[CROPS_AT_ONCE:]
         on_progress(1)
     if crops:
         yield np.stack(crops), np.array(labels, np.int32)
@@ -144,11 +142,8 @@ def _crop(pixels: NDArray[np.uint8] | PixelSource, box: NDArray[np.float32], sid
     size_wh = (pixels.shape[1], pixels.shape[0]) if isinstance(pixels, np.ndarray) else pixels.size_wh
     x1, y1, x2, y2 = box.tolist()
     scale = side_px / (max(x2 - x1, y2 - y1) * (1 + CONTEXT))
-    whole = scaled_size(size_wh, scale)
-    valid = min(whole[0], side_px), min(whole[1], side_px)
-    middle = (x1 + x2) / 2 * scale, (y1 + y2) / 2 * scale
-    x0, y0 = (int(np.clip(at - part / 2, 0, full - part)) for at, part, full in zip(middle, valid, whole, strict=True))
-    return cut_from(pixels, (x0, y0), scale, (side_px, side_px), valid)
+    origin, valid = region_around((x1, y1, x2, y2), size_wh, scale, side_px)
+    return cut_from(pixels, origin, scale, (side_px, side_px), valid)
 
 
 def _in_order(groups: NDArray[np.integer]) -> NDArray[np.int64]:

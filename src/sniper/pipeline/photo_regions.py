@@ -15,7 +15,7 @@ from sniper.inference.detect import detect_images
 from sniper.inference.images import ImageDetections
 from sniper.inference.merge import nms
 from sniper.inference.regions import REGION_NMS_IOU, RegionSource
-from sniper.inference.windows import INPUT_STEP, Window, scaled_size
+from sniper.inference.windows import INPUT_STEP, Window, region_around
 from sniper.pipeline.keys import UNUSED_BY_PROPOSALS, used_settings
 from sniper.pipeline.model import Model
 from sniper.pipeline.photo_folder import ClassPhoto
@@ -189,11 +189,7 @@ def describe_box(
     side = np.sqrt((x2 - x1) * (y2 - y1))
     level = int(np.argmax((side >= low) & (side < high)))
     scale = float(model.pyramid.scales(np.asarray([size_wh]))[0, level])
-    whole = scaled_size(size_wh, scale)
-    limit = model.recipe.inference.window_px
-    valid = min(whole[0], limit), min(whole[1], limit)
-    middle = ((x1 + x2) / 2 * scale, (y1 + y2) / 2 * scale)
-    x0, y0 = (int(np.clip(at - part / 2, 0, full - part)) for at, part, full in zip(middle, valid, whole, strict=True))
+    (x0, y0), valid = region_around((x1, y1, x2, y2), size_wh, scale, model.recipe.inference.window_px)
     window = Window(0, level, scale, (x0, y0), valid, INPUT_STEP)
     padded = cut_from(pixels, window.origin_xy, scale, window.padded_wh, valid)
     inside = (np.array([[x1, y1, x2, y2]]) * scale - [x0, y0, x0, y0]).astype(np.float32)
