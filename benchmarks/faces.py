@@ -32,13 +32,13 @@ from torch import nn
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.demo.assets import imagenet_mobilenet_v2
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.pipeline.model import Model, load_model
 from sniper.pipeline.train import train
 from sniper.recipe import Recipe
 from sniper.structures import Batch
-from sniper.training.devices import keep_freed_memory
 
 IOU = 0.4  # the yardstick of the data set
 SMALL_PX = 32.0

@@ -41,6 +41,7 @@ from sniper.evaluation.error_types import judge
 from sniper.inference.autofocus import CoarseToFine
 from sniper.inference.config import AutoFocusConfig, InferenceConfig
 from sniper.inference.proposing import propose_images
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import resolve_pyramid
 from sniper.pipeline.evaluate import evaluate_table
@@ -51,7 +52,6 @@ from sniper.pixels.decode import read_image
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
 from sniper.structures import Batch
-from sniper.training.devices import keep_freed_memory
 
 TOP_PX = 2048  # longest side of a whole image that training has the memory for
 LOOK_SHARE = 0.1  # most of the budget that asking a detector for its false positives may take

@@ -20,11 +20,11 @@ import torch
 
 from sniper.data.source import load_dataset
 from sniper.demo.assets import demo_data
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.pipeline.checkpoint_model import pick_device
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.detectors import build_detector, resolve_pyramid
 from sniper.recipe import Recipe
-from sniper.training.devices import keep_freed_memory
 
 
 def main() -> None:

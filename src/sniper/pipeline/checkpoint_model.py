@@ -13,6 +13,7 @@ from sniper.detectors.from_torchvision.builders import library_name
 from sniper.detectors.from_transformers.models import model_name
 from sniper.detectors.protocol import Detector
 from sniper.errors import CheckpointError, RecipeError
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.detectors import build_detector
 from sniper.pipeline.library_models import torchvision_detector, transformers_detector
@@ -46,6 +47,8 @@ def model_of(
 ) -> Model:
     """What ``Model.of`` gives."""
     backend = TorchBackend(detector, device=device, precision=recipe.inference.precision)
+    if backend.device.type == "cpu":
+        keep_freed_memory()
     names, ids, digest = tuple(class_names), tuple(class_ids), partial(weights_digest, detector)
     return Model(backend, recipe, names, ids, detector, device=str(backend.device), weights_digest=digest)
 

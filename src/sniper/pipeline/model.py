@@ -65,6 +65,8 @@ class Model:
     ) -> "Model":
         """A model that runs a copy of ``detector`` on ``device``, as ``recipe.inference`` says.
 
+        On a CPU the process keeps the memory of freed tensors from then on (``nn.host_memory``).
+
         Raises:
             RecipeError: it is no detector, or cannot be copied.
         """

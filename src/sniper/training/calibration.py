@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.structures import Batch
 from sniper.training.config import TrainConfig
-from sniper.training.devices import build_accelerator, keep_freed_memory
+from sniper.training.devices import build_accelerator
 from sniper.training.optim import build_optimizer, set_learning_rate
 
 MAX_STEPS = 20  # enough for a mean

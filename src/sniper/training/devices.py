@@ -1,8 +1,6 @@
 """Devices, precision and processes, through accelerate."""
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
@@ -66,21 +64,6 @@ def meet(config: TrainConfig) -> None:
 def _only_cpu() -> bool:
     """Several processes on a machine without GPU find each other only if accelerate is told so."""
     return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed tensors instead of handing it back to the system.
-
-    On a CPU every step allocates the same few gigabytes again; fetching and zeroing those pages anew takes a fifth of
-    a step's time. What a process holds does not grow beyond its peak. Only glibc has the setting.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def on_main(make: Callable[[], Value]) -> Value:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 
+from sniper.nn.host_memory import keep_freed_memory
 from sniper.structures import Batch
 from sniper.training.batches import ChipEpoch, ChipSource, steps_of_epoch
 from sniper.training.checkpoint import CheckpointMeta
@@ -22,7 +23,6 @@ from sniper.training.devices import (
     agree,
     build_accelerator,
     compiled_parts,
-    keep_freed_memory,
     share_buffers,
     wait_for_everyone,
 )
