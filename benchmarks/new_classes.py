@@ -165,11 +165,15 @@ def learning_photos(
     regions = list(describe_photos(model, source, photos, store=store))
     whole = np.stack([one.features[-1] for one in regions])
     return Learning(
-        photos, regions, np.stack(boxes), whole, lambda row: _of_box(model, source, photos[row], boxes[row], store)
+        photos,
+        regions,
+        np.stack(boxes),
+        whole,
+        lambda row: feature_of_box(model, source, photos[row], boxes[row], store),
     )
 
 
-def _of_box(
+def feature_of_box(
     model: Model, source: RegionSource, photo: ClassPhoto, box: NDArray[np.float32], store: RegionStore
 ) -> NDArray[np.float32]:
     """(D,) features of a box."""
@@ -245,7 +249,7 @@ def test_photos(model: Model, source: RegionSource, data: Path, count: int, stor
     """So many test photos of each class of fod_a, spread evenly."""
     table = DataSource(str(data / "fod_a/test.json"), images=str(data / "fod_a")).open("test", needs_images=True)
     of_class = [np.flatnonzero(table.labels == label).tolist() for label in range(len(table.class_names))]
-    table = table.select([row for rows in of_class for row in _spread(rows, count)])  # an object a photo
+    table = table.select([row for rows in of_class for row in spread(rows, count)])  # an object a photo
     paths = [table.image_path(row) for row in range(len(table))]
     photos = [ClassPhoto(path, path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
     truth = np.array([table.class_names[label] for label in table.labels])
@@ -257,7 +261,7 @@ def tested(model: Model, source: RegionSource, head: ClassHead, test: Test, dete
     known = np.isin(test.truth, head.class_names)
     if not detects:
         return _open_set(head, test, known)
-    detections = _detect(model, NewClassBackend(source, head), test.table)
+    detections = detections_through(model, NewClassBackend(source, head), test.table)
     classed, score = test.table.with_classes(head.class_names), VocProtocol()
     rows = np.flatnonzero(known)
     image = np.repeat(np.arange(len(detections)), np.diff(detections.offsets))
@@ -274,7 +278,7 @@ def tested(model: Model, source: RegionSource, head: ClassHead, test: Test, dete
     }
 
 
-def _detect(model: Model, backend: Backend, table: AnnotationTable) -> DetectionTable:
+def detections_through(model: Model, backend: Backend, table: AnnotationTable) -> DetectionTable:
     images = table_images(table, Skipped())
     return detections_of(list(detect_images(backend, images, model.pyramid, model.recipe.inference)), table.image_ids)
 
@@ -321,7 +325,7 @@ def measure(
         of_class = {name: [k for k, p in enumerate(learning.photos) if p.class_name == name] for name in known}
         for way in WAYS:
             for shots in SHOTS:
-                some = np.array([k for name in known for k in _spread(of_class[name], shots)])
+                some = np.array([k for name in known for k in spread(of_class[name], shots)])
                 start = time.process_time()
                 head = head_of(learning, some, known, way, told)
                 seconds = time.process_time() - start
@@ -334,7 +338,7 @@ def measure(
                 print(json.dumps(row), flush=True)
 
 
-def _spread(rows: list[int], count: int) -> list[int]:
+def spread(rows: list[int], count: int) -> list[int]:
     """So many of the rows, spread evenly."""
     return [rows[k] for k in np.linspace(0, len(rows) - 1, count).round().astype(int)] if count > 1 else rows[:1]
 

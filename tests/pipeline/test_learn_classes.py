@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trained_run import Trained
 
 import sniper as package
 from sniper.boxes import iou
-from sniper.errors import DataError
+from sniper.errors import DataError, RecipeError
 from sniper.nn.crop_trunk import build_crop_trunk
 from sniper.pipeline.learn_classes import add_classes, learn_classes, remove_classes
 from sniper.pipeline.learned import LearnedClasses
@@ -98,6 +99,10 @@ def test_they_are_found_in_new_photos_and_what_is_unknown_is_not(
     again = model.detect([one.path for one in found])
     assert [one.labels.tolist() for one in again] == [one.labels.tolist() for one in found]
     assert model.digest() != things.digest()
+    recipe = things.recipe.changed(["inference.reject_below=1"])
+    strict = replace(things, recipe=recipe).with_classes(learned.head)
+    assert [len(one.labels) for one in strict.detect([one.path for one in found])] == [0] * 4
+    assert strict.draw_scores[0] > model.draw_scores[0]
 
 
 def test_boxes_beside_photos_are_used(
@@ -214,6 +219,9 @@ def test_the_commands_of_the_documentation(
     assert len(entries) == 6
     assert {one["class"] for entry in entries for one in entry["detections"]} <= set(SHAPES)
     assert "threshold" in sniper("classes", "list", file).out
+    rejecting = shlex.split(block.splitlines()[1])[1:]
+    assert sniper(*rejecting[:-1], "all", "--reject-below", 1).code == 0
+    assert all(not one["detections"] for one in json.loads((tmp_path / "all" / "predictions.json").read_text()))
     same = load_model(checkpoint, device="cpu", classes=file)
     assert same.class_names == ("ball", "ring", "rod")
     assert same.classes == file
@@ -252,6 +260,11 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     assert predicted.code == 0  # crops of any detector's regions are described by the same trunk
     added = sniper("classes", "add", other, checkpoint, folder, "-o", file)
     assert "learned with another detector" in _refused(added)
+    assert "give their file with --classes" in _refused(
+        sniper("predict", checkpoint, folder / "ball", "--reject-below", 0.5)
+    )
+    with pytest.raises(RecipeError, match=r"inference\.reject_below=0\.5 is for learned classes"):
+        load_model(checkpoint, overrides=["inference.reject_below=0.5"])
     assert "holds no learned classes" in _refused(
         sniper("predict", checkpoint, folder / "ball", "--classes", trained.run.checkpoint)
     )

@@ -145,12 +145,26 @@ def predict(
             "--classes", metavar="FILE", help="Find these classes instead (sniper classes learn).", callback=_classes
         ),
     ] = None,
+    reject_below: Annotated[
+        float | None,
+        typer.Option(
+            help="With --classes: regions whose class is less probable are rejected, 0 rejects none; none: the "
+            "threshold that learning has set.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     on_bad_image: BadImageOption = "stop",
 ) -> None:
     """Detect in images of any size, folders and videos; with --output, a stopped one goes on where it was."""
     from sniper.pipeline.source_files import expand, is_video
 
     bad, by_ranks = bad_image(on_bad_image), _is_launched()
+    overrides = list(set_ or [])
+    if reject_below is not None:
+        if classes is None:
+            raise RecipeError("--reject-below is for learned classes: give their file with --classes, or leave it out")
+        overrides.append(f"inference.reject_below={reject_below}")
     paths = expand(sources)
 
     with importing():
@@ -158,7 +172,7 @@ def predict(
         from sniper.pipeline.shards import opened
         from sniper.pipeline.sources import video_facts
 
-    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=set_ or [], classes=classes)
+    model = opened(checkpoint, None, device, by_ranks=by_ranks, form=form, overrides=overrides, classes=classes)
     model = model.focused(focus_threshold, pixel_budget)
     total = 0
     for path in paths:

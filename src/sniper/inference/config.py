@@ -138,3 +138,6 @@ class InferenceConfig(Config):
     focus: AutoFocusConfig | None = Field(
         None, description="run finer levels only where small objects may be; null: everywhere"
     )
+    reject_below: float | None = Field(
+        None, ge=0, le=1, description="learned classes: less probable ones are rejected; null: as learning has set it"
+    )

@@ -8,8 +8,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep the memory of freed tensors instead of handing it back to the system.
 
     On a CPU every batch allocates the same memory again, up to a few gigabytes; fetching and zeroing those pages anew
-    takes up to a fifth of the time of training and of inference. The process stays at its peak, which comes out a tenth to
-    a fifth higher. Only glibc has the setting, which is the whole process'.
+    takes up to a fifth of the time of training and of inference. The process stays at its peak, which comes out a
+    tenth to a fifth higher. Only glibc has the setting, which is the whole process'.
     """
     if sys.platform != "linux":
         return

@@ -34,7 +34,7 @@ def with_classes(model: Model, classes: Path | str | ClassHead) -> Model:
     """What ``Model.with_classes`` gives."""
     head = classes if isinstance(classes, ClassHead) else load_head(classes)
     source = region_source(model, head.features.name, head.features.weights)
-    backend = NewClassBackend(source, head)
+    backend = NewClassBackend(source, head, model.recipe.inference.reject_below)
     detector = model.digest()
     rows = np.ascontiguousarray(head.classifier.weights)
     told = f"{detector} {source.digest()} {head.class_names} {head.calibration}".encode()
@@ -46,7 +46,7 @@ def with_classes(model: Model, classes: Path | str | ClassHead) -> Model:
         recipe=model.recipe.model_copy(update={"data": data}),
         class_names=head.class_names,
         class_ids=tuple(range(1, len(head) + 1)),
-        draw_scores=(_DRAWN * head.calibration.threshold,) * len(head),
+        draw_scores=(_DRAWN * backend.threshold,) * len(head),
         weights_digest=lambda: digest,
         classes=None if isinstance(classes, ClassHead) else Path(classes),
         checkpoint=None if isinstance(classes, ClassHead) else model.checkpoint,

@@ -45,6 +45,7 @@ UNUSED_BY_DETECTIONS = _OF_EVERY_KEY | _OF_FINISHED_WEIGHTS
 UNUSED_BY_PROPOSALS = UNUSED_BY_DETECTIONS | {
     "inference.focus",  # extraction runs on every window
     "inference.focus.",
+    "inference.reject_below",  # proposals have no class
     "inference.merge.",  # ``negatives.extraction``, given by hand, says how proposals are merged
 }
 UNUSED_BY_FIRST_STAGE = _OF_EVERY_KEY | {

@@ -194,9 +194,24 @@ def load_model(
         DataError: ``classes`` cannot be used with it.
         RecipeError: there is no such device, ``detector`` is none, or ``form`` is wrong.
     """
+    changes = list(overrides)
     if classes is not None:
-        model = load_model(checkpoint, detector=detector, device=device, recipe=recipe, overrides=overrides, form=form)
-        return model.with_classes(classes)
+        return _load(checkpoint, detector, device, recipe, changes, form).with_classes(classes)
+    for change in changes:
+        if change.startswith("inference.reject_below="):
+            raise RecipeError(f"{change} is for learned classes: give the file of these too (classes), or leave it out")
+    return _load(checkpoint, detector, device, recipe, changes, form)
+
+
+def _load(
+    checkpoint: Path | str,
+    detector: "nn.Module | None",
+    device: str,
+    recipe: Recipe | None,
+    overrides: list[str],
+    form: Path | str | None,
+) -> Model:
+    """The network with its own classes."""
     of_library = library_name(checkpoint) is not None or model_name(checkpoint) is not None
     path = Path(checkpoint) if of_library else checkpoint_file(checkpoint)
     if path.suffix.lower() == ".onnx":
