@@ -71,9 +71,7 @@ def learning_photos(
     return learning, boxes
 
 
-def on_class(
-    learning: Learning, rows: NDArray[np.int64], examples: Examples, boxes: list[NDArray[np.float32]]
-) -> float:
+def on_class(rows: NDArray[np.int64], examples: Examples, boxes: list[NDArray[np.float32]]) -> float:
     """Share of photos of which some learned region has an IoU of 0.5 and more with an object of the class."""
     right = []
     for place, row in enumerate(rows.tolist()):

@@ -119,10 +119,30 @@ def test_it_learns_all_that_a_batch_shows() -> None:
         optimizer.step()
         first = first or {name: float(loss.detach()) for name, loss in losses.items()}
     assert all(torch.isfinite(loss) for loss in losses.values())
+    shares = detector.training_metrics()
+    assert sorted(shares) == ["class_accuracy", "focus_recall_at_10", "super_class_accuracy"]
+    right, regions = shares["super_class_accuracy"].tolist()
+    assert 0.5 * regions < right <= regions
+    assert shares["class_accuracy"][0] <= shares["class_accuracy"][1] == regions > 0
+    assert detector.training_metrics()["class_accuracy"].tolist() == [0, 0]
     assert losses["fine"] < 0.6 * first["fine"]
     assert losses["group"] < 0.5 * first["group"]
     found = detector.eval().detect(Images(batch.pixels, batch.valid_hw, batch.scale))
     assert all(one.labels.max() < 3 and (one.scores.diff() <= 0).all() for one in found if len(one))
+
+
+def test_super_classes_and_classes_are_counted_where_there_are_objects() -> None:
+    detector = tiny()
+    groups = torch.tensor([[9.0, 0, 1], [0, 0, 1], [0, 2, 1], [0, 2, 1]])  # background is left aside
+    fine = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    labels, nothing = torch.tensor([2, 2, 0, 1]), torch.zeros(4, dtype=torch.int64)
+    boxes = torch.zeros(4, 4)
+    detector._count(DecoupledOutput(groups, fine, boxes), RegionTargets(nothing, boxes, labels, boxes, nothing))
+    shares = {name: share.tolist() for name, share in detector.training_metrics().items()}
+    assert shares == {"super_class_accuracy": [3, 3], "class_accuracy": [1, 3]}
+    assert sorted(tiny(torch.tensor([0, 0, 0]), super_classes=1, clusters=None).training_metrics()) == [
+        "class_accuracy"
+    ]
 
 
 def test_no_objects_give_finite_losses_that_reach_the_parameters() -> None:

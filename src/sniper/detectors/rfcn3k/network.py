@@ -11,6 +11,7 @@ from sniper.detectors.rfcn3k.head import DecoupledHead, DecoupledOutput, scores_
 from sniper.detectors.two_stage import FirstStage, TwoStage, best_of, build_first_stage
 from sniper.nn import box_deltas
 from sniper.nn.class_rows import ClassRows
+from sniper.nn.counted_share import CountedShare
 from sniper.nn.focus_head import FocusHead, focus_loss_of
 from sniper.nn.proposals import Proposals
 from sniper.nn.roi import RegionTargets, region_targets
@@ -29,6 +30,7 @@ class Rfcn3k(TwoStage):
     ) -> None:
         super().__init__(first, config)
         self.head, self.focus = head, focus
+        self._right_groups, self._right_classes = CountedShare(), CountedShare()
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``rpn_class``, ``rpn_box``, ``group``, ``fine``, ``box``: finite scalars, zero with nothing to learn.
@@ -41,10 +43,25 @@ class Rfcn3k(TwoStage):
         targets = region_targets(self.proposals_to_train(first, batch), batch, config.rois, generator)
         output = self.head(features, targets.image, targets.boxes)
         losses = first.losses | decoupled_losses(output, targets, self.head.membership.group, config.fine_weight)
+        self._count(output, targets)
         if self.focus is not None:
             logits = self.focus(features)
             losses["focus"] = focus_loss_of(logits, batch, config.stride, config.focus_labels, self.focus.recall)
         return losses
+
+    def training_metrics(self) -> dict[str, Tensor]:
+        """Of the regions with an object, how many are given the right super-class and the right class.
+
+        ``super_class_accuracy`` is among the super-classes alone, whatever is taken for background, and where there are
+        several; ``class_accuracy`` is among all classes. With a focus branch also ``focus_recall_at_10``.
+        """
+        several = {"super_class_accuracy": self._right_groups.take()} if self.config.super_classes > 1 else {}
+        return super().training_metrics() | several | {"class_accuracy": self._right_classes.take()}
+
+    def _count(self, output: DecoupledOutput, targets: RegionTargets) -> None:
+        holds, label = targets.labels > 0, (targets.labels - 1).clamp(min=0)
+        self._right_groups.add(output.groups[:, 1:].argmax(dim=1) == self.head.membership.group[label], holds)
+        self._right_classes.add(output.fine.argmax(dim=1) == label, holds)
 
     def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
         """What the proposals of each padded input hold, best first."""
