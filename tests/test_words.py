@@ -14,7 +14,7 @@ _OTHERWISE = {
     "train": {"set_", "split", "format", "images", "classes", "ignore_flags", "val_split", "val_format", "val_images"},
     "evaluate": {"set_", "format", "images", "classes", "ignore_flags"},
     "score": {"split", "format", "images", "classes"},
-    "predict": {"set_"},
+    "predict": {"set_", "reject_below"},
     "check": set(),
     "convert": set(),
     "export": set(),

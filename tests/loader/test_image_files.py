@@ -281,7 +281,7 @@ for batch in ChipLoader(table, chips, config, plain, seed=0, epoch=0):
     seen += len(batch)
     for child in Path(f"/proc/self/task/{__import__('os').getpid()}/children").read_text().split():
         in_workers = max(in_workers, peak_mb(child))
-print(seen, peak_mb() - before, in_workers)
+print(seen, peak_mb() - before, in_workers - before)  # workers are forked, and begin with what is here
 """
 
 
@@ -296,7 +296,8 @@ def test_memory_does_not_grow_with_the_chips_of_a_scene(python: Python, tmp_path
         file.write(np.tile(noise, (1, 12, 12))[:, :side, :side])
     done = python.run("-c", MEASURED, Path(__file__).parent, tmp_path, side, workers)
     assert done.returncode == 0, done.stderr
+    print(done.stdout)
     seen, grown_mb, worker_mb = map(int, done.stdout.split())
     assert seen == 1200
     assert grown_mb < 200
-    assert worker_mb < 700  # of which some 400 are the interpreter and its libraries
+    assert worker_mb < 200

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from sniper.data.place import existing_dataset, existing_proposals
-from sniper.detectors.from_torchvision.builders import library_name
-from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import DataError, RecipeError
-from sniper.training.weights_file import checkpoint_file
+from sniper.training.weights_file import checkpoint_file, is_named
 
 if TYPE_CHECKING:
     from sniper.data.options import Format, IgnorableFlag
@@ -28,7 +26,7 @@ def _device(name: str) -> str:
 
 
 def _checkpoint(path: Path) -> Path:
-    if library_name(path) is None and model_name(path) is None:
+    if not is_named(path):
         checkpoint_file(path)
     return path
 
@@ -119,13 +117,14 @@ ProcessesOption = Annotated[
 CheckpointArgument = Annotated[
     Path,
     typer.Argument(
-        help=".safetensors file, run folder, torchvision/<detector> or hf/OWNER/NAME.", callback=_checkpoint
+        help=".safetensors file, run folder, torchvision/<detector>, hf/OWNER/NAME or sniper/objects.",
+        callback=_checkpoint,
     ),
 ]
 NetworkArgument = Annotated[
     Path,
     typer.Argument(
-        help=".safetensors file, run folder, ONNX file, torchvision/<detector> or hf/OWNER/NAME.",
+        help=".safetensors file, run folder, ONNX file, torchvision/<detector>, hf/OWNER/NAME or sniper/objects.",
         callback=_checkpoint,
     ),
 ]

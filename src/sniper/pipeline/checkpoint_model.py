@@ -13,11 +13,13 @@ from sniper.detectors.from_torchvision.builders import library_name
 from sniper.detectors.from_transformers.models import model_name
 from sniper.detectors.protocol import Detector
 from sniper.errors import CheckpointError, RecipeError
+from sniper.fetch.shipped import is_objects
 from sniper.nn.host_memory import keep_freed_memory
 from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.detectors import build_detector
 from sniper.pipeline.library_models import torchvision_detector, transformers_detector
 from sniper.pipeline.model import Model
+from sniper.pipeline.objects_model import objects_detector
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_into, load_weights
 
@@ -73,13 +75,15 @@ def load_checkpoint(
 
 
 def load_library_model(place: Path, device: str, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Model:
-    """A detector of a library with that library's weights; ``place`` is how it is named.
+    """A detector of a library with that library's weights, or the one of this package; ``place`` is its name.
 
     Raises:
         CheckpointError, RecipeError: as for ``pipeline.model.load_model``.
     """
     chosen, torchvision, transformers = pick_device(device), library_name(place), model_name(place)
-    if torchvision is not None:
+    if is_objects(place):
+        found = objects_detector(recipe, overrides)
+    elif torchvision is not None:
         found = torchvision_detector(torchvision, recipe, overrides)
     else:
         assert transformers is not None

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Union, overload
 from numpy.typing import NDArray
 from PIL import Image
 
-from sniper.detectors.from_torchvision.builders import library_name
-from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import RecipeError
 from sniper.inference.backend import Backend
 from sniper.inference.batches import OnError
@@ -25,7 +23,7 @@ from sniper.pixels.open import open_pixels
 from sniper.pixels.sample_map import SampleMap
 from sniper.pyramid import Pyramid
 from sniper.recipe import Recipe
-from sniper.training.weights_file import checkpoint_file
+from sniper.training.weights_file import checkpoint_file, is_named
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +178,8 @@ def load_model(
 
     Args:
         checkpoint: file or run folder; or ``torchvision/<detector>``, ``hf/OWNER/NAME`` or a folder that
-            transformers saved, with the library's weights and their classes.
+            transformers saved, with the library's weights and their classes; or ``sniper/objects``, which comes with
+            the package and finds things of any kind.
         detector: your own detector, built as it was for training; none: the one that the checkpoint names.
         device: ``auto``, ``cpu``, ``cuda:0``, ...
         recipe: settings to use in place of the checkpoint's own.
@@ -212,8 +211,8 @@ def _load(
     form: Path | str | None,
 ) -> Model:
     """The network with its own classes."""
-    of_library = library_name(checkpoint) is not None or model_name(checkpoint) is not None
-    path = Path(checkpoint) if of_library else checkpoint_file(checkpoint)
+    named = is_named(checkpoint)
+    path = Path(checkpoint) if named else checkpoint_file(checkpoint)
     if path.suffix.lower() == ".onnx":
         if detector is not None:
             raise RecipeError(f"{path} holds a whole network; leave out detector")
@@ -224,6 +223,6 @@ def _load(
         raise RecipeError(f"{path} is no ONNX file, and only these have a form; leave out the form {form}")
     from sniper.pipeline.checkpoint_model import load_checkpoint, load_library_model
 
-    if of_library:
+    if named:
         return load_library_model(path, device, recipe, overrides)
     return load_checkpoint(path, detector, device, recipe, overrides)

@@ -2,7 +2,19 @@
 
 from pathlib import Path
 
+from sniper.detectors.from_torchvision.builders import library_name
+from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import CheckpointError
+from sniper.fetch.shipped import is_objects
+
+
+def is_named(place: Path | str) -> bool:
+    """Whether ``place`` is the name of a detector with weights of its own, in place of a file.
+
+    Raises:
+        RecipeError: it begins as such a name does, and there is none.
+    """
+    return is_objects(place) or library_name(place) is not None or model_name(place) is not None
 
 
 def checkpoint_file(checkpoint: Path | str) -> Path:
