@@ -199,13 +199,11 @@ def test_few_photos_and_one_class_against_background(
 
 
 def test_the_commands_of_the_documentation(
-    trained: Trained, folder: Path, sniper: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, sniper: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SNIPER_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    checkpoint = tmp_path / "runs" / "train" / "objects"
-    checkpoint.mkdir(parents=True)
-    shutil.copy(trained.run.checkpoint, checkpoint / "best.safetensors")
+    checkpoint = Path("sniper/objects")
     shutil.copytree(folder, tmp_path / "parts")
     shutil.copytree(folder / "ball", tmp_path / "photos")
     page = (Path(__file__).parents[2] / "docs" / "new_classes.md").read_text(encoding="utf-8")
@@ -251,6 +249,10 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     shutil.copy(folder / "ball" / "0.png", tmp_path / "one" / "rod" / "bad.png")
     assert "is the same photo as" in _refused(sniper(*learn, tmp_path / "one", "-o", file))
     assert "is not there" in _refused(sniper(*learn, tmp_path / "nowhere", "-o", file))
+    assert "expected a detector and a folder, got 3 paths" in _refused(sniper(*learn, folder, folder, "-o", file))
+    assert "sniper/object: no such checkpoint" in _refused(
+        sniper("classes", "learn", "sniper/object", folder, "-o", file)
+    )
     assert "written as .safetensors" in _refused(sniper(*learn, folder, "-o", tmp_path / "parts.pt"))
     assert "--feature-weights" in _refused(sniper(*learn, folder, "-o", file, "--feature-weights", "x.pth"))
     assert "expected torchvision/<model>" in _refused(sniper(*learn, folder, "-o", file, "--features", "resnott"))

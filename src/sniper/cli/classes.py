@@ -13,11 +13,12 @@ from sniper.cli.options import (
     DeviceOption,
     FormatOption,
     ImagesOption,
-    NetworkArgument,
     TrainSplitOption,
     data_source,
+    named_checkpoint,
 )
 from sniper.errors import RecipeError
+from sniper.fetch.shipped import OBJECTS
 from sniper.files import existing
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ def _folder(path: Path) -> Path:
 HeadArgument = Annotated[
     Path, typer.Argument(help=".safetensors file of learned classes.", metavar="HEAD", callback=_head)
 ]
-FolderArgument = Annotated[
-    Path,
+PlacesArgument = Annotated[
+    list[Path],
     typer.Argument(
-        help="One subfolder of photos a class; a subfolder background: photos of none of them. Boxes are used where a "
-        "Pascal VOC XML lies beside a photo.",
-        callback=_folder,
+        help=f"The detector that finds regions, {OBJECTS} where none is named; then a folder with one subfolder of "
+        "photos a class; a subfolder background: photos of none of them. Boxes are used where a Pascal VOC XML lies "
+        "beside a photo.",
+        metavar="[CHECKPOINT] FOLDER",
     ),
 ]
 PictureOption = Annotated[bool, typer.Option(help="Draw each photo with the region that it taught, beside the output.")]
@@ -50,8 +52,7 @@ PictureOption = Annotated[bool, typer.Option(help="Draw each photo with the regi
 
 @classes_app.command()
 def learn(
-    checkpoint: NetworkArgument,
-    folder: FolderArgument,
+    places: PlacesArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
     features: Annotated[
         str,
@@ -68,6 +69,7 @@ def learn(
 ) -> None:
     """Learn classes from photos; sniper predict --classes then finds them."""
     _require_safetensors(output)
+    checkpoint, folder = _detector_and_folder(places)
     if feature_weights is not None and features == "detector":
         raise RecipeError("--feature-weights are those of a model that --features names; give both or neither")
     with importing():
@@ -85,13 +87,13 @@ def learn(
             on_progress=on_progress,
         )
     _show(done, output, picture)
+    say(f"to find them: sniper predict {checkpoint.as_posix()} PHOTOS --classes {output}")
 
 
 @classes_app.command()
 def add(
     head: HeadArgument,
-    checkpoint: NetworkArgument,
-    folder: FolderArgument,
+    places: PlacesArgument,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help=".safetensors file to write; none: HEAD is replaced.")
     ] = None,
@@ -101,6 +103,7 @@ def add(
     """Learn more classes; the photos of those in the file are not needed. A class that is there is learned anew."""
     target = output or head
     _require_safetensors(target)
+    checkpoint, folder = _detector_and_folder(places)
     with importing():
         from sniper.pipeline.learn_classes import add_classes
         from sniper.pipeline.photo_folder import read_photo_folder
@@ -193,6 +196,16 @@ def group(
 
 def _some(names: list[str], count: int = 8) -> str:
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _detector_and_folder(places: list[Path]) -> tuple[Path, Path]:
+    if len(places) > 2:
+        raise RecipeError(
+            f"expected a detector and a folder, got {len(places)} paths; put the photos of all classes into subfolders "
+            "of one folder"
+        )
+    detector = Path(OBJECTS) if len(places) == 1 else places[0]
+    return named_checkpoint(detector), _folder(places[-1])
 
 
 def _require_safetensors(path: Path) -> None:

@@ -25,7 +25,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _checkpoint(path: Path) -> Path:
+def named_checkpoint(path: Path) -> Path:
+    """A checkpoint, or the name of a detector that has weights of its own."""
     if not is_named(path):
         checkpoint_file(path)
     return path
@@ -33,7 +34,7 @@ def _checkpoint(path: Path) -> Path:
 
 def optional_checkpoint(path: Path | None) -> Path | None:
     """A checkpoint that need not be named, and is one if it is."""
-    return None if path is None else _checkpoint(path)
+    return None if path is None else named_checkpoint(path)
 
 
 def _dataset(path: str) -> str:
@@ -118,14 +119,14 @@ CheckpointArgument = Annotated[
     Path,
     typer.Argument(
         help=".safetensors file, run folder, torchvision/<detector>, hf/OWNER/NAME or sniper/objects.",
-        callback=_checkpoint,
+        callback=named_checkpoint,
     ),
 ]
 NetworkArgument = Annotated[
     Path,
     typer.Argument(
         help=".safetensors file, run folder, ONNX file, torchvision/<detector>, hf/OWNER/NAME or sniper/objects.",
-        callback=_checkpoint,
+        callback=named_checkpoint,
     ),
 ]
 FormOption = Annotated[
