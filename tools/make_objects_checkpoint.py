@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from sniper.new_classes.objects import OBJECTS_FILE
 from sniper.pipeline.objects_model import TRUNK
 from sniper.recipe import Recipe
 from sniper.training.checkpoint import load_weights, save_weights
 
-TARGET = Path(__file__).resolve().parents[1] / "src" / "sniper" / "new_classes" / "objects_fp16.safetensors"
 KEPT = {"model", "pyramid", "chips"}  # of its recipe; the rest would say where it was made
 
 
@@ -31,8 +31,8 @@ def main() -> None:
     own = {name: tensor.half() for name, tensor in weights.items() if not name.startswith(TRUNK)}
     assert all(torch.isfinite(tensor).all() for tensor in own.values())
     settings = Recipe.parse(recipe, "objects").model_dump(mode="json")
-    save_weights(TARGET, own, meta.model_copy(update={"recipe": settings}))
-    print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")
+    save_weights(OBJECTS_FILE, own, meta.model_copy(update={"recipe": settings}))
+    print(f"{OBJECTS_FILE}: {OBJECTS_FILE.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 
 from sniper.boxes import iou
 from sniper.errors import CheckpointError
-from sniper.fetch.shipped import objects_files
+from sniper.fetch.shipped import shipped
+from sniper.new_classes.objects import OBJECTS_FILE
 from sniper.pipeline.model import Model, load_model
 
 
@@ -30,7 +31,7 @@ def test_it_finds_things_on_plain_ground(objects: Model) -> None:
 
 
 def test_its_trunk_is_imagenets_and_the_rest_is_small(objects: Model) -> None:
-    trunk, own = objects_files()
+    trunk, own = shipped("torchvision/mobilenet_v2"), OBJECTS_FILE
     assert own.stat().st_size < 3.2e6
     state = objects.detector.state_dict()
     for name, tensor in load_file(trunk).items():

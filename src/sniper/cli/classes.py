@@ -18,8 +18,8 @@ from sniper.cli.options import (
     named_checkpoint,
 )
 from sniper.errors import RecipeError
-from sniper.fetch.shipped import OBJECTS
 from sniper.files import existing
+from sniper.new_classes.objects import OBJECTS
 
 if TYPE_CHECKING:
     from sniper.pipeline.learned import LearnedClasses

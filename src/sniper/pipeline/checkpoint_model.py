@@ -13,7 +13,7 @@ from sniper.detectors.from_torchvision.builders import library_name
 from sniper.detectors.from_transformers.models import model_name
 from sniper.detectors.protocol import Detector
 from sniper.errors import CheckpointError, RecipeError
-from sniper.fetch.shipped import is_objects
+from sniper.new_classes.objects import is_objects
 from sniper.nn.host_memory import keep_freed_memory
 from sniper.nn.weights_digest import weights_digest
 from sniper.pipeline.detectors import build_detector

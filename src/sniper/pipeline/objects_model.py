@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from sniper.fetch.shipped import objects_files
+from sniper.errors import CheckpointError
+from sniper.fetch.shipped import shipped
+from sniper.new_classes.objects import OBJECTS_FILE
 from sniper.pipeline.detectors import build_detector
 from sniper.pipeline.library_models import LibraryDetector
 from sniper.recipe import Recipe
@@ -17,10 +19,12 @@ def objects_detector(recipe: Recipe | None = None, overrides: Iterable[str] = ()
     Raises:
         CheckpointError: a file of the package is gone, or ``recipe`` is another detector's.
     """
-    trunk, file = objects_files()
-    weights, meta = load_weights(file)
-    settings = (recipe or Recipe.parse(meta.recipe, f"recipe inside {file}")).changed(overrides)
+    trunk = shipped("torchvision/mobilenet_v2")
+    if trunk is None:
+        raise CheckpointError("MobileNetV2's weights were expected in the sniper package but are gone; reinstall it")
+    weights, meta = load_weights(OBJECTS_FILE)
+    settings = (recipe or Recipe.parse(meta.recipe, f"recipe inside {OBJECTS_FILE}")).changed(overrides)
     detector = build_detector(settings.changed([f"model.weights={trunk}"]), len(meta.class_names))
     own = {name: tensor for name, tensor in detector.state_dict().items() if name.startswith(TRUNK)}
-    load_into(detector, own | {name: tensor.float() for name, tensor in weights.items()}, file)
+    load_into(detector, own | {name: tensor.float() for name, tensor in weights.items()}, OBJECTS_FILE)
     return LibraryDetector(detector, settings, meta.class_names, meta.class_ids)

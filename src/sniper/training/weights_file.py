@@ -5,7 +5,7 @@ from pathlib import Path
 from sniper.detectors.from_torchvision.builders import library_name
 from sniper.detectors.from_transformers.models import model_name
 from sniper.errors import CheckpointError
-from sniper.fetch.shipped import is_objects
+from sniper.new_classes.objects import is_objects
 
 
 def is_named(place: Path | str) -> bool:
