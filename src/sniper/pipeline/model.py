@@ -193,13 +193,15 @@ def load_model(
         DataError: ``classes`` cannot be used with it.
         RecipeError: there is no such device, ``detector`` is none, or ``form`` is wrong.
     """
-    changes = list(overrides)
+    model = _load(checkpoint, detector, device, recipe, overrides, form)
     if classes is not None:
-        return _load(checkpoint, detector, device, recipe, changes, form).with_classes(classes)
-    for change in changes:
-        if change.startswith("inference.reject_below="):
-            raise RecipeError(f"{change} is for learned classes: give the file of these too (classes), or leave it out")
-    return _load(checkpoint, detector, device, recipe, changes, form)
+        return model.with_classes(classes)
+    if (rejected := model.recipe.inference.reject_below) is not None:
+        raise RecipeError(
+            f"inference.reject_below={rejected:g} is for learned classes: give the file of these too (classes), or set "
+            "it to null"
+        )
+    return model
 
 
 def _load(
@@ -207,7 +209,7 @@ def _load(
     detector: "nn.Module | None",
     device: str,
     recipe: Recipe | None,
-    overrides: list[str],
+    overrides: Iterable[str],
     form: Path | str | None,
 ) -> Model:
     """The network with its own classes."""
