@@ -160,8 +160,20 @@ def learning_photos(
     photos, boxes = [], []
     for row in rows:
         path = table.image_path(row)
-        photos.append(ClassPhoto(path, path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()))
+        photos.append(photo_of(path, path.parent.name))
         boxes.append(table.boxes_xyxy[table.objects(row)][0])
+    return described(model, source, photos, boxes, store)
+
+
+def photo_of(path: Path, class_name: str | None) -> ClassPhoto:
+    """A photo of a class; None: it is not told which."""
+    return ClassPhoto(path, class_name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def described(
+    model: Model, source: RegionSource, photos: list[ClassPhoto], boxes: list[NDArray[np.float32]], store: RegionStore
+) -> Learning:
+    """Photos with their regions; ``boxes`` are those that nobody tells the learner, one of each."""
     regions = list(describe_photos(model, source, photos, store=store))
     whole = np.stack([one.features[-1] for one in regions])
     return Learning(
@@ -251,7 +263,7 @@ def test_photos(model: Model, source: RegionSource, data: Path, count: int, stor
     of_class = [np.flatnonzero(table.labels == label).tolist() for label in range(len(table.class_names))]
     table = table.select([row for rows in of_class for row in spread(rows, count)])  # an object a photo
     paths = [table.image_path(row) for row in range(len(table))]
-    photos = [ClassPhoto(path, path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    photos = [photo_of(path, path.parent.name) for path in paths]
     truth = np.array([table.class_names[label] for label in table.labels])
     return Test(table, truth, list(describe_photos(model, source, photos, store=store)))
 
@@ -308,14 +320,21 @@ def _open_set(head: ClassHead, test: Test, known: NDArray[np.bool_]) -> dict[str
 WAYS = ("learned", "prototypes", "whole image", "boxes")
 
 
+def opened(
+    checkpoint: Path, out: Path, features: str, weights: str | None
+) -> tuple[Model, RegionStore, RegionSource, Features]:
+    """The detector, what keeps its regions beside ``out``, what describes them, and what a head is told of it."""
+    model = load_model(checkpoint, device="cpu")
+    store = RegionStore(out.with_suffix(".regions"), max_bytes=10**10)
+    source = Remembering(region_source(model, features, weights), store)
+    return model, store, source, Features(source.name, source.digest(), weights, model.digest())
+
+
 def measure(
     data: Path, checkpoint: Path, out: Path, features: str, weights: str | None, seeds: int, count: int, detects: bool
 ) -> None:
     """All ways, numbers of photos and seeds; written after each."""
-    model = load_model(checkpoint, device="cpu")
-    store = RegionStore(out.with_suffix(".regions"), max_bytes=10**10)
-    source: RegionSource = Remembering(region_source(model, features, weights), store)
-    told = Features(source.name, source.digest(), weights, model.digest())
+    model, store, source, told = opened(checkpoint, out, features, weights)
     names = sorted(folder.name for folder in (data / "fod_a/learn").iterdir())
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):

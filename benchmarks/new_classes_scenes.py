@@ -8,7 +8,6 @@ the class of its largest such object. Looked for in all of ``val2017``, where ne
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from new_classes import (
+    FOUND_IOU,
     HELD_OUT_COCO,
     WAYS,
     Learning,
-    Remembering,
+    described,
     detections_through,
-    feature_of_box,
     head_of,
+    opened,
+    photo_of,
     spread,
 )
 from sniper.backends.new_classes import NewClassBackend
@@ -33,15 +34,11 @@ from sniper.data.table import AnnotationTable
 from sniper.evaluation.voc import VocProtocol
 from sniper.inference.regions import RegionSource
 from sniper.new_classes.examples import BACKGROUND, Examples
-from sniper.new_classes.head import Features
-from sniper.pipeline.class_model import region_source
-from sniper.pipeline.model import Model, load_model
-from sniper.pipeline.photo_folder import ClassPhoto
+from sniper.pipeline.model import Model
 from sniper.pipeline.photo_regions import describe_photos
 from sniper.pipeline.region_store import RegionStore
 
 SHOTS = (1, 5, 20)  # or as many as there are
-FOUND_IOU = 0.5
 
 
 def learning_photos(
@@ -55,20 +52,11 @@ def learning_photos(
         if not len(objects):
             continue
         first = objects[np.argmax(area(table.boxes_xyxy[objects]))]
-        path, label = table.image_path(row), table.labels[first]
-        photos.append(ClassPhoto(path, table.class_names[label], hashlib.sha256(path.read_bytes()).hexdigest()))
+        label = table.labels[first]
+        photos.append(photo_of(table.image_path(row), table.class_names[label]))
         largest.append(table.boxes_xyxy[first])
         boxes.append(table.boxes_xyxy[objects[table.labels[objects] == label]])
-    regions = list(describe_photos(model, source, photos, store=store))
-    whole = np.stack([one.features[-1] for one in regions])
-    learning = Learning(
-        photos,
-        regions,
-        np.stack(largest),
-        whole,
-        lambda row: feature_of_box(model, source, photos[row], largest[row], store),
-    )
-    return learning, boxes
+    return described(model, source, photos, largest, store), boxes
 
 
 def on_class(rows: NDArray[np.int64], examples: Examples, boxes: list[NDArray[np.float32]]) -> float:
@@ -82,8 +70,7 @@ def on_class(rows: NDArray[np.int64], examples: Examples, boxes: list[NDArray[np
 
 def found_share(model: Model, source: RegionSource, table: AnnotationTable, store: RegionStore) -> dict[str, float]:
     """Share of the objects to be found that some region has, and one of the first five."""
-    paths = [table.image_path(row) for row in range(len(table))]
-    photos = [ClassPhoto(path, None, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    photos = [photo_of(table.image_path(row), None) for row in range(len(table))]
     any_region, first_five = [], []
     for row, one in enumerate(describe_photos(model, source, photos, store=store)):
         objects = np.arange(len(table.labels))[table.objects(row)]
@@ -95,10 +82,7 @@ def found_share(model: Model, source: RegionSource, table: AnnotationTable, stor
 
 def measure(data: Path, checkpoint: Path, out: Path, features: str, weights: str | None) -> None:
     """All ways and numbers of photos; written after each."""
-    model = load_model(checkpoint, device="cpu")
-    store = RegionStore(out.with_suffix(".regions"), max_bytes=10**10)
-    source: RegionSource = Remembering(region_source(model, features, weights), store)
-    told = Features(source.name, source.digest(), weights, model.digest())
+    model, store, source, told = opened(checkpoint, out, features, weights)
     folder, names = data / "coco_subset", sorted(HELD_OUT_COCO)
     tables = [
         load_dataset(folder / f"annotations/instances_{split}2017.json", image_root=folder / f"{split}2017")
