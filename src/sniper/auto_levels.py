@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.economy import economical_scale
 from sniper.pyramid import Level, Pyramid, Range
 from sniper.validity import ScaledImages, valid_sizes
 
@@ -32,6 +33,7 @@ def derive_pyramid(
     chip_px: int | None = None,
     max_scale: float = 4.0,
     max_spread: float = SPREAD,
+    economy: float = 0.0,
     margin: float = MARGIN,
     min_side_px: float = MIN_SIDE_PX,
     object_class: NDArray[np.integer] | None = None,
@@ -56,6 +58,7 @@ def derive_pyramid(
         chip_px: side of a chip, network px; None chooses it.
         max_scale: the largest scale allowed.
         max_spread: ratio of the largest to the smallest object size that one level learns.
+        economy: share of the AP expected at these scales that may be given up for coarser ones.
         margin: part of a chip that an object must leave free to be sure to fit (the grid's coarsest stride).
         min_side_px: objects with a shorter side, original px, are never valid.
         object_class: (N,) class of each object; None: all of one.
@@ -74,11 +77,14 @@ def derive_pyramid(
     parts = len(edges) - 1
     wanted = object_px / np.sqrt(edges[:-1] * edges[1:])
     wanted[0] = max(wanted[0], min(1.0, LARGEST * object_px / edges[1]))
+    part = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, parts - 1)
+    for k in range(parts) if economy else ():
+        most = min(wanted[k], max_scale)
+        wanted[k] = economical_scale(sizes[part == k], classes[part == k], most, economy=economy, object_px=object_px)
     scales = [min(float(f"{scale:.2g}"), max_scale) for scale in wanted]
     if chip_px is None:
         chip = _chip_side(images, scales[0])
     long_sides = images.max(axis=1)[image]
-    part = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, parts - 1)
     forms = _forms(scales, [long_sides[part == k] for k in range(parts)], chip, max_scale)
     start = Pyramid(levels=_with_ranges(forms, list(edges[1:-1])), chip_px=chip)
 

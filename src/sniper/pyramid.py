@@ -124,3 +124,9 @@ class PyramidConfig(Config):
         gt=1,
         description="auto: one level serves objects whose sizes differ by up to this ratio; more levels beyond",
     )
+    economy: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="auto: share of the expected AP that coarser levels, which cost fewer pixels, may give up; 0: none",
+    )

@@ -138,6 +138,7 @@ def _derived(recipe: Recipe, table: AnnotationTable, chip_px: int | None, traits
         chip_px=chip_px,
         max_scale=wanted.max_scale,
         max_spread=wanted.max_spread,
+        economy=wanted.economy,
         margin=rule.stride_max / (chip_px or ANY_CHIP_PX),
         min_side_px=rule.min_side_px,
         object_class=table.labels[learned],

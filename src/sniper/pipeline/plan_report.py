@@ -122,11 +122,15 @@ class Plan:
         sizes = ", ".join(f"{100 * q:g} %: {size:.0f}" for q, size in zip(QUANTILES, self.sizes_px, strict=True))
         how = (
             f"levels: auto covers them with {len(self.levels)}, each of which brings the middle of its sizes towards "
-            f"{self.object_px:g} network px"
+            f"{self.object_px:g} network px{self._economy()}"
             if self.derived
             else f"the recipe gives {len(self.levels)} levels"
         )
         return f"object sizes (sqrt of area), px, by quantile: {sizes}; the last is {ratio:.1f} times the first; {how}"
+
+    def _economy(self) -> str:
+        economy = self.recipe.pyramid.economy
+        return f", or less: pyramid.economy gives up at most {economy:.0%} of the AP expected there" if economy else ""
 
     def _coverage_sentence(self) -> str:
         none, one, several = self.coverage.valid_in
