@@ -6,11 +6,14 @@ Both sides deliver the same mined chips in batches of 16 with the same objects a
 other side is what one writes without the loader: a map-style dataset whose item k decodes the image of chip k
 (cv2.imread, or simplejpeg), crops, and resizes with cv2. Two sets: the photos as they are, and twelve JPEGs of
 2,000 to 4,000 px, mosaics of the enlarged photos with their annotations. Rounds alternate between the sides; the
-numbers are medians over rounds. "cpu" counts the main process's CPU seconds instead of the clock, for busy machines.
+numbers are medians over rounds. "cpu" counts the main process's CPU seconds instead of the clock, for busy machines;
+with workers, "ms_a_chip" is CPU milliseconds of this process and of all workers. ``--copies`` makes the epoch of
+the photos longer: starting workers and touching memory for the first time cost once.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -147,11 +150,12 @@ def one_thread(_: int = 0) -> None:
 
 
 def timed(batches: Iterator[Batch]) -> dict[str, float]:
-    """Chips, seconds and CPU seconds of running through ``batches``."""
-    wall, cpu, chips = time.perf_counter(), time.process_time(), 0
+    """Chips, seconds, and CPU seconds of this process and of its workers, which have ended, of all ``batches``."""
+    wall, before, chips = time.perf_counter(), os.times(), 0
     for batch in batches:
         chips += len(batch)
-    return {"chips": chips, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    spent = np.subtract(os.times(), before)
+    return {"chips": chips, "wall": time.perf_counter() - wall, "cpu": spent[:2].sum(), "workers": spent[2:4].sum()}
 
 
 def compare(
@@ -189,6 +193,10 @@ def compare(
         result[f"times_faster_{clock}"] = {
             f"than {name}": round(rate["sniper"] / rate[name], 2) for name in ("imread", "simplejpeg")
         }
+    if workers:
+        for where, clock in (("here", "cpu"), ("workers", "workers")):
+            spent = {name: statistics.median(run[clock] / run["chips"] for run in runs[name]) for name in sides}
+            result[f"ms_a_chip_{where}"] = {name: round(1e3 * value, 3) for name, value in spent.items()}
     return result
 
 
@@ -198,6 +206,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the COCO subset (with train2017)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sample", type=int, default=192, help="chips timed on the decode-per-chip side")
+    parser.add_argument("--copies", type=int, default=1, help="of the photos in an epoch")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     one_thread()
@@ -211,7 +220,8 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         large = load_dataset(mosaics(photos, Path(folder) / "mosaics"))
-        for name, table in (("large", large), ("coco_subset", photos)):
+        longer = photos.select(np.tile(np.arange(len(photos)), arguments.copies))
+        for name, table in (("large", large), ("coco_subset", longer)):
             chips = mine(table, COCO_PYRAMID, ChipConfig(), seed=0, epoch=0)
             result[name] = {
                 "images": len(table),

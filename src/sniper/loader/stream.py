@@ -71,12 +71,14 @@ class ChipLoader:
         sample_map: SampleMap = SampleMap(),  # noqa: B008  immutable
     ) -> None:
         self.config = config
+        capacity = buffer_capacity(chips, config.shuffle_chips)
+        self._held = capacity + config.batch_size
         self._order = chip_order(
             chips.image_index,
             seed=seed,
             epoch=epoch,
             batch_size=config.batch_size,
-            capacity=buffer_capacity(chips, config.shuffle_chips),
+            capacity=capacity,
             rank=rank,
             world_size=world_size,
         )
@@ -175,4 +177,4 @@ class ChipLoader:
         """The parts of all tasks in order, cut here or by workers."""
         if self._workers == 0:
             return (part for task in self._tasks for part in self._source.read(task))
-        return read_by_workers(self._source, self._tasks, self._workers)
+        return read_by_workers(self._source, self._tasks, self._workers, held_chips=self._held)

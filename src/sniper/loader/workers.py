@@ -2,7 +2,8 @@
 
 Each worker is a ``DataLoader`` of one process: parts are asked of the worker whose image has its turn, so chips arrive
 in one order for any number of workers, an image is decoded by one of them, and the others get no further ahead than
-``READY_PARTS``. One ``DataLoader`` of many processes would deal the parts of an image to all of them.
+``READY_PARTS``. One ``DataLoader`` of many processes would deal the parts of an image to all of them. Pixels stay in
+memory that both processes share (``slots``), and what passes between them is small.
 """
 
 import signal
@@ -18,33 +19,39 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sniper.errors import StorageError
 from sniper.loader.config import FORKS
-from sniper.loader.image_chips import ImageChips, Part, parts_of
-from sniper.loader.sample import Sample
+from sniper.loader.image_chips import PART_BYTES, ImageChips, Part, parts_of
 from sniper.loader.shuffle import ImageTask
+from sniper.loader.slots import Slots
 from sniper.pixels.open import has_random_access
 from sniper.pixels.resample import cut, planes
 
 READY_PARTS = 4  # parts that a worker cuts ahead of their turn
 
 
-def read_by_workers(source: ImageChips, tasks: Sequence[ImageTask], workers: int) -> Generator[Part]:
+def read_by_workers(
+    source: ImageChips, tasks: Sequence[ImageTask], workers: int, *, held_chips: int = 0
+) -> Generator[Part]:
     """The parts of all tasks, in the order of ``tasks``, cut by up to ``workers`` processes.
+
+    ``held_chips`` are those that the caller keeps of earlier parts. The pixels of more are copied on their way.
 
     Raises:
         StorageError: a worker found no room to decode a huge image.
     """
     compile_kernels()
     tasks = _dealt(source, tasks)
+    workers = min(workers, len(tasks))
+    rooms = [_room(source, tasks, held_chips) if FORKS else None for _ in range(workers)]
     shares: list[Iterator[PackedPart | StorageError]] = []
     try:
-        shares.extend(iter(_worker(source, tasks[first::workers])) for first in range(min(workers, len(tasks))))
+        shares.extend(iter(_worker(source, tasks[first::workers], rooms[first])) for first in range(workers))
         for number in range(len(tasks)):
             is_last = False
             while not is_last:
                 packed = next(shares[number % workers])
                 if isinstance(packed, StorageError):
                     raise packed
-                part = unpack(packed)
+                part = unpack(packed, rooms[number % workers])
                 is_last = part.is_last
                 yield part
     finally:
@@ -63,23 +70,35 @@ def _dealt(source: ImageChips, tasks: Sequence[ImageTask]) -> list[ImageTask]:
     return dealt
 
 
+def _room(source: ImageChips, tasks: Sequence[ImageTask], held_chips: int) -> Slots | None:
+    """Room for all chips that one worker may have cut and the caller not yet let go; None where there is none."""
+    sizes = 3 * source.chips.size_wh[np.concatenate([task.chips for task in tasks])].astype(np.int64).prod(axis=1)
+    largest = min(max(len(task.chips) for task in tasks), PART_BYTES // int(sizes.min()) + 1)
+    # Parts that are ready, the one being cut, the one that the caller looks at, and a chip that stands in for others.
+    try:
+        return Slots(held_chips + (READY_PARTS + 2) * largest + 1, int(sizes.max()))
+    except OSError:  # a machine that promises no more memory than it has
+        return None
+
+
 class _Share(IterableDataset["PackedPart | StorageError"]):
     """The parts of one worker's tasks."""
 
-    def __init__(self, source: ImageChips, tasks: Sequence[ImageTask]) -> None:
-        self.source, self.tasks = source, tasks
+    def __init__(self, source: ImageChips, tasks: Sequence[ImageTask], room: Slots | None) -> None:
+        self.source, self.tasks, self.room = source, tasks, room
 
     def __iter__(self) -> Iterator["PackedPart | StorageError"]:
         try:
             for task in self.tasks:
-                yield from map(pack, self.source.read(task))
+                for part in self.source.read(task):
+                    yield pack(part, self.room)
         except StorageError as error:  # as a value: DataLoader would put a trace into its message
             yield error
 
 
-def _worker(source: ImageChips, tasks: Sequence[ImageTask]) -> DataLoader[Any]:
+def _worker(source: ImageChips, tasks: Sequence[ImageTask], room: Slots | None) -> DataLoader[Any]:
     return DataLoader(
-        _Share(source, tasks),
+        _Share(source, tasks, room),
         batch_size=None,
         num_workers=1,
         prefetch_factor=READY_PARTS,
@@ -93,36 +112,45 @@ def _worker(source: ImageChips, tasks: Sequence[ImageTask]) -> DataLoader[Any]:
 
 @dataclass(slots=True)
 class PackedPart:
-    """A part on its way out of a worker, all pixels in one block of shared memory.
+    """A part on its way out of a worker: its pixels lie in slots, or, without room for them, in a block.
 
-    One block costs one file descriptor and stays in memory until its last chip is gone; so the receiver copies the
+    A block costs one file descriptor and stays in memory until its last chip is gone; so the receiver copies its
     chips out at once.
     """
 
-    pixels: Tensor  # flat uint8
-    shapes: list[tuple[int, ...]]
     part: Part  # samples without their pixels
+    shapes: list[tuple[int, ...]]  # of the pixels of each sample
+    slots: list[int | None]  # of each sample
+    block: Tensor  # flat uint8, the others one after the other
 
 
-def pack(part: Part) -> PackedPart:
+_NOTHING = np.zeros((3, 0, 0), np.uint8)
+
+
+def pack(part: Part, room: Slots | None) -> PackedPart:
     """A part made ready to leave a worker."""
-    pixels = [sample.pixels.reshape(-1) for sample in part.samples]
-    nothing = np.zeros((3, 0, 0), np.uint8)
+    chips = [sample.pixels for sample in part.samples]
+    slots = [None if room is None else room.fill(chip) for chip in chips]
+    left = [chip.reshape(-1) for chip, slot in zip(chips, slots, strict=True) if slot is None]
     return PackedPart(
-        torch.from_numpy(np.concatenate(pixels) if pixels else nothing.reshape(-1)),
-        [sample.pixels.shape for sample in part.samples],
-        replace(part, samples=[replace(sample, pixels=nothing) for sample in part.samples]),
+        replace(part, samples=[replace(sample, pixels=_NOTHING) for sample in part.samples]),
+        [chip.shape for chip in chips],
+        slots,
+        torch.from_numpy(np.concatenate(left) if left else _NOTHING.reshape(-1)),
     )
 
 
-def unpack(packed: PackedPart) -> Part:
-    """The part as it was before ``pack``, in memory of its own."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in packed.shapes])
-    blocks = np.split(packed.pixels.numpy(), ends[:-1])
-    samples: list[Sample] = [
-        replace(sample, pixels=block.reshape(shape).copy())
-        for sample, block, shape in zip(packed.part.samples, blocks, packed.shapes, strict=False)
-    ]
+def unpack(packed: PackedPart, room: Slots | None) -> Part:
+    """The part as it was before ``pack``; pixels stay in their slots, or are copied."""
+    block, start = packed.block.numpy(), 0
+    samples = []
+    for sample, shape, slot in zip(packed.part.samples, packed.shapes, packed.slots, strict=True):
+        if slot is None or room is None:
+            end = start + int(np.prod(shape))
+            chip, start = block[start:end].reshape(shape).copy(), end
+        else:
+            chip = room.show(slot, shape)
+        samples.append(replace(sample, pixels=chip))
     return replace(packed.part, samples=samples)
 
 
