@@ -34,12 +34,13 @@ from sniper.data.flags import ObjectFlag
 from sniper.data.source import load_dataset
 from sniper.data.table import AnnotationTable
 from sniper.loader.collate import collate
+from sniper.loader.colours import recolour
 from sniper.loader.config import AugmentConfig, LoaderConfig
 from sniper.loader.image_chips import objects_in_chip
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import chip_generator
 from sniper.loader.stream import ChipLoader
-from sniper.loader.transforms import View, recolour, turn
+from sniper.loader.transforms import View, turn
 from sniper.pixels.decode import read_image
 from sniper.pixels.resample import planes
 from sniper.pyramid import Level, Pyramid

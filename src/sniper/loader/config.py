@@ -47,7 +47,7 @@ def worker_count(workers: int | Literal["auto"], world_size: int = 1) -> int:
 
 
 class AugmentConfig(Config):
-    """How chips are varied in training. Colour changes are torchvision's; each is off at 0."""
+    """How chips are varied in training. Colours change as in torchvision; each change is off at 0."""
 
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="probability of mirroring top and bottom")

@@ -14,11 +14,12 @@ from sniper.data.class_tree import lines_of, with_kinds
 from sniper.data.flags import REGION_FLAGS, ObjectFlag, any_flag
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError
+from sniper.loader.colours import recolour
 from sniper.loader.config import AugmentConfig
 from sniper.loader.outlines import outlines_in_chip
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import ImageTask, chip_generator
-from sniper.loader.transforms import View, recolour, turn
+from sniper.loader.transforms import View, turn
 from sniper.pixels.decode import Pixels, Reduction
 from sniper.pixels.open import open_pixels
 from sniper.pixels.resample import planes

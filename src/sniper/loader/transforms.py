@@ -1,12 +1,10 @@
-"""Random flips, quarter turns and colour changes of a chip."""
+"""Random flips and quarter turns of a chip."""
 
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional
 
 from sniper.loader.config import AugmentConfig
 
@@ -66,31 +64,3 @@ def _turned(
         x, y = y, width - x
         width, height = height, width
     return np.stack([x, y], axis=1).astype(np.float32, copy=False)
-
-
-def recolour(
-    pixels: NDArray[np.uint8], valid_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Change brightness, contrast, saturation and hue of a (3, H, W) padded input's valid region, in random order.
-
-    The padding keeps its colour and does not count into the mean that contrast is relative to.
-    """
-    strengths = (config.brightness, config.contrast, config.saturation, config.hue)
-    if not any(strengths):
-        return pixels
-    draws, order = rng.uniform(-1, 1, size=4), rng.permutation(4)
-    changes = (
-        functional.adjust_brightness,
-        functional.adjust_contrast,
-        functional.adjust_saturation,
-        functional.adjust_hue,
-    )
-    padded = torch.from_numpy(pixels)
-    region = padded[:, : valid_wh[1], : valid_wh[0]]
-    changed = region
-    for index in order:
-        if strengths[index]:
-            shift = float(draws[index] * strengths[index])
-            changed = changes[index](changed, shift if index == 3 else max(0.0, 1 + shift))
-    region.copy_(changed)
-    return pixels

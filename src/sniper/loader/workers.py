@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from sniper.errors import StorageError
-from sniper.loader.config import FORKS
+from sniper.loader.colours import recolour
+from sniper.loader.config import FORKS, AugmentConfig
 from sniper.loader.image_chips import PART_BYTES, ImageChips, Part, parts_of
 from sniper.loader.shuffle import ImageTask
 from sniper.loader.slots import Slots
@@ -38,7 +39,7 @@ def read_by_workers(
     Raises:
         StorageError: a worker found no room to decode a huge image.
     """
-    compile_kernels()
+    compile_kernels(source.augment)
     tasks = _dealt(source, tasks)
     workers = min(workers, len(tasks))
     rooms = [_room(source, tasks, held_chips) if FORKS else None for _ in range(workers)]
@@ -176,8 +177,9 @@ def _stop(shares: Sequence[Iterator[Any]]) -> None:
             stop()
 
 
-def compile_kernels() -> None:
-    """Compile (or load) the kernels that cut chips before workers fork, so that they inherit them."""
+def compile_kernels(augment: AugmentConfig) -> None:
+    """Compile (or load) the kernels that cut and recolour chips before workers fork, so that they inherit them."""
     pixel = np.zeros((1, 1, 3), np.uint8)
     cut(pixel, (0, 0), 1.5, (1, 1), (1, 1))
-    planes(cut(pixel, (0, 0), 0.4, (1, 1), (1, 1)), (1, 1))
+    padded = planes(cut(pixel, (0, 0), 0.4, (1, 1), (1, 1)), (1, 1))
+    recolour(padded, (1, 1), augment, np.random.default_rng(0))

@@ -102,7 +102,7 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         # Shared with workers, so that those that outlive an epoch follow.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._cutter: ImageChips | None = None
-        compile_kernels()
+        compile_kernels(self.recipe.augment)
         self.set_epoch(0)
 
     @property
