@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """From here on, garbage is collected among what the tests make, and not among the modules that are imported."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # every 700 objects, a few layers of torch, takes 8 % of a training
     gc.enable()
 
 

@@ -177,6 +177,8 @@ def main() -> None:
         _load_the_rest()
         gc.freeze()
         gc.enable()
+        # No test pulls the plug: a file need not reach the disk before its test goes on, 4 ms each, but must be open.
+        os.fsync = os.fstat
         threads = len(list(Path("/proc/self/task").iterdir()))
         assert threads == 1, f"{threads} threads after importing: a forked process would lack all but one of them"
         request = serve(listener)

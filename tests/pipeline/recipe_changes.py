@@ -4,9 +4,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from sniper.errors import RecipeError
 from sniper.pipeline.keys import flattened
 from sniper.recipe import Recipe
 
@@ -53,8 +52,8 @@ def _changed(recipe: Recipe, name: str, value: Any) -> Recipe | None:
         place.clear()
     place[last] = value
     try:
-        made = Recipe.parse(settings)
-    except RecipeError:
+        made = Recipe.model_validate(settings)  # all names are of this version: looking for former ones takes longer
+    except ValidationError:
         return None
     after = made.model_dump(mode="json")
     for parent in parents:

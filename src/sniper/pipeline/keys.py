@@ -88,7 +88,8 @@ def predictions_key(recipe: Recipe, weights: str, settings: Mapping[str, Any]) -
 def used_settings(recipe: Recipe, unused: Collection[str]) -> dict[str, Any]:
     """Every setting by its dotted name, less the ``unused`` ones; lists are one value."""
     every = flattened(recipe.model_dump(mode="json"))
-    return {name: value for name, value in every.items() if not _is_in(name, unused)}
+    below = tuple(name for name in unused if name.endswith("."))
+    return {name: value for name, value in every.items() if name not in unused and not name.startswith(below)}
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,7 +110,3 @@ def _table_key(
 ) -> str:
     used = used_settings(recipe, unused)
     return table.fingerprint(what, used, dict(settings), str(table.root.resolve()), weights)
-
-
-def _is_in(name: str, names: Collection[str]) -> bool:
-    return any(name == one or (one.endswith(".") and name.startswith(one)) for one in names)

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from devices import DEVICE
 from recorded import Golden
 from sniper.detectors.original.boxes import decode, half_open, inclusive
-from sniper.detectors.original.heads import OriginalMaps
+from sniper.detectors.original.heads import OriginalMaps, RegionOutput
 from sniper.detectors.original.network import OriginalConfig, OriginalSniper, build_original
 from sniper.mxnet.names import state_dict_of
 from sniper.mxnet.params import read_params
@@ -162,18 +162,25 @@ def in_double(detector: OriginalSniper) -> Iterator[None]:
 
 
 @torch.no_grad()
-def run(network: Network, inputs: dict[str, np.ndarray], dtype: torch.dtype) -> Nodes:
+def run(network: Network, inputs: dict[str, np.ndarray], dtype: torch.dtype) -> "Run":
     """All nodes, of the recorded pixels and regions."""
     detector, rois = network.detector, torch.from_numpy(inputs["rois"]).to(DEVICE, dtype)
     with watched(detector) as nodes:
         maps = detector.maps(torch.from_numpy(inputs["data"]).to(DEVICE, dtype))
-        detector.head(maps.reduced, rois[:, 0].long(), rois[:, 1:])
+        output = detector.head(maps.reduced, rois[:, 0].long(), rois[:, 1:])
         if detector.masks is not None:
             rois = torch.from_numpy(inputs["mask_rois"]).to(DEVICE, dtype)
             detector.masks(maps.reduced, rois[:, 0].long(), rois[:, 1:])
     nodes["rpn_cls_prob"] = nodes["rpn_cls_prob_reshape"]  # one array in another shape
     nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
-    return nodes
+    return Run(nodes, output)
+
+
+class Run(NamedTuple):
+    """What came of recorded regions."""
+
+    nodes: Nodes
+    output: RegionOutput
 
 
 def errors(record: dict[str, np.ndarray], name: str, value: Tensor) -> np.ndarray:
@@ -220,35 +227,42 @@ def test_double_precision_of_two_images(network: Network) -> None:
     names = recorded_nodes(record)
     assert names
     with in_double(network.detector):
-        nodes = run(network, inputs, torch.float64)
-        found = {name: error(record, name, nodes[name], QUANTILE) for name in names}
-        assert {name: error for name, error in found.items() if error > 1e-6} == {}
-        for source in ("", "fork_cpu/", "fork_gpu/"):
-            check_regions(network, inputs, nodes["conv_new_1_relu"], source)
+        done = run(network, inputs, torch.float64)
+    found = {name: error(record, name, done.nodes[name], QUANTILE) for name in names}
+    assert {name: error for name, error in found.items() if error > 1e-6} == {}
+    check_all_regions(network, inputs, done)
 
 
 @pytest.mark.slow
 def test_single_precision_of_one_image(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else a GPU's convolutions keep ten bits
     record = network.recorded("single")
-    nodes = run(network, record, torch.float32)
-    found = {name: error(record, name, nodes[name], 1.0) for name in recorded_nodes(record)}
+    done = run(network, record, torch.float32)
+    found = {name: error(record, name, done.nodes[name], 1.0) for name in recorded_nodes(record)}
     assert {name: error for name, error in found.items() if error > tolerance(network.name, name)} == {}
-    for source in ("", "fork_cpu/", "fork_gpu/"):
-        check_regions(network, record, nodes["conv_new_1_relu"], source)
+    check_all_regions(network, record, done)
 
 
-@torch.no_grad()
-def check_regions(network: Network, record: dict[str, np.ndarray], reduced: Tensor, source: str) -> None:
+def check_all_regions(network: Network, record: dict[str, np.ndarray], done: Run) -> None:
+    """Those that ``run`` has been through, and, in single precision, those of the other proposal operators."""
+    check_regions(network, record, done, "")
+    reduced = done.nodes["conv_new_1_relu"].float()
+    for source in ("fork_cpu/", "fork_gpu/"):
+        rois = torch.from_numpy(record[f"{source}rois"]).to(DEVICE)
+        with torch.no_grad(), watched(network.detector) as nodes:
+            output = network.detector.head(reduced, rois[:, 0].long(), rois[:, 1:])
+        nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
+        check_regions(network, record, Run(nodes, output), source)
+
+
+def check_regions(network: Network, record: dict[str, np.ndarray], done: Run, source: str) -> None:
     """Classes and boxes of the regions that one of the proposal operators gave.
 
     A sample within rounding of the map's border may count or not, which can empty a bin: where that happened (in one
     region of 300, 1.5e-5 cells from the border) the whole region differs, so a few regions may.
     """
-    rois, detector = torch.from_numpy(record[f"{source}rois"]).to(DEVICE, reduced.dtype), network.detector
-    with watched(detector) as nodes:
-        output = detector.head(reduced, rois[:, 0].long(), rois[:, 1:])
-    nodes["cls_prob_reshape"], nodes["bbox_pred_reshape"] = nodes["cls_prob"], nodes["bbox_pred"]
+    nodes, output = done
+    rois = torch.from_numpy(record[f"{source}rois"]).to(output.deltas)
     assert error(record, f"{source}deformable_roi_pool", nodes["deformable_roi_pool"], MOST_REGIONS) < 2e-2
     for name in ("cls_prob_reshape", "bbox_pred_reshape"):
         found = np.quantile(errors(record, source + name, nodes[name]), MOST_REGIONS)
