@@ -39,8 +39,9 @@ class RetinaNet(nn.Module):
 
     def __init__(self, *, classes: int = 3, resizes: bool = False) -> None:
         super().__init__()
-        backbone = torchvision.models.mobilenet_v3_small(weights=None).features
-        backbone.out_channels = 576
+        # Without the last layer: heads of its 576 features have 24 million weights.
+        backbone = torchvision.models.mobilenet_v3_small(weights=None).features[:12]
+        backbone.out_channels = 96
         anchors = AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),))
         self.net = torchvision.models.detection.RetinaNet(
             backbone, classes, anchor_generator=anchors, score_thresh=0.0, topk_candidates=20

@@ -3,6 +3,7 @@
 import difflib
 import logging
 from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 
 import timm
@@ -77,18 +78,12 @@ def cut_timm(name: str, stride: int, weights: str | None, feature_levels: int, d
         raise RecipeError(f"timm has no model {name!r}{_nearest(name, timm.list_models())}")
     weights = _here(f"timm/{name}", weights)
     try:
-        with torch.device("meta"):
-            probe = timm.create_model(name, features_only=True)
-        if probe.pretrained_cfg.get("fixed_input_size"):
-            raise RecipeError(f"timm's {name} takes images of one size only; choose a convolutional network")
-        stages = [Stage(i["module"], i["reduction"], i["num_chs"]) for i in probe.feature_info.get_dicts()]
+        maps = _maps_of_timm(name)
         stages = [
-            s
-            for s, after in zip(stages, [*stages[1:], None], strict=True)
-            if not after or after.reduction != s.reduction
+            s for s, after in zip(maps, [*maps[1:], None], strict=True) if not after or after.reduction != s.reduction
         ]
         used = _choose(stages, stride, feature_levels, dilation, name)
-        places = [i["module"] for i in probe.feature_info.get_dicts()]
+        places = [one.module for one in maps]
         body = timm.create_model(
             name,
             features_only=True,
@@ -109,6 +104,16 @@ def cut_timm(name: str, stride: int, weights: str | None, feature_levels: int, d
     if weights not in (None, "imagenet"):
         load_weights(body, weights, what=f"timm/{name}")
     return Cut(body, stages, used)
+
+
+@lru_cache
+def _maps_of_timm(name: str) -> tuple[Stage, ...]:
+    """All maps of timm's ``name``, finest first; the network is laid out once, without weights."""
+    with torch.device("meta"):
+        probe = timm.create_model(name, features_only=True)
+    if probe.pretrained_cfg.get("fixed_input_size"):
+        raise RecipeError(f"timm's {name} takes images of one size only; choose a convolutional network")
+    return tuple(Stage(i["module"], i["reduction"], i["num_chs"]) for i in probe.feature_info.get_dicts())
 
 
 def cut_torchvision(name: str, stride: int, weights: str | None, feature_levels: int, dilation: Dilation) -> Cut:

@@ -8,7 +8,7 @@ exactly what ``box`` frames in the original. See ``docs/method.md``, "The loader
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.compiled import compiled
+from sniper.compiled import compiled, read_only
 from sniper.pixels.footprint import Footprint, footprint
 
 Pixels = NDArray[np.uint8]
@@ -62,7 +62,7 @@ def cut_region(
     pixels: Pixels, origin_xy: tuple[int, int], scale: float, valid_wh: tuple[int, int], *, reduction: int = 1
 ) -> Pixels:
     """The valid region of a chip without the padding around it, (h, w, 3) uint8; arguments as for ``cut``."""
-    pixels = np.ascontiguousarray(pixels)
+    pixels = read_only(pixels)
     shown = footprint((pixels.shape[1], pixels.shape[0]), origin_xy, scale * reduction, valid_wh)
     if shown.block == 1:
         return resampled(pixels, shown, valid_wh)
@@ -92,7 +92,7 @@ def resampled(
     if shown.step == 1 and x.shows_whole(valid_wh[0]) and y.shows_whole(valid_wh[1]):
         return pixels[y.low - top : y.high - top, x.low - left : x.high - left].copy()
     region = np.empty((valid_wh[1], valid_wh[0], 3), dtype=np.uint8)
-    _resample(pixels, (left, top), (x.low, x.high, x.first), (y.low, y.high, y.first), shown.step, region)
+    _resample(read_only(pixels), (left, top), (x.low, x.high, x.first), (y.low, y.high, y.first), shown.step, region)
     return region
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sniper.compiled import read_only
 from sniper.pixels.footprint import Footprint, footprint
 from sniper.pixels.resample import Pixels, averaged, cut_region, pad_to, resampled
 
@@ -105,5 +106,5 @@ def _means(pixels: PixelSource, shown: Footprint) -> Pixels:
     for first in range(y.low, y.high, rows):
         last = min(first + rows, y.high)
         band = pixels.read(left, first * block, right, min(last * block, height))
-        means[first - y.low : last - y.low] = averaged(band, block, 0, x.high - x.low, 0, last - first)
+        means[first - y.low : last - y.low] = averaged(read_only(band), block, 0, x.high - x.low, 0, last - first)
     return means

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sniper.compiled import compiled
+from sniper.compiled import compiled, read_only
 from sniper.data.run_lengths import RunLengths
 from sniper.report.palette import Color, Pixels
 
@@ -72,7 +72,7 @@ def sampled_mask(masks: RunLengths, row: int, columns: NDArray[np.int64], rows: 
     height, width = masks.sizes_hw[row].tolist()
     letters = masks.counts.blob[masks.counts.offsets[row] : masks.counts.offsets[row + 1]]
     columns, rows = columns[columns < width], rows[rows < height]
-    return _sampled(np.ascontiguousarray(letters), height, columns, rows)
+    return _sampled(read_only(letters), height, columns, rows)
 
 
 @compiled

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FrozenBatchNorm2d
 
 PROBE_PX = (512, 1024)  # sides of two inputs that tell strides: multiples of the largest
 
@@ -27,6 +28,10 @@ class MapGeometry(NamedTuple):
 def geometry_of(backbone: nn.Module) -> tuple[MapGeometry, ...]:
     """The maps of a backbone, finest first; nothing is computed, the shapes alone tell."""
     probe = copy.deepcopy(backbone).to("meta").eval()
+    for parent in list(probe.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d | FrozenBatchNorm2d):  # keeps the shape, and takes as long as all else
+                setattr(parent, name, nn.Identity())
     small, large = (list(maps_of(probe, torch.empty(1, 3, side, side, device="meta")).values()) for side in PROBE_PX)
     found = []
     for one, other in zip(small, large, strict=True):
