@@ -86,9 +86,12 @@ def test_a_checkpoint_needs_neither_the_network_nor_the_library_files(
     assert list(load_weights(run.checkpoint).meta.recipe["model"]["mean"]) == [0.0, 0.0, 0.0]
 
 
-def test_resuming_is_exact(run: TrainedRun, settings: list[str], tmp_path: Path) -> None:
+def test_resuming_is_exact(
+    run: TrainedRun, settings: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     stopped = train(RECIPE, overrides=[*settings, "train.steps=1"], root=tmp_path)
     done = train(resume=stopped.folder, overrides=["train.steps=2"])
+    assert "other settings of model" not in caplog.text
     ours, theirs = state_of(done), state_of(run)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -1,6 +1,7 @@
 """From settings, or from a network of transformers, to a detector."""
 
 import inspect
+import json
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -145,7 +146,9 @@ def _library_config(architecture: dict[str, Any], names: Sequence[str]) -> Any:
 def _whole_architecture(config: Any) -> dict[str, Any]:
     """What a configuration of the library differs in from the defaults, to build it again without its file."""
     own = {name: value for name, value in config.to_diff_dict().items() if name not in _NOT_ARCHITECTURE}
-    return {"model_type": config.model_type, **own}
+    # As files hold it: names of an inner configuration are numbered by integers, and would come back as strings.
+    written: dict[str, Any] = json.loads(json.dumps({"model_type": config.model_type, **own}))
+    return written
 
 
 def _known() -> str:
