@@ -37,6 +37,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no training data": (["train", "mobilenetv2", "--data", "none"], "none is not there"),
     "no evaluation data": (["train", "mobilenetv2", "--data", "DATA", "--val", "nothing"], "nothing is not there"),
     "no weights": (["train", "mobilenetv2", "--data", "DATA", "--weights", "w.safetensors"], "w.safetensors: no such"),
+    "a name for weights": (["train", "demo", "--data", "DATA", "--weights", "sniper/objects"], "names a detector, not"),
     "no proposals": (["train", "mobilenetv2", "--data", "DATA", "--negatives", "n.json"], "n.json is not there"),
     "no run": (["train", "--resume", "none"], "none is not a run folder"),
     "neither recipe nor run": (["train"], "takes a recipe, or --resume RUN"),

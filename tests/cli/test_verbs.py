@@ -126,13 +126,16 @@ def test_train_evaluate_predict(sniper: Command, trained: Trained, tmp_path: Pat
     assert names == {"predictions.json", "metrics.json", "pr_curves.png"}
     assert sniper("evaluate", trained.folder, trained.val, "-o", tmp_path / "e").code == 0
     assert (tmp_path / "e" / "metrics.json").is_file()
+    one_each = "--set", "inference.merge.max_per_image=1"
     focus = "--focus-threshold", "0.5", "--pixel-budget", "0.5"
-    said = sniper("evaluate", trained.folder, trained.val, *focus, "-o", tmp_path / "e")
+    said = sniper("evaluate", trained.folder, trained.val, *focus, *one_each, "-o", tmp_path / "e")
     assert said.code == 0, said.err
+    assert len(json.loads((tmp_path / "e" / "predictions.json").read_text())) == 3
 
-    said = sniper("predict", trained.folder, trained.val.parent / "images", "--min-score", "0", "-o", tmp_path / "p")
+    all_scores = "--min-score", "0", *one_each
+    said = sniper("predict", trained.folder, trained.val.parent / "images", *all_scores, "-o", tmp_path / "p")
     assert said.code == 0, said.err
-    assert re.search(r"\d+ detections in 3 images, results: ", said.out)
+    assert re.search(r"\b3 detections in 3 images, results: ", said.out)
     assert len(list((tmp_path / "p").glob("*.jpg"))) == 3
     said = sniper("predict", trained.folder, trained.val.parent / "images", "--draw-focus", "-o", tmp_path / "f")
     assert_one_sentence(said, "focus maps cannot be drawn, as the model")
@@ -158,7 +161,7 @@ def test_several_processes_say_what_one_says(sniper: Command, trained: Trained, 
 def test_models_and_chips(sniper: Command, trained: Trained, tmp_path: Path) -> None:
     said = sniper("models")
     assert said.code == 0
-    assert all(name in said.out for name in ("mobilenetv2", "resnet50", "resnet101", "timm/resnet50"))
+    assert all(name in said.out for name in ("mobilenetv2", "resnet50", "resnet101", "timm/resnet50", "sniper/objects"))
     said = sniper("chips", "stats", trained.data, "-o", tmp_path / "stats")
     assert said.code == 0, said.err
     assert "20 objects in 6 images" in said.out

@@ -29,6 +29,7 @@ def models() -> None:
     """List the shipped recipes, detectors of torchvision and transformers, and where backbones come from."""
     from sniper.detectors.from_torchvision.builders import BUILDERS, LIBRARY, LICENCE
     from sniper.detectors.from_transformers.models import PREFIX, PUBLISHED
+    from sniper.new_classes.objects import OBJECTS
     from sniper.recipe import Recipe, shipped_recipes
 
     say("Recipes")
@@ -49,6 +50,7 @@ def models() -> None:
     for name, one in PUBLISHED.items():
         numbers = f"{one.million_parameters:.1f} M parameters, COCO AP {one.coco_ap:.1f} (published)"
         say(f"{PREFIX}{name}\n    {one.family}, {numbers}, {one.licence}")
+    say(f"{OBJECTS}\n    things of any kind, comes with the package: sniper classes learn, predict, evaluate, propose")
     say("Any backbone works by name: --set model.backbone=timm/<name> (timm.list_models()) or torchvision/<name>.")
 
 

@@ -31,6 +31,8 @@ def checkpoint_file(checkpoint: Path | str) -> Path:
         raise CheckpointError(
             f"{path}: no best.safetensors or last.safetensors in this folder; give a run folder or a file"
         )
+    if not path.is_file() and is_named(path):
+        raise CheckpointError(f"{path} names a detector, not weights to start from; give a checkpoint or a run folder")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give a .safetensors file or a run folder")
     return path
