@@ -71,9 +71,9 @@ def _one_step(name: str, *smaller: str) -> list[str]:
         ("mobilenetv2", []),
         ("resnet50", ["model.rpn_channels=32", "model.head_channels=16", "model.head_width=64"]),
         # The same settings on the small sister: a ResNet-101 step takes seconds and a gigabyte.
-        ("resnet101", ["model.backbone=timm/resnet18", "model.head_width=64"]),
-        ("openimages/resnet50", ["model.backbone=timm/resnet18", "model.head_width=64"]),
-        ("openimages/resnet101", ["model.backbone=timm/resnet18", "model.head_width=64"]),
+        ("resnet101", ["model.backbone=timm/test_resnet", "model.head_width=64"]),
+        ("openimages/resnet50", ["model.backbone=timm/test_resnet", "model.head_width=64"]),
+        ("openimages/resnet101", ["model.backbone=timm/test_resnet", "model.head_width=64"]),
     ],
 )
 def test_every_shipped_recipe_makes_a_step(tmp_path: Path, name: str, smaller: list[str]) -> None:
