@@ -112,6 +112,7 @@ def export(
     ] = None,
     epoch: Annotated[int, typer.Option(help="Epoch whose chips are written.", min=0)] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="PNG in place of JPEG.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Outlines of the objects too, cut to the chip.")] = False,
 ) -> None:
     """Write the chips of an epoch as images with annotations, for other trainers; chips.json leads back."""
     from sniper.recipe import Recipe
@@ -132,6 +133,7 @@ def export(
         epoch=epoch,
         ignored=ignored,  # type: ignore[arg-type]  # checked there
         lossless=lossless,
+        masks=masks,
     )
     with progress("chips", len(prepared)) as on_progress:
         done = prepared.write(on_progress)

@@ -5,6 +5,7 @@ network px; as wide as the longest object needs.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,3 +48,13 @@ def outlines_in_chip(
     points, ends = ragged_rows(masks.point_offsets, places)
     points_xy = masks.points_xy[points] * np.float64(scale) - origin_xy
     return Outlines(np.concatenate([[0], np.cumsum(counts)]), ends, points_xy.astype(np.float32))
+
+
+def rings_of(rows: NDArray[np.float32]) -> list[list[NDArray[np.float32]]]:
+    """The rings of each of N rows, (P, 2) xy in network px; an object without any has none."""
+    objects = []
+    for row in rows:
+        count = int(row[1])
+        ends = HEAD + count + np.cumsum([0, *row[HEAD : HEAD + count].astype(np.int64).tolist()])
+        objects.append([row[start:end].reshape(-1, 2) for start, end in pairwise(ends.tolist())])
+    return objects

@@ -20,10 +20,13 @@ from sniper.chips.table import ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, RecipeError
 from sniper.loader.blanking import blanked
+from sniper.loader.clipping import clipped_ring
 from sniper.loader.image_chips import ImageChips, objects_in_chip
+from sniper.loader.outlines import rings_of
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import image_tasks
 from sniper.loader.workers import compile_kernels
+from sniper.pipeline.chip_masks import bitmaps
 from sniper.pipeline.chips import chip_source
 from sniper.pipeline.tables import Data, require_objects, table_of
 from sniper.pyramid import Pyramid, PyramidConfig
@@ -33,6 +36,7 @@ from sniper.structures import ObjectState
 Form = Literal["torchvision", "coco"]
 Transform = Callable[[Tensor, dict[str, Any]], tuple[Tensor, dict[str, Any]]]
 FORMS = ("torchvision", "coco")
+Rings = list[list[NDArray[np.float64]]]  # of each object its outlines, (P, 2) xy in px of the chip
 
 
 class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
@@ -47,11 +51,12 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
     - ``boxes`` (N, 4), ``labels`` (N,) int64 from 1, ``area`` (N,), ``iscrowd`` (N,) all 0: what is learned;
     - ``ignored`` (M, 4), ``ignored_labels`` (M,), ``ignored_iscrowd`` (M,): objects out of the level's valid range,
       and crowds: neither objects nor background;
-    - ``image_id`` int: the chip's row in ``chips``.
+    - ``image_id`` int: the chip's row in ``chips``;
+    - with ``masks``, ``masks`` (N, H, W) uint8 as ``tv_tensors.Mask``; what has no outline is ignored then.
 
     In COCO's form the image is (3, H, W) uint8 RGB and the target ``{"image_id", "annotations"}``, as the image
     processors of transformers take it: boxes as x, y, w, h, the dataset's own class ids, ignored objects with
-    ``iscrowd: 1``.
+    ``iscrowd: 1``; with ``masks``, learned ones have ``segmentation``, polygons cut to the chip.
 
     Attributes:
         table: the annotations of the data.
@@ -71,6 +76,7 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         proposals: Path | str | None = None,
         form: Form = "torchvision",
         ignored: Literal["keep", "blank"] = "keep",
+        masks: bool = False,
         transforms: Transform | None = None,
     ) -> None:
         """Read the annotations and mine the chips of epoch 0.
@@ -86,6 +92,7 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
             form: of the targets, ``torchvision`` or ``coco``.
             ignored: ``blank`` paints ignored objects over with the mean colour, for trainers that would take them for
                 background; pixels of valid objects stay.
+            masks: outlines of the objects too; the data must have some.
             transforms: gets image and target, gives both, as torchvision's own datasets have it.
 
         Raises:
@@ -97,8 +104,10 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         settings = _settings(recipe, pyramid, overrides)
         table = table_of(data, split, needs_images=True)
         require_objects(table, "to learn")
+        if masks and table.masks is None:
+            raise DataError(f"{table.root}: the data have no masks; leave out masks=True")
         self._source = chip_source(settings, table, proposals)
-        self.form, self.ignored, self.transforms = form, ignored, transforms
+        self.form, self.ignored, self.masks, self.transforms = form, ignored, masks, transforms
         # Shared with workers, so that those that outlive an epoch follow.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._cutter: ImageChips | None = None
@@ -173,7 +182,7 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         """What cuts the chips of the epoch that ``set_epoch`` named last, in this process or in the main one."""
         epoch = self.epoch
         if self._cutter is None or self._cutter.epoch != epoch:
-            self._cutter = self._source.cutter(epoch)
+            self._cutter = self._source.cutter(epoch, outlines=self.masks)
         return self._cutter
 
     def _samples(self, rows: NDArray[np.int64]) -> dict[int, Sample]:
@@ -199,6 +208,9 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
 
     def _item(self, sample: Sample) -> tuple[Tensor, dict[str, Any]]:
         valid = sample.state == ObjectState.VALID
+        rings = None if sample.outlines is None else _cut_rings(sample.outlines, sample.valid_wh)
+        if rings is not None:
+            valid &= np.asarray([len(own) > 0 for own in rings], bool)
         pixels = sample.pixels
         if self.ignored == "blank":
             pixels = blanked(pixels, sample.boxes[~valid], sample.boxes[valid])
@@ -207,10 +219,13 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         labels = np.where(sample.labels >= 0, sample.labels, labels)
         image: Tensor = tv_tensors.Image(torch.from_numpy(pixels))
         if self.form == "coco":
-            target = _coco_target(sample, valid, self.table.class_ids[labels])
+            target = _coco_target(sample, valid, self.table.class_ids[labels], rings)
         else:
             image = to_dtype(image, torch.float32, scale=True)
             target = _torchvision_target(sample, valid, (labels + 1).astype(np.int64))
+            if rings is not None:
+                learned = [own for own, is_valid in zip(rings, valid.tolist(), strict=True) if is_valid]
+                target["masks"] = tv_tensors.Mask(torch.from_numpy(bitmaps(learned, pixels.shape[1:])))
         return (image, target) if self.transforms is None else self.transforms(image, target)
 
 
@@ -248,7 +263,15 @@ def _bounding_boxes(sample: Sample, wanted: NDArray[np.bool_]) -> Tensor:
     return boxes
 
 
-def _coco_target(sample: Sample, valid: NDArray[np.bool_], class_ids: NDArray[np.int64]) -> dict[str, Any]:
+def _cut_rings(outlines: NDArray[np.float32], valid_wh: tuple[int, int]) -> Rings:
+    """The rings of each object, cut to the valid region of the chip."""
+    cut = ([clipped_ring(ring, valid_wh) for ring in own] for own in rings_of(outlines))
+    return [[ring for ring in own if len(ring)] for own in cut]
+
+
+def _coco_target(
+    sample: Sample, valid: NDArray[np.bool_], class_ids: NDArray[np.int64], rings: Rings | None
+) -> dict[str, Any]:
     """The target in COCO's form."""
     boxes = xyxy_to_xywh(sample.boxes.astype(np.float64))
     columns = {
@@ -258,7 +281,7 @@ def _coco_target(sample: Sample, valid: NDArray[np.bool_], class_ids: NDArray[np
         "iscrowd": (~valid).astype(int).tolist(),
     }
     rows = zip(*columns.values(), strict=True)
-    return {
-        "image_id": sample.chip,
-        "annotations": [{"image_id": sample.chip, **dict(zip(columns, row, strict=True))} for row in rows],
-    }
+    annotations = [{"image_id": sample.chip, **dict(zip(columns, row, strict=True))} for row in rows]
+    for number in [] if rings is None else np.flatnonzero(valid).tolist():
+        annotations[number]["segmentation"] = [ring.ravel().tolist() for ring in (rings or [])[number]]
+    return {"image_id": sample.chip, "annotations": annotations}

@@ -27,6 +27,7 @@ from sniper.loader.image_chips import ChipObjects, ImageChips, Part, objects_in_
 from sniper.loader.sample import Sample
 from sniper.loader.shuffle import image_tasks
 from sniper.loader.workers import read_by_workers
+from sniper.pipeline.chip_masks import masks_in_chips
 from sniper.pipeline.chip_source import ChipSource
 from sniper.pipeline.chips import chip_source
 from sniper.pipeline.sources import Skipped
@@ -70,6 +71,7 @@ class ChipExport:
     ignored: Ignored
     suffix: str
     epoch: int
+    masks: bool
     parts: dict[str, ChipSource]
 
     def __len__(self) -> int:
@@ -138,6 +140,10 @@ class ChipExport:
     ) -> AnnotationTable:
         """The chips as a dataset of their own; ignored objects are crowds, or not there."""
         kept = [_kept(one.objects, self.ignored) for one in written]
+        masks = None
+        if self.masks and source.masks is not None:
+            shown = zip([one.row for one in written], kept, strict=True)
+            masks = masks_in_chips(source.masks, cutter.chips, shown)
         rows = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in kept)])
         boxes = np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in kept)])
         states = np.concatenate([np.zeros(0, np.int64), *(one.state for one in kept)])
@@ -155,11 +161,12 @@ class ChipExport:
             annotation_ids=np.arange(1, len(rows) + 1, dtype=np.int64),
             class_names=source.class_names,
             class_ids=next(iter(self.parts.values())).table.class_ids,  # a class has one id in all parts
+            masks=masks,
         )
 
     def _write_annotations(self, table: AnnotationTable, folder: Path, name: str) -> None:
         if self.to == "yolo":
-            write_yolo(table, folder / "labels" / name, list(table.file_names), masks=False)
+            write_yolo(table, folder / "labels" / name, list(table.file_names), masks=self.masks)
         else:
             write_coco(table, folder / f"{name}.json", [f"images/{name}/{file}" for file in table.file_names])
 
@@ -188,6 +195,7 @@ def prepare_export(
     epoch: int = 0,
     ignored: Ignored | None = None,
     lossless: bool = False,
+    masks: bool = False,
 ) -> ChipExport:
     """Mine what ``export_chips`` writes, and refuse what it would refuse; arguments as there."""
     if to not in TO:
@@ -201,6 +209,8 @@ def prepare_export(
     settings = settings.model_copy(update={"augment": AugmentConfig(horizontal_flip=0)})  # the trainer's affair
     table = table_of(data, split, needs_images=True)
     require_objects(table, "to learn")
+    if masks and table.masks is None:
+        raise DataError(f"{table.root}: the data have no masks to write; leave out --masks (masks=True)")
     source = chip_source(settings, table, proposals)
     parts = {"train": source}
     if val is not None:
@@ -210,7 +220,7 @@ def prepare_export(
         )
     for one in parts.values():
         one.useful_chips(epoch)
-    return ChipExport(Path(output), to, chosen, ".png" if lossless else ".jpg", epoch, parts)
+    return ChipExport(Path(output), to, chosen, ".png" if lossless else ".jpg", epoch, masks, parts)
 
 
 def export_chips(
@@ -226,6 +236,7 @@ def export_chips(
     epoch: int = 0,
     ignored: Ignored | None = None,
     lossless: bool = False,
+    masks: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ExportedChips:
     """Write the chips of one epoch as images with annotations, and ``chips.json``, which leads back to the images.
@@ -244,6 +255,7 @@ def export_chips(
             ``iscrowd: 1``; ``blank`` (of yolo): painted over with the mean colour; ``drop``: neither, so that trainers
             take them for background.
         lossless: PNG; else JPEG.
+        masks: outlines of the objects too, cut to the chip.
         on_progress: told how many more chips are done.
 
     Raises:
@@ -253,7 +265,7 @@ def export_chips(
     """
     prepared = prepare_export(
         data, to=to, output=output, recipe=recipe, split=split, val=val, val_split=val_split,
-        proposals=proposals, epoch=epoch, ignored=ignored, lossless=lossless,
+        proposals=proposals, epoch=epoch, ignored=ignored, lossless=lossless, masks=masks,
     )  # fmt: skip
     return prepared.write(on_progress)
 

@@ -69,8 +69,8 @@ class ChipSource:
             )
         return chips
 
-    def cutter(self, epoch: int) -> ImageChips:
-        """What cuts the chips of an epoch, image by image, without outlines; for others than ``ChipLoader``."""
+    def cutter(self, epoch: int, *, outlines: bool = False) -> ImageChips:
+        """What cuts the chips of an epoch, image by image; for others than ``ChipLoader``."""
         recipe = self.recipe
         return ImageChips(
             self.table,
@@ -79,6 +79,7 @@ class ChipSource:
             whole_pixels=recipe.loader.whole_megapixels * 1e6,
             seed=recipe.train.seed,
             epoch=epoch,
+            outlines=outlines,
             expand_classes=recipe.sampler.expand_classes,
             sample_map=recipe.data.sample_map,
         )
