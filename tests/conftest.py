@@ -1,6 +1,7 @@
 """Fixtures that find the recorded numbers, of which a part ships, and the third-party data, of which none does."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 import devices  # noqa: F401  it says how Triton's kernels run
-from forked import Python, share_server, stop_server, worker_interpreter
+from forked import Python, processes_interpreter, share_server, stop_server, worker_interpreter
 from recorded import GOLDEN, Golden
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
         share_server()
         if sys.platform == "linux":
             config.option.tx = [f"popen//python={worker_interpreter()}" for _ in config.option.tx or ()]
+    if interpreter := processes_interpreter():
+        multiprocessing.set_executable(interpreter)
 
 
 def pytest_collection_finish() -> None:

@@ -7,6 +7,7 @@ is forked is a process as any other: its own id, files, environment, signals, ex
 """
 
 import atexit
+import fcntl
 import gc
 import json
 import os
@@ -40,8 +41,8 @@ class Request:
     """What a child is to be: a Python program, with the files, folder and environment that it is given."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Read from a connection: three files, the length of the rest in four bytes, the rest as JSON."""
-        head, self.files, _, _ = socket.recv_fds(connection, 4, 3)
+        """Read from a connection: its files, the length of the rest in four bytes, the rest as JSON."""
+        head, self.files, _, _ = socket.recv_fds(connection, 4, 32)
         with connection.makefile("rb") as stream:
             self.settings: dict[str, Any] = json.loads(stream.read(*struct.unpack("!I", head)))
 
@@ -51,14 +52,15 @@ class Request:
 
     def take_over(self) -> None:
         """Make this process the one that was asked for, but for its program."""
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.settings["new_session"]:
             os.setsid()
-        for number, file in enumerate(self.files):
-            os.dup2(file, number)
+        aside = [fcntl.fcntl(file, fcntl.F_DUPFD, 200) for file in self.files]  # off the numbers that they are to have
         self.close()
+        for number, file in zip((0, 1, 2, *self.settings["passed"]), aside, strict=True):
+            os.dup2(file, number)
+            os.close(file)
         os.chdir(self.settings["folder"])
         os.environ.clear()
         os.environ.update(self.settings["environment"])
@@ -124,9 +126,10 @@ def serve(listener: socket.socket) -> Request | None:
             if not process:
                 for other in (listener, connection, *running.values()):
                     other.close()
+                signal.set_wakeup_fd(-1)
                 os.close(woken)
-                request.take_over()
                 os.close(wake)
+                request.take_over()
                 return request
             request.close()
             connection.sendall(struct.pack("!i", process))

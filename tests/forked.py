@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,18 +158,24 @@ class Python:
             process.kill()
 
 
-def _start(settings: dict[str, Any], files: list[int]) -> Handle:
+def _start(settings: dict[str, Any], files: list[int], passed: Sequence[int] = ()) -> Handle:
+    """Start a program with the first three ``files``; those that are ``passed`` it has under the same numbers."""
     if sys.platform != "linux":
         return subprocess.Popen(
             [sys.executable, *settings["arguments"]], stdin=files[0], stdout=files[1], stderr=files[2],
             env=settings["environment"], cwd=settings["folder"], start_new_session=settings["new_session"],
         )  # fmt: skip
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(os.environ.get(ADDRESS) or _Server.of_this_process().address)
-    request = json.dumps(settings).encode()
-    socket.send_fds(connection, [struct.pack("!I", len(request))], files)
+    connection.connect(server_address())
+    request = json.dumps(settings | {"passed": list(passed)}).encode()
+    socket.send_fds(connection, [struct.pack("!I", len(request))], [*files, *passed])
     connection.sendall(request)
     return _Forked(connection)
+
+
+def server_address() -> str:
+    """The socket of the server that all tests share, else of this process's own."""
+    return os.environ.get(ADDRESS) or _Server.of_this_process().address
 
 
 class _Server:
@@ -204,22 +210,35 @@ def worker_interpreter() -> str:
     return f"{shlex.quote(sys.executable)} {shlex.quote(__file__)}"
 
 
+def processes_interpreter() -> str | None:
+    """A file that multiprocessing starts in place of ``python``, where all tests share a server.
+
+    What it forks the processes of an evaluation from imports torch for five seconds otherwise.
+    """
+    address = os.environ.get(ADDRESS)
+    return str(Path(address).with_name("python")) if address else None
+
+
 def _run_worker() -> int:
     """Have a process forked that has this one's arguments, files and environment; its exit code, once it ends."""
+    passed = [int(file.name) for file in Path("/proc/self/fd").iterdir() if int(file.name) > 2 and file.exists()]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the affair of who started this
     settings = {
-        "arguments": [argument for argument in sys.argv[1:] if argument not in ("-u", "-B")],
+        "arguments": sys.argv[sys.argv.index("-c") :],  # without the interpreter's own options
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         "new_session": False,
     }
-    return _start(settings, [0, 1, 2]).wait()
+    return _start(settings, [0, 1, 2], passed).wait()
 
 
 def share_server() -> None:
     """Start the server for this process and all that it starts."""
     if sys.platform == "linux":
         os.environ[ADDRESS] = _Server.of_this_process().address
+        script = Path(os.environ[ADDRESS]).with_name("python")
+        script.write_text(f'#!/bin/sh\nexec {worker_interpreter()} "$@"\n')
+        script.chmod(0o755)
 
 
 def stop_server() -> None:

@@ -1,13 +1,14 @@
 """Forked processes are processes as any other."""
 
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from forked import Python
+from forked import ADDRESS, Python, server_address, worker_interpreter
 
 
 def test_a_program_has_its_own_arguments_environment_folder_and_files(python: Python, tmp_path: Path) -> None:
@@ -53,6 +54,15 @@ def test_a_program_can_start_processes_of_its_own(python: Python, tmp_path: Path
     )
     for method in ("fork", "spawn"):
         assert python.run(script, method).stdout == "[2, 4]\n"
+
+
+def test_what_a_worker_starts_has_the_files_that_are_passed(tmp_path: Path) -> None:
+    code = "import os, sys; os.write(int(sys.argv[1]), b'through')"
+    with (tmp_path / "file").open("wb") as file:
+        command = [*shlex.split(worker_interpreter()), "-B", "-c", code, str(file.fileno())]
+        environment = os.environ | {ADDRESS: server_address()}
+        done = subprocess.run(command, pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, env=environment)
+    assert (done.returncode, (tmp_path / "file").read_bytes()) == (0, b"through")
 
 
 def test_a_launch_is_one_group_of_processes(python: Python, tmp_path: Path) -> None:
