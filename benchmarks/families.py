@@ -102,6 +102,7 @@ def network_of(family: str, classes: int, weights: Path) -> nn.Module:
             classes + 1,
             rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,)), ratios),
             box_roi_pool=MultiScaleRoIAlign(MAPS, output_size=7, sampling_ratio=2),
+            box_batch_size_per_image=128,
         )
     if family == "retinanet":
         sizes = tuple(tuple(int(side * 2 ** (part / 3)) for part in range(3)) for side in (24, 48, 96))
