@@ -279,7 +279,9 @@ def test_a_single_level_gets_a_scout_for_autofocus_and_nothing_else_does() -> No
     one = Pyramid(levels=(Level(scale=2.3),))
     fine, scout = with_scout(one).levels
     assert (fine, scout.scale) == (one.levels[0], 0.77)
-    assert scout.train_range_px == scout.infer_range_px == (0.0, None)
+    assert scout.train_range_px == (0.0, None)
+    assert scout.infer_range_px == (83.1, None), "what is smaller than 64 network px is looked at closer"
+    assert with_scout(one, 32.0).levels[1].infer_range_px == (41.6, None)
     whole = Pyramid(levels=(Level(long_px=512),))
     assert with_scout(whole) == whole
     assert with_scout(with_scout(one)) == with_scout(one)

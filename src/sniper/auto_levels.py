@@ -21,6 +21,7 @@ MARGIN = 59 / 512  # part of a chip that an object must leave free to be sure to
 MIN_SIDE_PX = 2.0  # an object with a shorter side than this, original px, is never valid
 SPECK_PX = 2.0  # nor do objects smaller than this, sqrt(area) in original px, have a say in the levels
 SCOUT = 3.0  # how much coarser than a single level one is that only says where to look: a ninth of its pixels
+SMALL_PX = 64.0  # objects below this size deserve a closer look, network px: what a focus branch learns by default
 COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
 
 
@@ -96,16 +97,20 @@ def derive_pyramid(
     return _widened(start, sizes, valid)
 
 
-def with_scout(pyramid: Pyramid) -> Pyramid:
+def with_scout(pyramid: Pyramid, small_px: float = SMALL_PX) -> Pyramid:
     """A pyramid of one fixed scale with a coarser level before it, from which AutoFocus tells where to look closer.
 
-    The scout learns and finds objects of all sizes, as the level itself does: what it is sure of need not be looked
-    at again. Pyramids of several levels, and one that shows whole images in a chip, stay as they are.
+    The scout learns objects of all sizes, as the level itself does. What it keeps are those from ``small_px`` on
+    (network px), which a focus branch does not send to the finer level; that level sees all others better, and merged
+    with it the scout's detections of them only compete. Pyramids of several levels, and one that shows whole images in
+    a chip, stay as they are.
     """
     scale = pyramid.levels[0].scale
     if len(pyramid.levels) > 1 or scale is None:
         return pyramid
-    scout = pyramid.levels[0].model_copy(update={"scale": float(f"{scale / SCOUT:.2g}")})
+    coarser = float(f"{scale / SCOUT:.2g}")
+    kept_px = float(f"{small_px / coarser:.3g}"), None
+    scout = pyramid.levels[0].model_copy(update={"scale": coarser, "infer_range_px": kept_px})
     return pyramid.model_copy(update={"levels": (*pyramid.levels, scout)})
 
 

@@ -6,7 +6,7 @@ R regions, C classes, L levels, H and W pixels. "Network px" are pixels of the p
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Self
 
@@ -23,6 +23,9 @@ class ObjectState(IntEnum):
     CROWD = 2  # a region with unlabelled objects inside: nothing in it is background
 
 
+REFINED = 2.0  # by this ratio, the size of a detection may differ from that of the anchor or region it comes from
+
+
 @dataclass(slots=True)
 class Images:
     """A batch of padded inputs.
@@ -34,6 +37,8 @@ class Images:
     pixels: Tensor  # (B, 3, H, W) RGB
     valid_hw: Tensor  # (B, 2) int64: rows and columns that show the picture; the rest is padding
     scale: Tensor  # (B,) float32: network px per original px
+    # (B, 2) float32: only detections of these sizes will be kept, sqrt(area) in network px; None: all. A hint.
+    kept_px: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -63,6 +68,16 @@ class Images:
         """
         pixels = self.pixels if self.pixels.is_floating_point() else self.pixels.float() / 255
         return ((pixels - mean) / std).mul_(self.valid_mask())
+
+    def may_keep(self, sizes_px: Tensor) -> Tensor:
+        """(B, N) bool: whether boxes of (N,) or (B, N) size, sqrt(area) in network px, may end as detections to keep.
+
+        A box that is not final yet may still come out ``REFINED`` times as large, or as small.
+        """
+        if self.kept_px is None:
+            return torch.ones((len(self), sizes_px.shape[-1]), dtype=torch.bool, device=sizes_px.device)
+        low, high = self.kept_px[:, :1], self.kept_px[:, 1:]
+        return (sizes_px * REFINED > low) & (sizes_px < high * REFINED)
 
     def pin_memory(self) -> Self:
         """Page-locked copies, for overlapped transfers to a GPU."""

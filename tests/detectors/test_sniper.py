@@ -303,3 +303,27 @@ def test_a_focus_branch_adds_one_loss_and_learns_where_small_objects_are():
     assert focusing.training
     assert (plain.focus_stride, focusing.focus_stride) == (None, 16)
     assert focus.shape == (2, 12, 12)
+
+
+def test_regions_that_no_level_keeps_skip_the_second_stage():
+    detector = tiny()
+    images = batch_of(CHIPS)
+    everything = detector.detect(images)
+    ran = []
+    detector.head.register_forward_hook(lambda module, given, output: ran.append(len(given[2])))
+    kept_px = torch.tensor([[48.0, math.inf], [0.0, math.inf]])
+    hinted = detector.detect(dataclasses.replace(images, kept_px=kept_px))
+    detector.detect(images)
+    assert 0 < ran[0] < ran[1]
+    assert torch.equal(hinted[1].boxes, everything[1].boxes), "a range is one padded input's own"
+    sizes = (hinted[0].boxes[:, 2:] - hinted[0].boxes[:, :2]).prod(dim=1).sqrt()
+    assert (sizes > 48 / 2 - 8).all()
+
+
+def test_improbable_regions_skip_the_second_stage():
+    images = batch_of(CHIPS)
+    counts = []
+    for least in (0.0, 0.999):
+        detector = tiny(proposals=ProposalConfig(test_min_score=least))
+        counts.append(sum(map(len, detector.detect(images))))
+    assert counts[0] > counts[1] == 0

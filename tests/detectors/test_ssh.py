@@ -333,3 +333,21 @@ def test_rows_of_classes_follow_their_names(tmp_path: Path) -> None:
     found, given = detector.detection[1].objects.weight, former.detection[1].objects.weight
     assert torch.equal(found[[0, 2]], given[[1, 3]])
     assert torch.equal(found[[1, 3]], own[[1, 3]])
+
+
+def test_modules_whose_sizes_nobody_keeps_do_not_run() -> None:
+    detector = tiny()
+    images = batch_of(CHIPS)
+    everything = detector.detect(images)
+    ran: list[int] = []
+    for number, module in enumerate(detector.detection):
+        module.register_forward_hook(lambda module, given, output, number=number: ran.append(number))
+    large = torch.tensor([[64.0, math.inf]] * 2)
+    detector.detect(dataclasses.replace(images, kept_px=large))
+    assert ran == [1, 2]
+    ran.clear()
+    mixed = detector.detect(dataclasses.replace(images, kept_px=torch.tensor([[64.0, math.inf], [0.0, math.inf]])))
+    assert ran == [0, 1, 2]
+    assert torch.equal(mixed[1].boxes, everything[1].boxes)
+    alone = detector.detect(dataclasses.replace(images, kept_px=large))
+    assert torch.equal(mixed[0].scores, alone[0].scores), "what an input gives does not depend on its batch"

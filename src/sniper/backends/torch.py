@@ -82,7 +82,7 @@ class TorchBackend:
         self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32], want: Want
     ) -> Looked:
         """Run the network once on a batch; see ``Backend.look``. One transfer to the device, one back."""
-        images = self.images(inputs, valid_hw, scale)
+        images = self.images(inputs, valid_hw, scale, want.kept_px)
         with self.computing():
             outputs = self._outputs(images, want)
         regions = outputs.proposals if want.regions == "proposals" else outputs.detections
@@ -123,12 +123,19 @@ class TorchBackend:
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=half):
             yield
 
-    def images(self, inputs: NDArray[np.uint8], valid_hw: NDArray[np.int64], scale: NDArray[np.float32]) -> Images:
+    def images(
+        self,
+        inputs: NDArray[np.uint8],
+        valid_hw: NDArray[np.int64],
+        scale: NDArray[np.float32],
+        kept_px: tuple[tuple[float, float], ...] | None = None,
+    ) -> Images:
         """The batch on the device; its pixels are in NHWC order already."""
         images = Images(
             pixels=torch.from_numpy(inputs).permute(0, 3, 1, 2),
             valid_hw=torch.from_numpy(valid_hw),
             scale=torch.from_numpy(scale),
+            kept_px=None if kept_px is None else torch.tensor(kept_px, dtype=torch.float32),
         )
         if self.device.type == "cuda":
             images = images.pin_memory()

@@ -17,6 +17,9 @@ class Want(NamedTuple):
     regions: Literal["detections", "proposals"] = "detections"  # finished detections, or class-free boxes (labels 0)
     focus: bool = False  # focus maps too, if the backend has a ``focus_stride``
     features: bool = False  # what ``masks`` needs later, if the backend ``predicts_masks``
+    # Of each padded input: sizes of the detections that are kept, sqrt(area), low <= size < high, network px. A backend
+    # may leave out what is outside, to save time. None: all sizes.
+    kept_px: tuple[tuple[float, float], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

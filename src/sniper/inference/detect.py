@@ -74,6 +74,7 @@ def detect_images(
         Want(regions=regions, focus=focused and backend.focus_stride is not None, features=backend.predicts_masks),
         focused,
         focus_stride_of(backend) if focused else FALLBACK_STRIDE,
+        pyramid.infer_ranges_px(),
         class_free,
         min_score,
         choose,
@@ -98,6 +99,7 @@ class _Run:
     want: Want
     focused: bool
     stride: int  # of focus maps
+    ranges_px: NDArray[np.float64]  # (L, 2) sizes that each level keeps, original px
     class_free: bool
     min_score: float
     choose: Choose | None
@@ -161,7 +163,8 @@ def _run_batch(
 ) -> None:
     """Run the network on one batch, and note its detections and focus maps."""
     finer = batch[0].window.level > 0  # a focused batch is of one level; nothing is finer than level 0
-    looked = run.backend.look(*inputs, run.want._replace(focus=run.want.focus and finer))
+    want = run.want._replace(focus=run.want.focus and finer, kept_px=_kept_px(run, batch))
+    looked = run.backend.look(*inputs, want)
     if run.focused and finer:
         plan.add(batch, focus_of(looked, (inputs.pixels.shape[1], inputs.pixels.shape[2])))
     for row, task in enumerate(batch):
@@ -173,6 +176,15 @@ def _run_batch(
         if run.class_free:
             labels = np.zeros_like(labels)
         found.add(task.window, boxes[kept], scores[kept], labels[kept], features)
+
+
+def _kept_px(run: _Run, batch: list[WindowTask]) -> tuple[tuple[float, float], ...] | None:
+    """The sizes that merging will keep of each window, network px; None: all."""
+    ranges = run.ranges_px[[task.window.level for task in batch]]
+    if run.want.regions != "detections" or ((ranges[:, 0] <= 0) & np.isinf(ranges[:, 1])).all():
+        return None
+    scaled = ranges * np.asarray([[task.window.scale] for task in batch])
+    return tuple((low, high) for low, high in scaled.tolist())
 
 
 def _whole(boxes: NDArray, task: WindowTask, size_wh: tuple[int, int]) -> NDArray[np.bool_]:

@@ -62,6 +62,13 @@ class ProposalConfig(Config):
     keep: int = Field(default=300, ge=1, description="regions per padded input after suppression")
     nms_iou: float = Field(default=0.7, gt=0, le=1, description="IoU above which the weaker region is suppressed")
     min_px: float = Field(default=2.0, ge=0, description="regions with a shorter side are dropped, network px")
+    test_min_score: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="less probable regions do not enter the second stage when detecting: on empty ground and in small "
+        "windows it costs as much as all convolutions, and they hold nothing",
+    )
 
 
 class RoiConfig(Config):

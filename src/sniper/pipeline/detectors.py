@@ -117,7 +117,8 @@ def resolve_pyramid(
         if chip_px is None and pyramid.chip_px != ANY_CHIP_PX:
             pyramid = _derived(recipe, table, pyramid.chip_px, traits)  # a stride in px is another share of this chip
         if traits.has_focus:
-            pyramid = with_scout(pyramid)
+            labels = getattr(recipe.model, "focus_labels", None)
+            pyramid = with_scout(pyramid) if labels is None else with_scout(pyramid, labels.small_px)
     else:
         pyramid = Pyramid(levels=wanted.levels, chip_px=chip_px or ANY_CHIP_PX)
     written = wanted.model_copy(update={"levels": pyramid.levels, "chip_px": pyramid.chip_px})

@@ -55,7 +55,8 @@ def _detections(detector: "Sniper", features: Tensor, proposals: Proposals, imag
     deltas = output.deltas.view(count, slots, 4)
     boxes = box_deltas.decode(proposals.boxes, deltas, box_deltas.REGION_WEIGHTS)
     boxes = box_deltas.clip(boxes, images.valid_hw)
-    scores = output.logits.softmax(dim=1)[:, 1:].view(count, slots, -1).masked_fill(~proposals.present.unsqueeze(-1), 0)
+    run = proposals.present & (proposals.scores >= config.proposals.test_min_score)
+    scores = output.logits.softmax(dim=1)[:, 1:].view(count, slots, -1).masked_fill(~run.unsqueeze(-1), 0)
     classes = scores.shape[2]
     best, index = scores.flatten(1).topk(min(config.max_detections, slots * classes), dim=1)
     found = best > config.score_threshold

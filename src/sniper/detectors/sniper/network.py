@@ -96,7 +96,9 @@ class Sniper(TwoStage):
 
     def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
         """What the proposals of each padded input hold, best first."""
-        image, slot = torch.where(proposals.present)
+        sides = (proposals.boxes[..., 2:] - proposals.boxes[..., :2]).prod(dim=2).sqrt()
+        probable = proposals.scores >= self.config.proposals.test_min_score
+        image, slot = torch.where(proposals.present & probable & images.may_keep(sides))
         output = self.head(features, image, proposals.boxes[image, slot])
         boxes = box_deltas.decode(proposals.boxes[image, slot], output.deltas, box_deltas.REGION_WEIGHTS)
         padded = torch.zeros_like(proposals.boxes)

@@ -1,5 +1,7 @@
 """SSH, a face detector in one stage (arXiv 1708.03979); ``docs/method.md``, "The SSH face detector"."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -93,13 +95,16 @@ class Ssh(Proposes, OnePass):
         """What is asked for and there are branches for, from one forward pass; ``detectors.protocol.MultiOutput``."""
         with evaluating(self):
             shared = self.backbone(self.normalise(images))
-            maps = self._maps(shared) if detections or proposals else []
+            useful = self._useful(images, everything=proposals)
+            run = [k for k in range(len(STRIDES)) if detections or proposals if useful is None or useful[:, k].any()]
+            maps = self._maps(shared, run)
+            anchors = [self.anchors[k](shared[k].shape[-2:]) for k in run]
             probabilities = [one.logits.softmax(dim=2) for one in maps]
-            anchors = self._anchors(shared) if maps else []
+            found = [one[..., 1:] for one in probabilities]
+            if useful is not None:  # what an input gives must not depend on the others of its batch
+                found = [one * useful[:, k, None, None] for k, one in zip(run, found, strict=True)]
             return Outputs(
-                self._best(maps, anchors, [one[..., 1:] for one in probabilities], images, self.config.score_threshold)
-                if detections
-                else None,
+                self._best(maps, anchors, found, images, self.config.score_threshold) if detections else None,
                 self._best(maps, anchors, [1 - one[..., :1] for one in probabilities], images, 0.0)
                 if proposals
                 else None,
@@ -116,10 +121,21 @@ class Ssh(Proposes, OnePass):
         """(B, 3, H, W) pixels for the trunk; padding becomes 0, the mean colour, whatever the loader put there."""
         return images.normalised(self.mean, self.std)
 
-    def _maps(self, features: list[Tensor]) -> list[AnchorMaps]:
-        fine, middle, coarse = features
-        inputs = (self.fusion(fine, middle), middle, coarse)
-        return [module(one) for module, one in zip(self.detection, inputs, strict=True)]
+    def _maps(self, features: list[Tensor], run: Sequence[int] = range(len(STRIDES))) -> list[AnchorMaps]:
+        """Of the modules with the numbers ``run``."""
+        return [self.detection[k](features[k] if k else self.fusion(*features[:2])) for k in run]
+
+    def _useful(self, images: Images, *, everything: bool) -> Tensor | None:
+        """(B, 3) bool: whether a module may find what is kept of each padded input; None: all may.
+
+        The last one always runs, so that there is something to choose from.
+        """
+        if images.kept_px is None or everything:
+            return None
+        sides = [torch.tensor(own, device=images.kept_px.device) for own in self.config.anchors_px]
+        useful = torch.stack([images.may_keep(own).any(dim=1) for own in sides], dim=1)
+        useful[:, -1] = True
+        return useful
 
     def _anchors(self, features: list[Tensor]) -> list[Tensor]:
         """(A, 4) xyxy px of each module."""
