@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sniper.nn.mask_targets import encode_polygons
 from sniper.structures import Batch, ObjectState
+from sniper.training.loop import TrainConfig, train
+from sniper.training.run import RunFolder
 
 VALID, IGNORED, CROWD, EMPTY = (int(ObjectState[name]) for name in ("VALID", "IGNORED", "CROWD", "EMPTY"))
 SIDE = 128
@@ -64,3 +68,37 @@ def losses_and_gradients(detector: nn.Module, batch: Batch) -> tuple[dict[str, f
 
 def same(one: tuple, other: tuple) -> bool:
     return one[0] == other[0] and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+
+
+class OneEpoch:
+    """Three times the chips above, from a batch on."""
+
+    num_batches = 3
+
+    def __init__(self, first_batch: int) -> None:
+        self.first_batch = first_batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter([batch_of(CHIPS)] * (self.num_batches - self.first_batch))
+
+
+class OneSource:
+    def epoch(self, epoch: int, first_batch: int, rank: int, world_size: int) -> OneEpoch:
+        return OneEpoch(first_batch)
+
+
+def assert_resuming_is_exact(build: Callable[[], nn.Module], folder: Path) -> None:
+    """Two steps of which one is resumed in a new detector end with the weights and buffers of two in one go."""
+
+    def trained(name: str, steps: int, *, resume: bool = False) -> dict[str, Tensor]:
+        config = TrainConfig(
+            steps=steps, schedule="steps", warmup_steps=0, learning_rate=0.001, tensorboard=False, device="cpu"
+        )
+        detector = build()
+        train(detector, OneSource(), config, RunFolder(folder / name), resume=resume)
+        return detector.state_dict()
+
+    whole, stopped = trained("whole", 2), trained("pieces", 1)
+    resumed = trained("pieces", 2, resume=True)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert any(not torch.equal(stopped[name], value) for name, value in whole.items())

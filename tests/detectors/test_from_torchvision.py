@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -16,7 +18,19 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign
 
 import sniper
-from chip_batches import CHIPS, CROWD, EMPTY, IGNORED, SIDE, VALID, batch_of, changed, losses_and_gradients, same
+from chip_batches import (
+    CHIPS,
+    CROWD,
+    EMPTY,
+    IGNORED,
+    SIDE,
+    VALID,
+    assert_resuming_is_exact,
+    batch_of,
+    changed,
+    losses_and_gradients,
+    same,
+)
 from facts import facts
 from sniper.detectors.from_torchvision.build import build_torchvision
 from sniper.detectors.from_torchvision.builders import BUILDERS
@@ -187,6 +201,11 @@ def test_losses_are_finite_without_objects(family: str, chips: list) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
+@by_family
+def test_resuming_is_exact(family: str, tmp_path: Path) -> None:
+    assert_resuming_is_exact(lambda: sniper.from_torchvision(network(family)), tmp_path)
+
+
 # --- inputs of any size ----------------------------------------------------------------------------------------------
 
 
@@ -236,6 +255,11 @@ def test_what_a_family_can_do() -> None:
         sniper.from_torchvision(nn.Linear(1, 1))
 
 
+def test_keypoints_are_not_left_untrained_silently() -> None:
+    with pytest.raises(RecipeError, match=facts("KeypointRCNN", "keypoints", "FasterRCNN")):
+        sniper.from_torchvision(two_stages(KeypointRCNN, num_keypoints=2))
+
+
 def test_proposals_come_with_the_detections_and_train_alone() -> None:
     detector = sniper.from_torchvision(network("Faster R-CNN"))
     batch = batch_of(CHIPS)
@@ -280,6 +304,11 @@ def test_a_focus_branch_adds_one_loss(family: str) -> None:
 
 
 # --- the library's builders ------------------------------------------------------------------------------------------
+
+
+def test_every_builder_of_the_installed_release_is_known() -> None:
+    installed = torchvision.models.list_models(module=torchvision.models.detection)
+    assert set(installed) - set(BUILDERS) == {"keypointrcnn_resnet50_fpn"}, "chips have no keypoints"
 
 
 @pytest.mark.parametrize("name", BUILDERS)

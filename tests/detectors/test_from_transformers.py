@@ -4,6 +4,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,22 @@ import torch
 from torch import Tensor, nn
 
 import sniper
-from chip_batches import CHIPS, CROWD, EMPTY, SIDE, VALID, batch_of, changed, losses_and_gradients, same
+from chip_batches import (
+    CHIPS,
+    CROWD,
+    EMPTY,
+    SIDE,
+    VALID,
+    assert_resuming_is_exact,
+    batch_of,
+    changed,
+    losses_and_gradients,
+    same,
+)
 from facts import facts
 from sniper.detectors.from_transformers.build import build_transformers
 from sniper.detectors.from_transformers.detector import TransformersDetector
+from sniper.detectors.from_transformers.models import RECIPES
 from sniper.detectors.from_transformers.targets import corners, targets_of
 from sniper.detectors.protocol import Detector, MaskDetector, MultiOutput, ProposalTrainer, Proposer
 from sniper.errors import RecipeError
@@ -179,6 +192,11 @@ def test_losses_are_finite_without_objects(family: str) -> None:
     assert sum(losses.values()) > 0
 
 
+@by_family
+def test_resuming_is_exact(family: str, tmp_path: Path) -> None:
+    assert_resuming_is_exact(lambda: detector_of(family), tmp_path)
+
+
 # --- any input, any of the classes -----------------------------------------------------------------------------------
 
 
@@ -236,6 +254,14 @@ def test_half_precision_computes_losses_in_single() -> None:
         losses = detector.losses(batch_of(CHIPS))
     assert {value.dtype for value in losses.values()} == {torch.float32}
     assert all(value.isfinite() for value in losses.values())
+
+
+def test_every_detector_of_the_installed_release_is_known() -> None:
+    """But for those of document pages and lines of text, which the library has no loss for."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES as INSTALLED
+
+    assert {kind for kind in set(INSTALLED) - set(RECIPES) if not kind.startswith(("pp_doclayout", "pp_ocr"))} == set()
+    assert set(TINY_NETWORKS) == set(RECIPES)
 
 
 def test_what_is_no_such_detector(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
@@ -40,7 +40,7 @@ def from_torchvision(net: nn.Module, *, focus: bool = False) -> TorchvisionDetec
         focus: with AutoFocus's branch, on the map with stride 16.
 
     Raises:
-        RecipeError: it is none of them.
+        RecipeError: it is none of them, or learns keypoints.
     """
     return _family(net)(net, focus_channels=64 if focus else None)
 
@@ -80,6 +80,8 @@ def build_torchvision(
 
 
 def _family(net: nn.Module) -> type[TorchvisionDetector]:
+    if isinstance(net, KeypointRCNN):  # a FasterRCNN whose keypoint branch would stay as it is
+        raise RecipeError("KeypointRCNN learns keypoints, and chips have none; give a FasterRCNN or MaskRCNN")
     for kind, family in FAMILIES.items():
         if isinstance(net, kind):
             return family
