@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from sniper import __version__
@@ -19,10 +18,9 @@ from sniper.files import replacing
 from sniper.pipeline.model import Model, load_model
 from sniper.to_onnx.deepness import INPUT, OUTPUT, DeepnessGraph, write_deepness
 from sniper.to_onnx.graph import INPUTS, STEP_PX, DetectorGraph, GraphSettings, write_graph
+from sniper.to_onnx.parity import EXACT, HALF, Limits, Parity, parity
 
-MAX_SCORE_DIFFERENCE = 1e-3  # rounding of other kernels, far below what a wrong operator does
-MAX_SCORE_DIFFERENCE_HALF = 0.05
-MAX_SHARE_DIFFERENCE = 0.1  # of the number of boxes
+CHECKED_BATCH = 3  # images of the check; the example of a trace has another number
 
 
 class Exported(NamedTuple):
@@ -74,18 +72,20 @@ def export(
     strategy = strategy_of(model, half=half, nms_iou=nms)
     if deepness is not None and (deepness <= 0 or deepness % STEP_PX):
         raise RecipeError(f"deepness is the side of a tile, a multiple of {STEP_PX} px, got {deepness}")
+    limits = HALF if half else EXACT
     with replacing(path) as partial:
         if deepness is None:
             write_graph(graph, partial, {KEY: strategy.model_dump_json()})
-            difference = _difference(graph, partial)
+            agreed = _parity(graph, partial, limits)
         else:
-            difference = _write_deepness(graph, model, deepness, partial)
-        if not difference <= (MAX_SCORE_DIFFERENCE_HALF if half else MAX_SCORE_DIFFERENCE):
+            agreed = _write_deepness(graph, model, deepness, partial)
+        if not agreed.within(limits):
             raise CheckpointError(
-                f"{path} was not written: its scores differ from torch's by {difference:.2g}; this version of torch or "
+                f"{path} was not written: {agreed.apart} of the {agreed.rows} boxes that it and torch find are found "
+                f"by one alone, and scores differ by up to {agreed.score_difference:.2g}; this version of torch or "
                 "onnxruntime computes something else, use another"
             )
-    return Exported(path, strategy, difference)
+    return Exported(path, strategy, agreed.score_difference)
 
 
 def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = None) -> Strategy:
@@ -111,8 +111,8 @@ def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = Non
     )
 
 
-def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path) -> float:
-    """Write the form of the plugin; the largest difference of a score from torch's, on noise."""
+def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path) -> Parity:
+    """Write the form of the plugin; scores and boxes beside torch's, slot by slot, on noise."""
     tiles = DeepnessGraph(graph, len(model.class_names))
     min_score = min(model.draw_scores, default=DEFAULT_SCORE)
     write_deepness(tiles, path, tile_px=tile_px, class_names=model.class_names, min_score=min_score)
@@ -120,20 +120,26 @@ def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path
     (found,) = Session(path, "cpu").run([OUTPUT], {INPUT: pixels})
     with torch.inference_mode():
         wanted = tiles(torch.from_numpy(pixels)).numpy()
-    return _largest(wanted[..., 4], found[..., 4])
+    if wanted.shape != found.shape:
+        return Parity(np.inf, 0, 0)
+    ours, theirs = wanted[..., 4], found[..., 4]  # best first
+    both = (ours > 0) & (theirs > 0)
+    difference = float(np.abs(ours - theirs)[both].max(initial=0))
+    return Parity(difference, int(((ours > 0) != (theirs > 0)).sum()), int((ours > 0).sum() + (theirs > 0).sum()))
 
 
-def _difference(graph: DetectorGraph, path: Path) -> float:
-    """The largest difference between what the file and torch say of one small input of noise.
+def _parity(graph: DetectorGraph, path: Path, limits: Limits) -> Parity:
+    """How far the file and torch agree about small inputs of noise.
 
-    It is of another size than the example that the graph was traced with, which may have left constants in it.
-    Boxes and labels may change places where scores are equal to rounding; scores, best first, and the focus map do not.
+    They are of another size and number than the example that the graph was traced with, which may have left constants
+    in it.
     """
-    images = np.random.default_rng(0).integers(0, 256, (1, 3 * STEP_PX, 2 * STEP_PX, 3), np.uint8)
-    valid_hw = np.asarray([[3 * STEP_PX - 7, 2 * STEP_PX - 5]], np.int64)
+    height, width = 3 * STEP_PX, 2 * STEP_PX
+    images = np.random.default_rng(0).integers(0, 256, (CHECKED_BATCH, height, width, 3), np.uint8)
+    valid_hw = np.asarray([[height - 7 * row, width - 5 * row] for row in range(CHECKED_BATCH)], np.int64)
     with torch.inference_mode():
-        wanted = dict(zip(graph.output_names, graph(torch.from_numpy(images), torch.from_numpy(valid_hw)), strict=True))
-    names: list[str] = [name for name in ("scores", "proposal_scores", "focus") if name in wanted]
+        outputs = [one.numpy() for one in graph(torch.from_numpy(images), torch.from_numpy(valid_hw))]
+    names = graph.output_names
     try:
         found = Session(path, "cpu").run(names, dict(zip(INPUTS, (images, valid_hw), strict=True)))
     except CheckpointError as error:
@@ -141,13 +147,5 @@ def _difference(graph: DetectorGraph, path: Path) -> float:
             f"the file was not written: its graph runs only at the size that it was traced at ({error}); use another "
             "version of torch, or another detector"
         ) from error
-    return max(_largest(wanted[name].float().numpy(), one) for name, one in zip(names, found, strict=True))
-
-
-def _largest(wanted: NDArray[np.floating], found: NDArray[np.floating]) -> float:
-    """Suppression of boxes whose scores or overlaps are equal to rounding may leave a few more or fewer of them."""
-    there = (wanted > 0).sum(), (found > 0).sum()
-    if wanted.shape != found.shape or abs(there[0] - there[1]) > max(3, MAX_SHARE_DIFFERENCE * max(there)):
-        return np.inf
-    both = (wanted > 0) & (found > 0)
-    return float(np.abs(wanted - found)[both].max(initial=0))
+    wanted = dict(zip(names, outputs, strict=True))
+    return parity(wanted, dict(zip(names, found, strict=True)), limits)
