@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from sniper.training.weights_file import checkpoint_file
 STRIDES = (8, 16, 32)
 MAPS = ("0", "1", "2")
 PYRAMID_CHANNELS = 64
+REGIONS = 128  # of a chip or image that Faster R-CNN learns; with the library's 512 they are most of a step of chips
 RESNET_D = {
     "model_type": "rt_detr_resnet", "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1],
     "layer_type": "basic", "out_indices": [2, 3, 4],
@@ -102,7 +104,7 @@ def network_of(family: str, classes: int, weights: Path) -> nn.Module:
             classes + 1,
             rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,)), ratios),
             box_roi_pool=MultiScaleRoIAlign(MAPS, output_size=7, sampling_ratio=2),
-            box_batch_size_per_image=128,
+            box_batch_size_per_image=REGIONS,
         )
     if family == "retinanet":
         sizes = tuple(tuple(int(side * 2 ** (part / 3)) for part in range(3)) for side in (24, 48, 96))
@@ -174,8 +176,10 @@ def run_cell(cell: str, args: argparse.Namespace) -> dict[str, Any]:
     detector.to(memory_format=torch.channels_last)
     per_step = step_seconds(detector, ChipSource(table, pyramid, resolved), warm=2, measured=6)
     recipe = recipe_of(family, way, max(4, round(60 * args.minutes / per_step)), args.seed)
-    started, name = time.process_time(), cell.replace(":", "-")
-    done = train(recipe, data=table, detector=fresh(), name=f"{name}-{args.seed}", root=args.runs, log=lambda _: None)
+    name = f"{cell.replace(':', '-')}-{args.seed}"
+    shutil.rmtree(args.runs / "train" / name, ignore_errors=True)  # of a cell that is run again or was cut off
+    started = time.process_time()
+    done = train(recipe, data=table, detector=fresh(), name=name, root=args.runs, log=lambda _: None)
     trained = time.process_time() - started
     model = load_model(done.folder, detector=fresh(), device="cpu")
     result = evaluate_table(model.backend, test, pyramid, resolved.inference, resolved.evaluation)
@@ -190,6 +194,7 @@ def run_cell(cell: str, args: argparse.Namespace) -> dict[str, Any]:
         "ap": round(100 * result.result.ap, 1), "ap50": round(100 * result.result.ap50, 1),
         "test_megapixels": round(result.pixels_per_image / 1e6, 2),
         "found_in_one_photo": len(model.detect(str(test.image_path(0))).scores),
+        **({"regions": REGIONS} if family == "fasterrcnn" else {}),
     }  # fmt: skip
 
 
@@ -220,13 +225,14 @@ def table_of(path: Path) -> str:
     cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for line in path.read_text().splitlines():
         one = json.loads(line)
-        cells.setdefault((one["family"], one["data"]), {})[one["way"]] = one
+        family = f"{one['family']}, {one['regions']} regions" if "regions" in one else one["family"]
+        cells.setdefault((family, one["data"]), {})[one["way"]] = one
     lines = []
     for (family, data), ways in cells.items():
         row = [family, data]
         for way in ("chips", "whole"):
             one = ways.get(way)
-            keys = ("steps", "first_loss", "last_loss", "ap", "ap50", "test_megapixels")
+            keys = ("train_cpu_minutes", "steps", "first_loss", "last_loss", "ap", "ap50", "test_megapixels")
             row += ["-"] * len(keys) if one is None else [str(one[key]) for key in keys]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
