@@ -207,6 +207,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the COCO subset (with train2017)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sample", type=int, default=192, help="chips timed on the decode-per-chip side")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="numbers of worker processes")
     parser.add_argument("--copies", type=int, default=1, help="of the photos in an epoch")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -233,7 +234,7 @@ def main() -> None:
                         table, chips, workers=workers, augment=augment, rounds=arguments.rounds, sample=arguments.sample
                     )
                     for augment_name, augment in AUGMENTS.items()
-                    for workers in (0, 2)
+                    for workers in arguments.workers
                 },
             }
     text = json.dumps(result, indent=2)
