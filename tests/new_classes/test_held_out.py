@@ -45,10 +45,10 @@ def test_the_threshold_keeps_what_is_known_and_rejects_what_is_not() -> None:
 
 def test_photos_that_look_the_same_are_left_out_together() -> None:
     learned = examples(2, 6)
-    apart = hold_out("prototypes", learned, np.arange(12), 2)
+    apart = hold_out(("prototypes",), learned, np.arange(12), 2)["prototypes"]
     assert len(apart.rows) == 12
     groups = np.where(np.arange(12) < 6, 0, np.arange(12))  # the first class is one scene six times
-    together = hold_out("prototypes", learned, groups, 2)
+    together = hold_out(("prototypes",), learned, groups, 2)["prototypes"]
     assert set(learned.labels[together.rows].tolist()) == {1}  # without it, nothing is left of the first class
 
 

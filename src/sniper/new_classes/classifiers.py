@@ -35,12 +35,18 @@ class Classifier:
         return _log_odds(logits)[:, :-1]
 
 
-def fit(kind: Kind, features: NDArray[np.float32], labels: NDArray[np.integer], count: int) -> Classifier:
+def fit(
+    kind: Kind,
+    features: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    count: int,
+    space: Space | None = None,
+) -> Classifier:
     """A classifier of ``count`` classes from (N, D) features with labels (N,), some of them background.
 
-    A class without a region is there, and nothing speaks for it.
+    A class without a region is there, and nothing speaks for it. ``space`` is that of these features, if it is known.
     """
-    space = whitening(features, labels)
+    space = space or whitening(features, labels)
     placed = space.place(features)
     if kind == "prototypes":
         return Classifier(kind, space, prototypes(placed, labels, count))

@@ -3,6 +3,7 @@
 Photos that are left out tell what is kept of the known; classes that are left out stand for what is unknown.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sniper.new_classes.classifiers import KINDS, Classifier, Kind, fit
 from sniper.new_classes.examples import BACKGROUND, Examples
+from sniper.new_classes.space import whitening
 
 MIN_KEPT = 0.9  # share of the known and rightly named that the threshold keeps at least
 ENOUGH_REJECTED = 0.75  # share of left-out classes' regions that the threshold need not exceed
@@ -71,8 +73,7 @@ def fit_best(examples: Examples, groups: NDArray[np.integer], count: int, kinds:
         kinds: what to choose from.
     """
     tried = []
-    for kind in kinds:
-        held = hold_out(kind, examples, groups, count)
+    for kind, held in hold_out(kinds, examples, groups, count).items():
         calibration, expected = calibrate(held)
         # Where no photo could be left out, accuracy and kept say nothing, and rejection alone decides.
         worth = np.nan_to_num(expected.recall) + np.nan_to_num(expected.rejected)
@@ -81,31 +82,52 @@ def fit_best(examples: Examples, groups: NDArray[np.integer], count: int, kinds:
     return Fitted(fit(kind, examples.features, examples.labels, count), calibration, expected, held)
 
 
-def hold_out(kind: Kind, examples: Examples, groups: NDArray[np.integer], count: int) -> HeldOut:
-    """Evidence about every region from a classifier without its photo, and about every class from one without it."""
-    labels, features = examples.labels, examples.features
+def hold_out(
+    kinds: tuple[Kind, ...], examples: Examples, groups: NDArray[np.integer], count: int
+) -> dict[Kind, HeldOut]:
+    """Evidence about every region from a classifier without its photo, and about every class from one without it.
+
+    All kinds share the space of what is left in, which takes longer to find than most classifiers in it.
+    """
+    labels = examples.labels
     fold = _fold_of_photos(examples, groups)
     nothing = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    parts, ground = [(nothing[0], nothing[1], nothing[0], np.zeros(0, np.bool_), nothing[1])], [nothing[0]]
+    no_photo = (nothing[0], nothing[1], nothing[0], np.zeros(0, np.bool_), nothing[1])
+    parts = {kind: [no_photo] for kind in kinds}
+    ground, unknown = ({kind: [nothing[0]] for kind in kinds} for _ in range(2))
     for number in range(fold.max(initial=0) + 1):
         out = fold == number
         if not out.any() or out.all():
             continue
-        evidence = fit(kind, features[~out], labels[~out], count).evidence(features[out])
         told = np.isin(labels[out], labels[~out]) & (labels[out] != BACKGROUND)  # not of a class' only photo
-        truth, best = labels[out][told], evidence[told].argmax(axis=1)
-        own = np.take_along_axis(evidence[told], truth[:, None].astype(np.int64), axis=1)[:, 0]
-        parts.append((evidence[told].max(axis=1), best, own, best == truth, np.flatnonzero(out)[told]))
-        ground.append(evidence[labels[out] == BACKGROUND].max(axis=1))
-    unknown = [nothing[0]]
+        truth, rows = labels[out][told], np.flatnonzero(out)[told]
+        for kind, evidence in _evidence_without(kinds, examples, out, count):
+            best = evidence[told].argmax(axis=1)
+            own = np.take_along_axis(evidence[told], truth[:, None].astype(np.int64), axis=1)[:, 0]
+            parts[kind].append((evidence[told].max(axis=1), best, own, best == truth, rows))
+            ground[kind].append(evidence[labels[out] == BACKGROUND].max(axis=1))
     for left_out in _class_folds(count):
         out = np.isin(labels, left_out)
         if out.any() and (labels[~out] != BACKGROUND).any():
-            part = fit(kind, features[~out], labels[~out], count).evidence(features[out])
-            unknown.append(np.delete(part, left_out, axis=1).max(axis=1))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    known, named, own, right, rows = columns
-    return HeldOut(known, named, own, right, rows, np.concatenate(unknown), np.concatenate(ground))
+            for kind, evidence in _evidence_without(kinds, examples, out, count):
+                unknown[kind].append(np.delete(evidence, left_out, axis=1).max(axis=1))
+    found: dict[Kind, HeldOut] = {}
+    for kind in kinds:
+        known, named, own, right, rows = (np.concatenate(column) for column in zip(*parts[kind], strict=True))
+        found[kind] = HeldOut(
+            known, named, own, right, rows, np.concatenate(unknown[kind]), np.concatenate(ground[kind])
+        )
+    return found
+
+
+def _evidence_without(
+    kinds: tuple[Kind, ...], examples: Examples, out: NDArray[np.bool_], count: int
+) -> Iterator[tuple[Kind, NDArray[np.float32]]]:
+    """(O, C) of the regions ``out`` from each kind of classifier fitted on the others."""
+    features, labels = examples.features[~out], examples.labels[~out]
+    space = whitening(features, labels)
+    for kind in kinds:
+        yield kind, fit(kind, features, labels, count, space).evidence(examples.features[out])
 
 
 def calibrate(held: HeldOut) -> tuple[Calibration, Expected]:

@@ -29,9 +29,9 @@ class Space:
 def whitening(features: NDArray[np.float32], labels: NDArray[np.integer]) -> Space:
     """The space of (N, D) features with labels (N,); a label alone tells only of the mean."""
     names, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(names), features.shape[1]), np.float64)
-    np.add.at(sums, place, features)
-    means = sums / counts[:, None]
+    member = np.zeros((len(names), len(features)), np.float32)
+    member[place, np.arange(len(features))] = 1 / counts[place]
+    means = member @ features
     inside = features - means[place]
     # The background is one label of many things: it weighs as much as all classes together.
     own = labels == BACKGROUND
