@@ -257,7 +257,7 @@ def test_half_precision_computes_losses_in_single() -> None:
 
 
 def test_every_detector_of_the_installed_release_is_known() -> None:
-    """But for those of document pages and lines of text, which the library has no loss for."""
+    """But for those of document pages and lines of text, which train differently or not at all."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES as INSTALLED
 
     assert {kind for kind in set(INSTALLED) - set(RECIPES) if not kind.startswith(("pp_doclayout", "pp_ocr"))} == set()
