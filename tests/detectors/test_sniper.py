@@ -326,4 +326,6 @@ def test_improbable_regions_skip_the_second_stage():
     for least in (0.0, 0.999):
         detector = tiny(proposals=ProposalConfig(test_min_score=least))
         counts.append(sum(map(len, detector.detect(images))))
+        regions = detector.describe_regions(images, [torch.zeros(0, 4)] * 2, max_regions=20, nms_iou=0.7)
+        assert all(len(one.scores) > 0 for one in regions), "new classes are told from plain ground"
     assert counts[0] > counts[1] == 0

@@ -82,8 +82,10 @@ class TwoStage(Proposes, OnePass):
         """Named scalar losses of a batch."""
         raise NotImplementedError
 
-    def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
-        """What the proposals of each padded input hold."""
+    def detect_regions(
+        self, features: Tensor, proposals: Proposals, images: Images, *, improbable: bool = False
+    ) -> list[Detections]:
+        """What the proposals of each padded input hold; ``improbable`` ones too, if they are asked for."""
         raise NotImplementedError
 
     def mask_features(self, features: Tensor) -> list[Tensor] | None:
@@ -129,7 +131,8 @@ class TwoStage(Proposes, OnePass):
             boxes, scores = given, [one.new_zeros(len(one)) for one in given]
             if max_regions:
                 shared = self.backbone.fusion(maps)
-                found = self.detect_regions(shared, self._proposals(shared, images), images)
+                # Plain ground is improbable, and new classes are told from it.
+                found = self.detect_regions(shared, self._proposals(shared, images), images, improbable=True)
                 best = [without_classes(one, nms_iou, max_regions) for one in found]
                 boxes = [torch.cat((one.boxes, more)) for one, more in zip(best, boxes, strict=True)]
                 scores = [torch.cat((one.scores, more)) for one, more in zip(best, scores, strict=True)]

@@ -63,7 +63,9 @@ class Rfcn3k(TwoStage):
         self._right_groups.add(output.groups[:, 1:].argmax(dim=1) == self.head.membership.group[label], holds)
         self._right_classes.add(output.fine.argmax(dim=1) == label, holds)
 
-    def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
+    def detect_regions(
+        self, features: Tensor, proposals: Proposals, images: Images, *, improbable: bool = False
+    ) -> list[Detections]:
         """What the proposals of each padded input hold, best first."""
         config = self.config
         image = torch.arange(len(images), device=features.device).repeat_interleave(proposals.boxes.shape[1])

@@ -94,11 +94,13 @@ class Sniper(TwoStage):
             if part is not None:
                 part.half()
 
-    def detect_regions(self, features: Tensor, proposals: Proposals, images: Images) -> list[Detections]:
+    def detect_regions(
+        self, features: Tensor, proposals: Proposals, images: Images, *, improbable: bool = False
+    ) -> list[Detections]:
         """What the proposals of each padded input hold, best first."""
         sides = (proposals.boxes[..., 2:] - proposals.boxes[..., :2]).prod(dim=2).sqrt()
-        probable = proposals.scores >= self.config.proposals.test_min_score
-        image, slot = torch.where(proposals.present & probable & images.may_keep(sides))
+        least = 0.0 if improbable else self.config.proposals.test_min_score
+        image, slot = torch.where(proposals.present & (proposals.scores >= least) & images.may_keep(sides))
         output = self.head(features, image, proposals.boxes[image, slot])
         boxes = box_deltas.decode(proposals.boxes[image, slot], output.deltas, box_deltas.REGION_WEIGHTS)
         padded = torch.zeros_like(proposals.boxes)
