@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx_parity import assert_same, batch_of, rows_of
 from PIL import Image
+from torch import nn
 
 import sniper as sniper_package
 from facts import facts
@@ -131,9 +133,40 @@ def test_a_plain_transformer_is_exported_for_any_batch_and_size(tmp_path: Path) 
         assert (theirs.labels == ours.labels).all()
 
 
-def test_what_cannot_be_exported_is_told(run: TrainedRun, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=facts("d_fine", "ONNX", "yolos")):
-        sniper_package.export(run.checkpoint, tmp_path / "dfine.onnx")
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "lw_detr"])  # writing takes seconds; RESULTS.md has the others
+def test_others_are_exported_for_one_size_and_any_batch(kind: str, shared_data: Path, tmp_path: Path) -> None:
+    """Their windows are padded to it, on which torch says the same."""
+    pytest.importorskip("onnxscript")
+    network = tiny_network(kind)
+    for layer in network.modules():  # weights with which the boxes of queries differ
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    detector = sniper_package.from_transformers(network, max_detections=20, score_threshold=0.0)
+    overrides = ["pyramid.levels=[{scale: 1.0}]", "pyramid.chip_px=128", "inference.window_px=250"]
+    model = Model.of(detector.eval(), Recipe.load("transformers/yolos_tiny", overrides), ("b", "g", "r"), (1, 2, 3))
+    path = sniper_package.export(model, tmp_path / "model.onnx").path
+    written = load_model(path, device="cpu").backend
+    photos = sorted((shared_data / "coco_subset" / "val2017").glob("*.jpg"))[:4]
+    for batch, size_wh in ((1, (256, 192)), (4, (192, 128))):
+        pixels, valid_hw = batch_of(photos[:batch], size_wh)
+        padded = np.pad(pixels, ((0, 0), (0, 256 - size_wh[1]), (0, 256 - size_wh[0]), (0, 0)))
+        scale = np.ones(batch, np.float32)
+        ours = model.backend.look(padded, valid_hw, scale, Want())
+        theirs = written.look(pixels, valid_hw, scale, Want())
+        for image in range(batch):
+            assert_same(rows_of(ours, image), rows_of(theirs, image))
+    with pytest.raises(RecipeError, match=facts("inference.window_px", "320", "256")):
+        load_model(path, device="cpu", overrides=["inference.window_px=320"])
+
+
+def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
+    model = Model.of(
+        sniper_package.from_transformers(tiny_network("deformable_detr")).eval(),
+        Recipe.load("transformers/yolos_tiny", ["pyramid.levels=[{scale: 1.0}]", "pyramid.chip_px=128"]),
+        ("blue", "green", "red"), (1, 2, 3),
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match=facts("deformable_detr", "ONNX", "yolos")):
+        sniper_package.export(model, tmp_path / "deformable.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -42,7 +42,9 @@ def export(
 ) -> Exported:
     """Write a detector as ONNX, with the settings that it is run with, and check it once beside torch.
 
-    Batch and size are free; sides are multiples of 64 px. The file takes ``images`` (B, H, W, 3) uint8 RGB and
+    Batch and size are free; sides are multiples of 64 px. Where the detector can be written for one size alone
+    (``exports_one_size``), that is a square of ``inference.window_px``, rounded up to 64 px. The file takes
+    ``images`` (B, H, W, 3) uint8 RGB and
     ``valid_hw`` (B, 2) int64, and gives what ``detectors.protocol.FixedOutputs`` names.
 
     Args:
@@ -75,8 +77,8 @@ def export(
     limits = HALF if half else EXACT
     with replacing(path) as partial:
         if deepness is None:
-            write_graph(graph, partial, {KEY: strategy.model_dump_json()})
-            agreed = _parity(graph, partial, limits)
+            write_graph(graph, partial, {KEY: strategy.model_dump_json()}, strategy.side_px)
+            agreed = _parity(graph, partial, limits, strategy.side_px)
         else:
             agreed = _write_deepness(graph, model, deepness, partial)
         if not agreed.within(limits):
@@ -98,6 +100,7 @@ def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = Non
         class_names=model.class_names,
         class_ids=model.class_ids,
         step_px=STEP_PX,
+        side_px=_side_px(model),
         stride=traits.stride,
         comfortable_px=traits.comfortable_px,
         focus_stride=getattr(model.detector, "focus_stride", None),
@@ -109,6 +112,13 @@ def strategy_of(model: Model, *, half: bool = False, nms_iou: float | None = Non
         inference=recipe.inference.model_dump(mode="json"),
         data=recipe.data.model_dump(mode="json", include={"value_range", "bands"}),
     )
+
+
+def _side_px(model: Model) -> int | None:
+    """The one side of the input, which holds every window; None: any will do."""
+    if not getattr(model.detector, "exports_one_size", False):
+        return None
+    return -(-model.recipe.inference.window_px // STEP_PX) * STEP_PX
 
 
 def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path) -> Parity:
@@ -128,13 +138,13 @@ def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path
     return Parity(difference, int(((ours > 0) != (theirs > 0)).sum()), int((ours > 0).sum() + (theirs > 0).sum()))
 
 
-def _parity(graph: DetectorGraph, path: Path, limits: Limits) -> Parity:
-    """How far the file and torch agree about small inputs of noise.
+def _parity(graph: DetectorGraph, path: Path, limits: Limits, side_px: int | None) -> Parity:
+    """How far the file and torch agree about inputs of noise.
 
-    They are of another size and number than the example that the graph was traced with, which may have left constants
-    in it.
+    They are of another number and, where it is free, size than the example that the graph was traced with, which may
+    have left constants in it.
     """
-    height, width = 3 * STEP_PX, 2 * STEP_PX
+    height, width = (3 * STEP_PX, 2 * STEP_PX) if side_px is None else (side_px, side_px)
     images = np.random.default_rng(0).integers(0, 256, (CHECKED_BATCH, height, width, 3), np.uint8)
     valid_hw = np.asarray([[height - 7 * row, width - 5 * row] for row in range(CHECKED_BATCH)], np.int64)
     with torch.inference_mode():
@@ -144,8 +154,8 @@ def _parity(graph: DetectorGraph, path: Path, limits: Limits) -> Parity:
         found = Session(path, "cpu").run(names, dict(zip(INPUTS, (images, valid_hw), strict=True)))
     except CheckpointError as error:
         raise CheckpointError(
-            f"the file was not written: its graph runs only at the size that it was traced at ({error}); use another "
-            "version of torch, or another detector"
+            "the file was not written: its graph runs only at the batch and size that it was traced at "
+            f"({error}); use another version of torch, or another detector"
         ) from error
     wanted = dict(zip(names, outputs, strict=True))
     return parity(wanted, dict(zip(names, found, strict=True)), limits)

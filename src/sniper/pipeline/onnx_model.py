@@ -46,9 +46,15 @@ def _own(session: Session, written: str, recipe: Recipe | None, overrides: Itera
             f"{session.path} says things of itself that this sniper cannot read "
             f"({'.'.join(map(str, first['loc']))}: {first['msg']}); export it again with this version"
         ) from error
+    recipe = (recipe or _recipe_of(strategy, session.path)).changed(overrides)
+    if strategy.side_px is not None and recipe.inference.window_px > strategy.side_px:
+        raise RecipeError(
+            f"inference.window_px is {recipe.inference.window_px}, but {session.path} was written for inputs of "
+            f"{strategy.side_px} px; set it to {strategy.side_px} or less, or export again with a larger one"
+        )
     return Model(
         OnnxBackend(session, strategy),
-        (recipe or _recipe_of(strategy, session.path)).changed(overrides),
+        recipe,
         strategy.class_names,
         strategy.class_ids,
         checkpoint=session.path,

@@ -77,13 +77,19 @@ class DetectorGraph(nn.Module):
         return [name for name in FixedOutputs._fields if name not in left_out]
 
 
-def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str]) -> None:
-    """Write ``graph`` to ``path`` for batches and sizes (multiples of ``STEP_PX``) of all kinds.
+def write_graph(graph: DetectorGraph, path: Path, metadata: dict[str, str], side_px: int | None = None) -> None:
+    """Write ``graph`` to ``path`` for all batches, and sizes (multiples of ``STEP_PX``) of all kinds.
+
+    With ``side_px`` H and W are this alone.
 
     Raises:
         RecipeError: a package that this needs is not installed.
     """
     batch, rows, columns = Dim("batch", max=4096), Dim("rows", max=1024), Dim("columns", max=1024)
+    if side_px is not None:
+        square = torch.zeros(2, side_px, side_px, 3, dtype=torch.uint8), torch.full((2, 2), side_px)
+        written(graph, square, ({0: batch}, {0: batch}), INPUTS, graph.output_names, metadata, path)
+        return
     # Large enough for a map of stride 128 to have more than one row: tracing takes a side of 1 for a constant.
     example = torch.zeros(2, 6 * STEP_PX, 8 * STEP_PX, 3, dtype=torch.uint8), torch.full((2, 2), 6 * STEP_PX)
     sizes = {0: batch, 1: STEP_PX * rows, 2: STEP_PX * columns}, {0: batch}
@@ -105,6 +111,7 @@ def written(
         RecipeError: a package that this needs is not installed.
     """
     try:
+        from sniper.to_onnx.assertions import is_all_true
         from sniper.to_onnx.roi_levels import roi_align_levels
         from sniper.to_onnx.suppression import keep_greedily
     except ImportError as error:
@@ -121,6 +128,7 @@ def written(
             input_names=list(inputs),
             output_names=list(outputs),
             custom_translation_table={
+                torch.ops.aten._is_all_true.default: is_all_true,
                 torch.ops.sniper.keep_greedily.default: keep_greedily,
                 torch.ops.sniper.roi_align_levels.default: roi_align_levels,
             },

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sniper.backends.onnx.session import Session, counted
 from sniper.backends.onnx.strategy import Strategy
+from sniper.errors import RecipeError
 from sniper.inference.backend import Looked, Want
 from sniper.inference.focus_source import FALLBACK_STRIDE, map_of_small
 
@@ -50,6 +51,7 @@ class OnnxBackend:
         names = [*([] if proposals else _DETECTIONS), *(_PROPOSALS if proposals or by_proposals else [])]
         if want.focus and self.focus_source == "branch":
             names.append("focus")
+        inputs = self._padded(inputs)
         found = dict(zip(names, self._session.run(names, {"images": inputs, "valid_hw": valid_hw}), strict=True))
         focus = found.get("focus")
         if by_proposals:
@@ -59,6 +61,23 @@ class OnnxBackend:
             return Looked(boxes, scores, np.zeros(len(scores), np.int64), _offsets(found["proposal_counts"]), focus)
         boxes, scores, labels = counted([found[name] for name in _DETECTIONS[:3]], found["counts"])
         return Looked(boxes, scores, labels, _offsets(found["counts"]), focus)
+
+    def _padded(self, inputs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The inputs at the size that the file takes.
+
+        Raises:
+            RecipeError: they are larger.
+        """
+        side = self._strategy.side_px
+        if side is None or inputs.shape[1:3] == (side, side):
+            return inputs
+        more = [side - one for one in inputs.shape[1:3]]
+        if min(more) < 0:
+            raise RecipeError(
+                f"a window of {list(inputs.shape[1:3])} px does not fit the input {[side, side]} that the file was "
+                "written for; set inference.window_px to its side or less"
+            )
+        return np.pad(inputs, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)))
 
     def masks(
         self, features: NDArray[np.floating], boxes: NDArray[np.floating], labels: NDArray[np.integer]

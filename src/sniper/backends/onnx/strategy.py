@@ -21,6 +21,7 @@ class Strategy(Config):
         "uint8 NHWC RGB", description="images (B, H, W, 3) from 0 to 255; mean and deviation are in the graph"
     )
     step_px: int = Field(64, description="H and W are multiples of this")
+    side_px: int | None = Field(None, description="H and W are this alone, windows are padded to it; null: any")
     stride: int | None = Field(None, description="network px per cell of its feature map")
     comfortable_px: float = Field(64.0, description="object size that it sees best, sqrt(area) in network px")
     focus_stride: int | None = Field(None, description="network px per cell of the focus map; null: it has none")

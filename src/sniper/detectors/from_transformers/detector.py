@@ -14,6 +14,7 @@ from sniper.detectors.from_transformers.config import TransformersConfig
 from sniper.detectors.from_transformers.geometry import InputSizes
 from sniper.detectors.from_transformers.losses import named_losses
 from sniper.detectors.from_transformers.targets import IgnoreRule, corners, targets_of
+from sniper.detectors.from_transformers.tracing import batch_left_free
 from sniper.detectors.one_pass import OnePass, Proposes
 from sniper.detectors.protocol import FixedOutputs, Outputs
 from sniper.errors import RecipeError
@@ -23,8 +24,10 @@ from sniper.nn.evaluating import evaluating
 from sniper.nn.sampling import gather_boxes
 from sniper.structures import Batch, Detections, Images
 
-# Types whose graphs hold for every batch and size, as transformers 5.24 and torch 2.14 trace them.
+# Types whose graphs hold for every batch and size, as transformers 5.24 and torch 2.14 trace them ...
 EXPORTED = ("detr", "table-transformer", "yolos")
+# ... and those whose anchors, position embeddings and sizes of maps are constants of the size at which they are traced.
+EXPORTED_AT_ONE_SIZE = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2", "lw_detr", "rf_detr")
 # Parts of the library's networks whose last layer has a row for each class.
 CLASS_PARTS = {
     "class_embed", "class_labels_classifier", "enc_score_head", "denoising_class_embed", "enc_out_class_embed",
@@ -85,9 +88,10 @@ class TransformersDetector(Proposes, OnePass):
 
         Queries do not repeat each other, so nothing is suppressed: levels and windows are merged outside.
         """
-        self._require_exportable()
+        self._require_exportable(images)
         pixels = self.normalise(images)
-        found = self.net(pixel_values=pixels)
+        with batch_left_free(self.net):
+            found = self.net(pixel_values=pixels)
         logits, boxes = found.logits.float(), corners(found.pred_boxes.float())
         size = torch.tensor([pixels.shape[3], pixels.shape[2]] * 2, device=boxes.device)
         boxes = box_deltas.clip(boxes * size, images.valid_hw)
@@ -108,18 +112,28 @@ class TransformersDetector(Proposes, OnePass):
             proposal_counts=proposed.sum(dim=1),
         )
 
-    def _require_exportable(self) -> None:
+    @property
+    def exports_one_size(self) -> bool:
+        """Whether its graph is right for the size alone at which it is traced, for any batch."""
+        return self.net.config.model_type in EXPORTED_AT_ONE_SIZE
+
+    def _require_exportable(self, images: Images) -> None:
         """Refuse to be traced where the graph would be right for the sizes of the example alone, or wrong.
 
         Raises:
-            RecipeError: it is being exported, and is of a type that cannot be.
+            RecipeError: it is being exported, and is of a type that cannot be, or not for free sizes.
         """
         kind = self.net.config.model_type
-        if torch.compiler.is_exporting() and kind not in EXPORTED:
+        if not torch.compiler.is_exporting() or kind in EXPORTED:
+            return
+        if not self.exports_one_size:
             raise RecipeError(
-                f"{self.config.network} ({kind}) cannot be written as ONNX: the library's network fixes sizes when it "
-                f"is traced; of these detectors {', '.join(EXPORTED)} can"
+                f"{self.config.network} ({kind}) cannot be written as ONNX: what torch makes of the library's network "
+                f"is no valid graph or fixes its batch; of these detectors "
+                f"{', '.join((*EXPORTED, *EXPORTED_AT_ONE_SIZE))} can"
             )
+        if not all(isinstance(side, int) for side in images.pixels.shape[2:]):
+            raise RecipeError(f"{self.config.network} ({kind}) can be written as ONNX for one size of input alone")
 
     def half_precision(self) -> None:
         """Parameters of the network in half precision, boxes and scores in single."""
