@@ -23,7 +23,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
@@ -42,15 +41,13 @@ from sniper.pipeline.evaluate import evaluate_table
 from sniper.pipeline.model import load_model
 from sniper.pipeline.train import train
 from sniper.recipe import Recipe
-from sniper.training.weights_file import checkpoint_file
 
 STRIDES = (8, 16, 32)
 MAPS = ("0", "1", "2")
 PYRAMID_CHANNELS = 64
 REGIONS = 128  # of a chip or image that Faster R-CNN learns; with the library's 512 they are most of a step of chips
-RESNET_D = {
-    "model_type": "rt_detr_resnet", "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1],
-    "layer_type": "basic", "out_indices": [2, 3, 4],
+RESNET: dict[str, Any] = {
+    "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1], "layer_type": "basic",
 }  # fmt: skip
 HGNET = {
     "model_type": "hgnet_v2", "stem_channels": [3, 16, 16], "stage_in_channels": [16, 16, 32, 48],
@@ -65,17 +62,15 @@ QUERIES = {
     "decoder_in_channels": [64, 64, 64], "decoder_layers": 2, "num_denoising": 50, "freeze_backbone_batch_norms": False,
 }  # fmt: skip
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "rt_detr_v2": {"backbone_config": RESNET_D, **QUERIES},
+    "rt_detr_v2": {"backbone_config": RESNET | {"model_type": "rt_detr_resnet", "out_indices": [2, 3, 4]}, **QUERIES},
     "d_fine": {"backbone_config": HGNET, **QUERIES},
     "detr": {
-        "backbone_config": RESNET_D | {"model_type": "resnet", "out_features": ["stage4"]},
+        "backbone_config": RESNET | {"model_type": "resnet", "out_features": ["stage4"]},
         "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
         "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_queries": 100,
         "auxiliary_loss": True,
     },
 }  # fmt: skip
-ARCHITECTURES["detr"]["backbone_config"].pop("out_indices")
-OF_TORCHVISION = ("fasterrcnn", "retinanet", "fcos", "ssdlite")
 
 
 class Pyramid(nn.Module):
@@ -121,7 +116,7 @@ def recipe_of(family: str, way: str, steps: int, seed: int) -> Recipe:
     """The settings of a cell."""
     queries = family in ARCHITECTURES
     side, long_px = (384, 640) if queries else (512, 1333)
-    rate = {"fasterrcnn": 1e-3, "detr": 5e-4}.get(family, 1e-3)
+    rate = 5e-4 if family == "detr" else 1e-3
     settings: dict[str, Any] = {
         "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5},
         "evaluation": {"max_detections": 600},
@@ -198,28 +193,6 @@ def run_cell(cell: str, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def resumed_exactly(cell: str, args: argparse.Namespace) -> bool:
-    """Whether two steps of which the second is resumed end with the very weights of two in one go."""
-    family, data, way = cell.split(":")
-    table = tables_of(args.data / data)[0].select(range(8))
-    one_rate = ["train.schedule=steps", "train.warmup_steps=0", "loader.batch_size=2"]
-
-    def folder_of(name: str, steps: int, resume: Path | None = None) -> Path:
-        torch.manual_seed(args.seed)
-        detector = None
-        if family in OF_TORCHVISION:
-            detector = sniper.from_torchvision(network_of(family, len(table.class_names), args.weights))
-        own = {"name": f"{cell}-{name}".replace(":", "-"), "root": args.runs} if resume is None else {"resume": resume}
-        recipe = None if resume else recipe_of(family, way, steps, args.seed).changed(one_rate)
-        settings = ["train.steps=2"] if resume else []
-        return train(recipe, overrides=settings, data=table, detector=detector, log=lambda _: None, **own).folder
-
-    straight, stopped = folder_of("straight", 2), folder_of("stopped", 1)
-    folder_of("stopped", 2, resume=stopped)
-    ours, theirs = (load_file(checkpoint_file(folder)) for folder in (straight, stopped))
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 def table_of(path: Path) -> str:
     """The cells as a table, both ways of a family beside each other."""
     cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -249,14 +222,11 @@ def main() -> None:
     parser.add_argument("--test-images", type=int)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "families.jsonl")
-    parser.add_argument("--resume", action="store_true", help="only whether a resumed training is the same")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if args.table:
         print(table_of(args.out))
-    for cell in args.cells if args.resume else []:
-        print(json.dumps({"cell": cell, "resumed_exactly": resumed_exactly(cell, args)}), flush=True)
-    for cell in args.cells if not args.resume else []:
+    for cell in args.cells:
         line = json.dumps(run_cell(cell, args))
         print(line, flush=True)
         with args.out.open("a") as file:

@@ -39,9 +39,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(shape, 150, 200))).astype(bool)
             pixels[drawn] = RED
             if not annotations:
-                packed = coco_mask.encode(np.asfortranarray(drawn.astype(np.uint8)))
-                shape = {"size": [150, 200], "counts": packed["counts"]}
-                shape["counts"] = packed["counts"].decode() if isinstance(packed["counts"], bytes) else packed["counts"]
+                counts = coco_mask.encode(np.asfortranarray(drawn.astype(np.uint8)))["counts"]
+                shape = {"size": [150, 200], "counts": counts.decode() if isinstance(counts, bytes) else counts}
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": [x, y, side, side],
                  "area": side * side / 2, "iscrowd": 0, "segmentation": shape}

@@ -1,9 +1,16 @@
 """Outlines cut to the rectangle of a chip, as polygons (Sutherland and Hodgman, 1974)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sniper.compiled import compiled
+
+
+def clipped_rings(rings: Iterable[NDArray[np.floating]], size_wh: tuple[float, float]) -> list[NDArray[np.float64]]:
+    """What ``clipped_ring`` leaves of the rings of an object, without those of which nothing is left."""
+    return [cut for cut in (clipped_ring(ring, size_wh) for ring in rings) if len(cut)]
 
 
 def clipped_ring(points_xy: NDArray[np.floating], size_wh: tuple[float, float]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from sniper.chips.table import ChipTable
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, RecipeError
 from sniper.loader.blanking import blanked
-from sniper.loader.clipping import clipped_ring
+from sniper.loader.clipping import clipped_rings
 from sniper.loader.image_chips import ImageChips, objects_in_chip
 from sniper.loader.outlines import rings_of
 from sniper.loader.sample import Sample
@@ -36,7 +36,9 @@ from sniper.structures import ObjectState
 Form = Literal["torchvision", "coco"]
 Transform = Callable[[Tensor, dict[str, Any]], tuple[Tensor, dict[str, Any]]]
 FORMS = ("torchvision", "coco")
-Rings = list[list[NDArray[np.float64]]]  # of each object its outlines, (P, 2) xy in px of the chip
+Rings = list[
+    list[NDArray[np.float64]]
+]  # of each object its outlines, (P, 2) xy in px of the chip, cut to it
 
 
 class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
@@ -208,8 +210,9 @@ class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
 
     def _item(self, sample: Sample) -> tuple[Tensor, dict[str, Any]]:
         valid = sample.state == ObjectState.VALID
-        rings = None if sample.outlines is None else _cut_rings(sample.outlines, sample.valid_wh)
-        if rings is not None:
+        rings: Rings | None = None
+        if sample.outlines is not None:
+            rings = [clipped_rings(own, sample.valid_wh) for own in rings_of(sample.outlines)]
             valid &= np.asarray([len(own) > 0 for own in rings], bool)
         pixels = sample.pixels
         if self.ignored == "blank":
@@ -263,12 +266,6 @@ def _bounding_boxes(sample: Sample, wanted: NDArray[np.bool_]) -> Tensor:
     return boxes
 
 
-def _cut_rings(outlines: NDArray[np.float32], valid_wh: tuple[int, int]) -> Rings:
-    """The rings of each object, cut to the valid region of the chip."""
-    cut = ([clipped_ring(ring, valid_wh) for ring in own] for own in rings_of(outlines))
-    return [[ring for ring in own if len(ring)] for own in cut]
-
-
 def _coco_target(
     sample: Sample, valid: NDArray[np.bool_], class_ids: NDArray[np.int64], rings: Rings | None
 ) -> dict[str, Any]:
@@ -282,6 +279,7 @@ def _coco_target(
     }
     rows = zip(*columns.values(), strict=True)
     annotations = [{"image_id": sample.chip, **dict(zip(columns, row, strict=True))} for row in rows]
-    for number in [] if rings is None else np.flatnonzero(valid).tolist():
-        annotations[number]["segmentation"] = [ring.ravel().tolist() for ring in (rings or [])[number]]
+    if rings is not None:
+        for number in np.flatnonzero(valid).tolist():
+            annotations[number]["segmentation"] = [ring.ravel().tolist() for ring in rings[number]]
     return {"image_id": sample.chip, "annotations": annotations}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sniper.chips.table import ChipTable
 from sniper.data.columns import MaskBuilder, Masks
-from sniper.loader.clipping import clipped_ring
+from sniper.loader.clipping import clipped_rings
 from sniper.loader.image_chips import ChipObjects
 
 
@@ -29,10 +29,10 @@ def masks_in_chips(masks: Masks, chips: ChipTable, shown: Iterable[tuple[int, Ch
             if runs is not None:
                 builder.add(run_length=json.dumps(_sampled(runs, box, origin, scale, size_wh)).encode())
                 continue
-            rings = [clipped_ring(ring * scale - origin, valid_wh) for ring in masks.polygons(row)]
+            rings = clipped_rings((ring * scale - origin for ring in masks.polygons(row)), valid_wh)
             (x1, y1), (x2, y2) = box[:2].tolist(), box[2:].tolist()
             whole = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-            builder.add([ring.ravel().tolist() for ring in rings if len(ring)] or whole)
+            builder.add([ring.ravel().tolist() for ring in rings] or whole)
     return builder.build()
 
 

@@ -43,9 +43,8 @@ def export(
     """Write a detector as ONNX, with the settings that it is run with, and check it once beside torch.
 
     Batch and size are free; sides are multiples of 64 px. Where the detector can be written for one size alone
-    (``exports_one_size``), that is a square of ``inference.window_px``, rounded up to 64 px. The file takes
-    ``images`` (B, H, W, 3) uint8 RGB and
-    ``valid_hw`` (B, 2) int64, and gives what ``detectors.protocol.FixedOutputs`` names.
+    (``exports_one_size``), that is a square of ``inference.window_px``, rounded up to 64 px. The file takes ``images``
+    (B, H, W, 3) uint8 RGB and ``valid_hw`` (B, 2) int64, and gives what ``detectors.protocol.FixedOutputs`` names.
 
     Args:
         checkpoint: weights file, run folder, or a model already loaded.
@@ -122,7 +121,7 @@ def _side_px(model: Model) -> int | None:
 
 
 def _write_deepness(graph: DetectorGraph, model: Model, tile_px: int, path: Path) -> Parity:
-    """Write the form of the plugin; scores and boxes beside torch's, slot by slot, on noise."""
+    """Write the form of the plugin; its scores beside torch's, slot by slot, on noise."""
     tiles = DeepnessGraph(graph, len(model.class_names))
     min_score = min(model.draw_scores, default=DEFAULT_SCORE)
     write_deepness(tiles, path, tile_px=tile_px, class_names=model.class_names, min_score=min_score)

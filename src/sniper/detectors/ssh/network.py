@@ -98,7 +98,7 @@ class Ssh(Proposes, OnePass):
             useful = self._useful(images, everything=proposals)
             run = [k for k in range(len(STRIDES)) if detections or proposals if useful is None or useful[:, k].any()]
             maps = self._maps(shared, run)
-            anchors = [self.anchors[k](shared[k].shape[-2:]) for k in run]
+            anchors = self._anchors(shared, run)
             probabilities = [one.logits.softmax(dim=2) for one in maps]
             found = [one[..., 1:] for one in probabilities]
             if useful is not None:  # what an input gives must not depend on the others of its batch
@@ -137,9 +137,9 @@ class Ssh(Proposes, OnePass):
         useful[:, -1] = True
         return useful
 
-    def _anchors(self, features: list[Tensor]) -> list[Tensor]:
-        """(A, 4) xyxy px of each module."""
-        return [own(one.shape[-2:]) for own, one in zip(self.anchors, features, strict=True)]
+    def _anchors(self, features: list[Tensor], run: Sequence[int] = range(len(STRIDES))) -> list[Tensor]:
+        """(A, 4) xyxy px of each of the same modules."""
+        return [self.anchors[k](features[k].shape[-2:]) for k in run]
 
     def fixed_outputs(self, images: Images) -> FixedOutputs:
         """For ``sniper export``; ``detectors.protocol.ExportableDetector``."""
