@@ -36,9 +36,7 @@ from sniper.structures import ObjectState
 Form = Literal["torchvision", "coco"]
 Transform = Callable[[Tensor, dict[str, Any]], tuple[Tensor, dict[str, Any]]]
 FORMS = ("torchvision", "coco")
-Rings = list[
-    list[NDArray[np.float64]]
-]  # of each object its outlines, (P, 2) xy in px of the chip, cut to it
+Rings = list[list[NDArray[np.float64]]]  # of each object its outlines, (P, 2) xy in px of the chip, cut to it
 
 
 class ChipDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
