@@ -49,13 +49,10 @@ FOCUS = (0.02, 0.05, 0.1, 0.2, 0.4)  # thresholds of AutoFocus
 
 def recipe_of(detector: str, weights: Path, seed: int, steps: int, overrides: list[str]) -> Recipe:
     """The shipped recipe of a detector, less what costs time and says nothing here."""
-    name = {"ssh": "faces/small", "ssh-focus": "faces/small", "reference": "mobilenetv2"}[detector]
+    name = "faces/small" if detector.startswith("ssh") else "mobilenetv2"
     trunk = weights / "mobilenetv1_x0.25_imagenet.tar"
-    own = {
-        "ssh": [f"model.weights={trunk}"],
-        "ssh-focus": [f"model.weights={trunk}", "model.focus=true"],
-        "reference": [f"model.weights={imagenet_mobilenet_v2()}"],
-    }[detector]
+    own = [f"model.weights={trunk if detector.startswith('ssh') else imagenet_mobilenet_v2()}"]
+    own += ["model.focus=true"] if detector.endswith("-focus") else []
     shared = [
         f"train.steps={steps}", f"train.seed={seed}", "train.device=cpu", "train.tensorboard=false",
         "train.checkpoint_every_minutes=5", "train.evaluate_every=null", "loader.workers=0",
@@ -241,7 +238,7 @@ def main() -> None:
     parser.add_argument("--holdout", action="store_true", help="leave the test photos alone")
     verbs = parser.add_subparsers(dest="verb", required=True)
     training = verbs.add_parser("train")
-    training.add_argument("detector", choices=["ssh", "ssh-focus", "reference"])
+    training.add_argument("detector", choices=["ssh", "ssh-focus", "reference", "reference-focus"])
     training.add_argument("seed", type=int)
     training.add_argument("--minutes", type=float, default=20.0, help="CPU minutes of training")
     training.add_argument("--steps", type=int, help="in place of what the minutes buy")

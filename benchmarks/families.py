@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
@@ -61,14 +61,30 @@ QUERIES = {
     "encoder_attention_heads": 4, "decoder_attention_heads": 4, "decoder_ffn_dim": 128, "num_queries": 100,
     "decoder_in_channels": [64, 64, 64], "decoder_layers": 2, "num_denoising": 50, "freeze_backbone_batch_norms": False,
 }  # fmt: skip
+RT_DETR = {"backbone_config": RESNET | {"model_type": "rt_detr_resnet", "out_indices": [2, 3, 4]}, **QUERIES}
+DETR: dict[str, Any] = {
+    "backbone_config": RESNET | {"model_type": "resnet", "out_features": ["stage4"]},
+    "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_queries": 100,
+    "auxiliary_loss": True,
+}  # fmt: skip
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "rt_detr_v2": {"backbone_config": RESNET | {"model_type": "rt_detr_resnet", "out_indices": [2, 3, 4]}, **QUERIES},
+    "rt_detr": RT_DETR,
+    "rt_detr_v2": RT_DETR,
     "d_fine": {"backbone_config": HGNET, **QUERIES},
-    "detr": {
-        "backbone_config": RESNET | {"model_type": "resnet", "out_features": ["stage4"]},
-        "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_queries": 100,
-        "auxiliary_loss": True,
+    "detr": DETR,
+    "conditional_detr": DETR,
+    "deformable_detr": DETR | {
+        "backbone_config": RESNET | {"model_type": "resnet", "out_features": ["stage2", "stage3", "stage4"]},
+        "num_feature_levels": 3, "with_box_refine": True, "two_stage": True, "two_stage_num_proposals": 100,
+    },
+    "rf_detr": {
+        "backbone_config": {
+            "model_type": "rf_detr_dinov2", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "image_size": 384, "patch_size": 16, "mlp_ratio": 2, "out_indices": [2, 4], "num_windows": 2,
+        },
+        "d_model": 64, "decoder_layers": 2, "decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4,
+        "decoder_ffn_dim": 128, "num_queries": 100, "group_detr": 4,
     },
 }  # fmt: skip
 
@@ -93,13 +109,15 @@ def network_of(family: str, classes: int, weights: Path) -> nn.Module:
     """A network of torchvision on the small trunk, for objects of 16 px and more."""
     trunk = Pyramid(weights, fused=family != "ssdlite")
     ratios = ((0.5, 1.0, 2.0),) * 3
-    if family == "fasterrcnn":
-        return FasterRCNN(
+    if family in ("fasterrcnn", "maskrcnn"):
+        masks = family == "maskrcnn"
+        return (MaskRCNN if masks else FasterRCNN)(
             trunk,
             classes + 1,
             rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,)), ratios),
             box_roi_pool=MultiScaleRoIAlign(MAPS, output_size=7, sampling_ratio=2),
             box_batch_size_per_image=REGIONS,
+            **({"mask_roi_pool": MultiScaleRoIAlign(MAPS, output_size=14, sampling_ratio=2)} if masks else {}),
         )
     if family == "retinanet":
         sizes = tuple(tuple(int(side * 2 ** (part / 3)) for part in range(3)) for side in (24, 48, 96))
@@ -143,10 +161,22 @@ def recipe_of(family: str, way: str, steps: int, seed: int) -> Recipe:
     return Recipe.parse(settings, f"{family}:{way}")
 
 
-def tables_of(folder: Path) -> tuple[AnnotationTable, AnnotationTable]:
-    """Training and test tables; the annotations lie beside the images or in a folder of their own."""
+def tables_of(folder: Path, outlines: Path | None = None) -> tuple[AnnotationTable, AnnotationTable]:
+    """Training and test tables; the annotations lie beside the images or in a folder of their own.
+
+    With ``outlines``, a file that is written, training objects have their boxes as outlines.
+    """
     where = next(one for one in (folder, folder / "annotations") if (one / "train.json").is_file())
-    table = load_dataset(where / "train.json", image_root=folder)
+    source = where / "train.json"
+    if outlines is not None:
+        content = json.loads(source.read_text())
+        for one in content["annotations"]:
+            x, y, width, height = one["bbox"]
+            one["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        outlines.parent.mkdir(parents=True, exist_ok=True)
+        outlines.write_text(json.dumps(content))
+        source = outlines
+    table = load_dataset(source, image_root=folder)
     test = load_dataset(where / "test.json", image_root=folder, classes=table.class_names, missing_classes="allow")
     return table, test
 
@@ -155,7 +185,8 @@ def run_cell(cell: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train, test and describe one cell."""
     family, data, way = cell.split(":")
     torch.set_num_threads(1)
-    table, test = tables_of(args.data / data)
+    outlines = args.runs / f"{data}-outlines.json" if family == "maskrcnn" else None  # the sets have boxes only
+    table, test = tables_of(args.data / data, outlines)
     if args.test_images:
         test = test.select(range(min(args.test_images, len(test))))
 

@@ -51,8 +51,9 @@ def _of_image(merge: MergeConfig, table: AnnotationTable) -> str | None:
     assert merge.max_per_image is not None
     needed = _rounded(float((counts / caps).max()) * merge.max_per_image)
     return (
-        f"inference keeps {merge.max_per_image} detections of an image (more of large ones); {_images(len(over))} of "
-        f"{table.root} hold more objects, up to {counts[over].max()}: set inference.merge.max_per_image={needed}"
+        f"inference keeps {merge.max_per_image} detections of an image (more of large ones); in "
+        f"{_images(len(over))} of {table.root} there are more objects, up to "
+        f"{counts[over].max()}: set inference.merge.max_per_image={needed}"
     )
 
 
@@ -69,9 +70,10 @@ def _of_protocol(evaluation: CocoEvalConfig, table: AnnotationTable) -> str | No
         return None
     images = len(np.unique(of_image_and_class[over] // classes))
     return (
-        f"COCO's AP counts {OFFICIAL_DETECTIONS[-1]} detections of an image and class; {_images(images)} of "
-        f"{table.root} hold more objects of one class than evaluation.max_detections={evaluation.max_detections}, up "
-        f"to {counts.max()}: set evaluation.max_detections={_rounded(counts.max())} and read AP_maxdets beside AP"
+        f"COCO's AP counts {OFFICIAL_DETECTIONS[-1]} detections of an image and class; in {_images(images)} of "
+        f"{table.root} there are more objects of one class than evaluation.max_detections="
+        f"{evaluation.max_detections}, up to {counts.max()}: set "
+        f"evaluation.max_detections={_rounded(counts.max())} and read AP_maxdets beside AP"
     )
 
 
