@@ -5,6 +5,7 @@
 
 import logging
 import math
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,13 @@ logger = logging.getLogger("sniper")
 SMALL_PX = 5.0, 64.0  # sizes of small objects, network px: those that a focus branch learns
 FALLBACK_STRIDE = 16  # px per cell of a map made of regions
 
+_told: WeakSet[Backend] = WeakSet()  # a user who asks for image after image is told once
+
 
 def focus_stride_of(backend: Backend) -> int:
-    """Network px per cell of the maps that inference will have; warns where a network has no focus branch."""
-    if backend.focus_source != "branch":
+    """Network px per cell of the maps that inference will have; warns once where a network has no focus branch."""
+    if backend.focus_source != "branch" and backend not in _told:
+        _told.add(backend)
         logger.warning(
             "%s has no focus branch: its small %s say where finer levels are run, everywhere in an image that has "
             "none; small objects away from them are missed",
