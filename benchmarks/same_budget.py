@@ -31,6 +31,7 @@ import torch
 from torch import nn
 
 from budget_report import draw, table
+from sniper.backends.torch import TorchBackend
 from sniper.data.detection_files import save_detections
 from sniper.data.detections import DetectionTable
 from sniper.data.source import load_dataset
@@ -231,10 +232,10 @@ def look_seconds(detector: nn.Module, table: AnnotationTable, recipe: Recipe, im
     full = [pixels_full(size, pyramid, recipe.inference) for size in table.sizes_wh.tolist()]
     share = min(1.0, 2e7 / sum(full[: len(some)]))
     config = recipe.negatives.extraction.model_copy(update={"window_share": share})
-    detector.eval()
+    backend = TorchBackend(detector)
     for _ in range(2):  # the first time, kernels are compiled
         started = time.process_time()
-        found = propose_images(detector, table_images(some, Skipped()), pyramid, recipe.inference, config)  # type: ignore[arg-type]
+        found = propose_images(backend, table_images(some, Skipped()), pyramid, recipe.inference, config)
         seen = sum(one.pixels_processed for one in found)
     return (time.process_time() - started) / seen * sum(full)
 
