@@ -2,12 +2,13 @@
 
 import math
 
+import pytest
 import torch
 import torchvision
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from sniper.structures import Batch, ObjectState
+from sniper.structures import Batch, Images, ObjectState
 
 
 def _batch() -> Batch:
@@ -58,3 +59,15 @@ def test_a_step_of_faster_rcnn_teaches_class_0_as_its_class_1() -> None:
     change = bias.detach() - before
     assert change[1] > 0.1
     assert change[0] < -0.1
+
+
+@pytest.mark.parametrize("floating", [True, False])
+def test_normalised_pixels_are_the_same_in_nhwc_order(floating: bool) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    shown = pixels / 255 if floating else pixels
+    mean, std = torch.rand(3, 1, 1), torch.rand(3, 1, 1) + 0.1
+    valid = torch.tensor([[5, 7], [3, 4]])
+    expected = Images(shown, valid, torch.ones(2)).normalised(mean, std)
+    nhwc = Images(shown.contiguous(memory_format=torch.channels_last), valid, torch.ones(2)).normalised(mean, std)
+    assert torch.equal(nhwc, expected) and nhwc.is_contiguous(memory_format=torch.channels_last)
+    assert not nhwc[1, :, 3:].any() and not nhwc[1, :, :, 4:].any() and nhwc[0, :, 4:, 6:].all()

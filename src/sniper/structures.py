@@ -67,7 +67,21 @@ class Images:
         Padding becomes 0, the mean colour, whatever the loader put there.
         """
         pixels = self.pixels if self.pixels.is_floating_point() else self.pixels.float() / 255
+        if pixels.device.type == "cpu" and pixels.is_contiguous(memory_format=torch.channels_last):
+            return self._normalised_rows(pixels, mean, std)
         return ((pixels - mean) / std).mul_(self.valid_mask())
+
+    def _normalised_rows(self, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """The same numbers, (B, 3, H, W) in NHWC order: whole rows at a time take a fifth of what three channels do."""
+        batch, channels, height, width = pixels.shape
+        rows, columns = (
+            torch.arange(side) < self.valid_hw[:, axis : axis + 1] for axis, side in enumerate((height, width))
+        )
+        values = pixels.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+        values = (values - mean.flatten().repeat(width)).div_(std.flatten().repeat(width))
+        values.mul_(rows.to(values.dtype).unsqueeze(2))
+        values.mul_(columns.to(values.dtype).repeat_interleave(channels, 1).unsqueeze(1))
+        return values.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def may_keep(self, sizes_px: Tensor) -> Tensor:
         """(B, N) bool: whether boxes of (N,) or (B, N) size, sqrt(area) in network px, may end as detections to keep.
