@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sniper.economy import economical_scale
-from sniper.pyramid import Level, Pyramid, Range
+from sniper.pyramid import FOCUS_PX, Level, Pyramid, Range
 from sniper.validity import ScaledImages, valid_sizes
 
 SPREAD = 12.0  # ratio of the largest to the smallest object size that one level learns as well as several would
@@ -21,7 +21,6 @@ MARGIN = 59 / 512  # part of a chip that an object must leave free to be sure to
 MIN_SIDE_PX = 2.0  # an object with a shorter side than this, original px, is never valid
 SPECK_PX = 2.0  # nor do objects smaller than this, sqrt(area) in original px, have a say in the levels
 SCOUT = 3.0  # how much coarser than a single level one is that only says where to look: a ninth of its pixels
-SMALL_PX = 64.0  # objects below this size deserve a closer look, network px: what a focus branch learns by default
 COVERED = 0.995  # share of objects that auto wants valid somewhere; above the 99 % promised, to leave room for rounding
 
 
@@ -97,7 +96,7 @@ def derive_pyramid(
     return _widened(start, sizes, valid)
 
 
-def with_scout(pyramid: Pyramid, small_px: float = SMALL_PX) -> Pyramid:
+def with_scout(pyramid: Pyramid, small_px: float = FOCUS_PX[1]) -> Pyramid:
     """A pyramid of one fixed scale with a coarser level before it, from which AutoFocus tells where to look closer.
 
     The scout learns objects of all sizes, as the level itself does. What it keeps are those from ``small_px`` on

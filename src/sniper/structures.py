@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class ObjectState(IntEnum):
@@ -61,15 +62,19 @@ class Images:
         columns = torch.arange(width, device=self.pixels.device) < self.valid_hw[:, 1:]
         return rows[:, None, :, None] & columns[:, None, None, :]
 
-    def normalised(self, mean: Tensor, std: Tensor) -> Tensor:
+    def normalised(self, mean: Tensor, std: Tensor, padded_hw: tuple[int, int] | None = None) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] less ``mean``, by ``std`` (3, 1, 1); uint8 pixels are brought to [0, 1] first.
 
-        Padding becomes 0, the mean colour, whatever the loader put there.
+        Padding becomes 0, the mean colour, whatever the loader put there; with ``padded_hw`` it reaches that far.
         """
         pixels = self.pixels if self.pixels.is_floating_point() else self.pixels.float() / 255
         if pixels.device.type == "cpu" and pixels.is_contiguous(memory_format=torch.channels_last):
-            return self._normalised_rows(pixels, mean, std)
-        return ((pixels - mean) / std).mul_(self.valid_mask())
+            normalised = self._normalised_rows(pixels, mean, std)
+        else:
+            normalised = ((pixels - mean) / std).mul_(self.valid_mask())
+        height, width = pixels.shape[2:] if padded_hw is None else padded_hw
+        more = width - pixels.shape[3], height - pixels.shape[2]
+        return functional.pad(normalised, (0, more[0], 0, more[1])) if any(more) else normalised
 
     def _normalised_rows(self, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """The same numbers, (B, 3, H, W) in NHWC order: whole rows at a time take a fifth of what three channels do."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sniper.focus.cells import chips_of_cells, enclosed_cells
 from sniper.focus.cover import LevelCost, covering_chips
 from sniper.inference.config import AutoFocusConfig
-from sniper.inference.focus_source import SMALL_PX
 from sniper.inference.windows import (
     CHIP_STEP,
     Window,
@@ -25,7 +24,7 @@ from sniper.inference.windows import (
     windows_of_chip,
     with_rivals,
 )
-from sniper.pyramid import Pyramid
+from sniper.pyramid import FOCUS_PX, Pyramid
 
 _SLACK = 1e-6
 CHIP_PIXELS = (
@@ -165,7 +164,7 @@ class CoarseToFine:
             whole_pixels=int(self.full_pixels[image, level]),
             chip_pixels=CHIP_PIXELS,
         )
-        shared = math.ceil(SMALL_PX[1] / self.stride) + 1  # so that one a little longer than wide is whole in a chip
+        shared = math.ceil(FOCUS_PX[1] / self.stride) + 1  # so that one a little longer than wide is whole in a chip
         return covering_chips(
             cells, self.maps[image], level_cost, dilation=self.config.dilation, shared_cells=shared
         ).boxes_xyxy

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sniper.focus.cells import painted
 from sniper.inference.backend import Backend, Looked
+from sniper.pyramid import FOCUS_PX
 
 logger = logging.getLogger("sniper")
 
-SMALL_PX = 5.0, 64.0  # sizes of small objects, network px: those that a focus branch learns
 FALLBACK_STRIDE = 16  # px per cell of a map made of regions
 
 _told: WeakSet[Backend] = WeakSet()  # a user who asks for image after image is told once
@@ -49,6 +49,6 @@ def map_of_small(
 ) -> NDArray[np.float32]:
     """(h, w) best score of the small regions, (N, 4) network px, in each cell of one padded input."""
     size = np.sqrt(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1))
-    small = (size > SMALL_PX[0]) & (size < SMALL_PX[1]) & np.isfinite(scores)
+    small = (size > FOCUS_PX[0]) & (size < FOCUS_PX[1]) & np.isfinite(scores)
     rows, columns = (math.ceil(side / FALLBACK_STRIDE) for side in padded_hw)
     return painted(np.ascontiguousarray(boxes[small]), scores[small], FALLBACK_STRIDE, rows, columns)

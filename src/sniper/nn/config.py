@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sniper.pyramid import FOCUS_PX
 from sniper.settings import Config
 
 Norm = Literal["train", "frozen"]
@@ -106,9 +107,11 @@ class FocusConfig(Config):
     """
 
     min_px: float = Field(
-        default=5.0, ge=0, description="objects up to this size are neither, sqrt(area) in network px"
+        default=FOCUS_PX[0], ge=0, description="objects up to this size are neither, sqrt(area) in network px"
     )
-    small_px: float = Field(default=64.0, gt=0, description="objects below this size deserve a finer level, network px")
+    small_px: float = Field(
+        default=FOCUS_PX[1], gt=0, description="objects below this size deserve a finer level, network px"
+    )
     large_px: float = Field(
         default=90.0, gt=0, description="objects from small_px to below this are neither, larger ones not, network px"
     )

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sniper.detectors.from_torchvision.config import TorchvisionConfig
 from sniper.detectors.from_torchvision.geometry import geometry_of, maps_of
@@ -142,11 +141,8 @@ class TorchvisionDetector(OnePass, ABC):
         return max(math.ceil(side / self.step_px) * self.step_px, self.min_px)
 
     def _normalised(self, images: Images) -> Tensor:
-        """(B, 3, H, W) pixels for the backbone; padding becomes 0, the mean colour, whatever the loader put there."""
-        shown = images.normalised(self.mean, self.std)
-        height, width = self.padded_hw(images)
-        more = width - shown.shape[3], height - shown.shape[2]
-        return functional.pad(shown, (0, more[0], 0, more[1])) if any(more) else shown
+        """(B, 3, H, W) pixels for the backbone."""
+        return images.normalised(self.mean, self.std, self.padded_hw(images))
 
     def _regions(self, maps: dict[str, Tensor], images: Images, *, detections: bool, proposals: bool) -> Outputs:
         """Detections, and proposals where there are any."""

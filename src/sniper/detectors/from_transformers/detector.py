@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sniper.detectors.from_transformers.config import TransformersConfig
 from sniper.detectors.from_transformers.geometry import InputSizes
@@ -161,11 +160,8 @@ class TransformersDetector(Proposes, OnePass):
         return rows
 
     def normalise(self, images: Images) -> Tensor:
-        """(B, 3, H, W) pixels for the network; padding becomes 0, as in the library's training."""
-        shown = images.normalised(self.mean, self.std)
-        height, width = self.sizes.padded_hw(shown.shape[2], shown.shape[3])
-        more = width - shown.shape[3], height - shown.shape[2]
-        return functional.pad(shown, (0, more[0], 0, more[1])) if any(more) else shown
+        """(B, 3, H, W) pixels for the network; padding is 0, as in the library's training."""
+        return images.normalised(self.mean, self.std, self.sizes.padded_hw(*images.pixels.shape[2:]))
 
 
 def _rows(boxes: Tensor, scores: Tensor, labels: Tensor | None, counts: list[int]) -> list[Detections]:
