@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -53,24 +54,24 @@ class TorchBackend:
         self.network = _private_copy(detector).to(self.device)
         fold_norms(self.network)
 
-    @property
+    @cached_property
     def proposes(self) -> bool:
         """Whether the detector proposes regions without a class."""
         return isinstance(self.network, Proposer)
 
-    @property
+    @cached_property
     def predicts_masks(self) -> bool:
         """Whether the detector has a mask branch."""
         return isinstance(self.network, MaskDetector) and self.network.predicts_masks
 
-    @property
+    @cached_property
     def focus_source(self) -> Literal["branch", "proposals", "detections"]:
         """A focus branch; else proposals, where they come from the same forward pass; else inference's detections."""
         if isinstance(self.network, FocusDetector) and self.network.focus_stride is not None:
             return "branch"
         return "proposals" if isinstance(self.network, MultiOutput) and self.proposes else "detections"
 
-    @property
+    @cached_property
     def focus_stride(self) -> int | None:
         """Network px per cell of the focus maps."""
         if self.focus_source == "branch":
