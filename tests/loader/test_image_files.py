@@ -9,6 +9,7 @@ import pytest
 from loader_cases import chips_of, same, table_of
 from PIL import Image
 
+from facts import facts
 from forked import Python
 from sniper.data.table import AnnotationTable
 from sniper.errors import DataError, StorageError
@@ -148,7 +149,7 @@ def damaged(tmp_path):
 def test_a_scene_that_fails_in_the_middle(damaged, caplog):
     """Only the chips that show what cannot be read are replaced, the same ones by any number of workers."""
     table, chips = damaged
-    with pytest.raises(DataError, match=r"tiled.tif \(image id 1\) is damaged or cut off: rows \d+ to \d+"):
+    with pytest.raises(DataError, match=facts("tiled.tif", "id 1", "rows")):
         list(loader_of(table, chips, whole_megapixels=0))
     options = {"whole_megapixels": 0, "on_bad_image": "skip", "batch_size": 2}
     caplog.clear()

@@ -321,7 +321,7 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
         lambda: open_pixels(name, whole_pixels=1e6, size_wh=(4, 4), image_id=7),
         lambda: image_size(name),
     ):
-        with pytest.raises(DataError, match=r"cannot read .*null byte; restore the file or remove the image"):
+        with pytest.raises(DataError, match=facts("null byte")):
             read()
     with pytest.raises(StorageError, match="null byte"):
         write_text(name, "x")
@@ -344,7 +344,7 @@ def test_pixels_that_no_file_of_its_length_can_hold_are_refused_from_the_header(
         read_image,
         Raster,
     ):
-        with pytest.raises(DataError, match=r"a\.tif is 1996488765x47 px by its header, which \d+ bytes cannot hold"):
+        with pytest.raises(DataError, match=facts("a.tif", "1996488765x47", "bytes")):
             read(tmp_path / "a.tif")
     assert survey([tmp_path / "a.tif"]).deep == 0
 

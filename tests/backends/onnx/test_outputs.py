@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from facts import facts
 from sniper.backends.onnx.form import BoxesForm, DetrForm, FastestDetForm, YoloForm, YunetForm
 from sniper.backends.onnx.outputs import (
     DECODERS,
@@ -96,5 +97,5 @@ def test_what_does_not_fit_is_told(form: YoloForm, shapes: list[tuple[int, ...]]
 
 def test_labels_that_the_form_does_not_name_are_told() -> None:
     outputs = [np.zeros((1, 1, 4), np.float32), np.ones((1, 1), np.float32), np.full((1, 1), 3)]
-    with pytest.raises(RecipeError, match="labels go from 3 to 3, but the form names 3 classes and has first_label 0"):
+    with pytest.raises(RecipeError, match=facts("labels", 3, "first_label")):
         decode_boxes(BoxesForm(kind="boxes"), outputs, HW, 3)
