@@ -24,6 +24,7 @@ from sniper.errors import RecipeError
 from sniper.inference.backend import Looked, Want
 from sniper.inference.focus_source import FALLBACK_STRIDE, map_of_small
 from sniper.nn.folding import fold_norms
+from sniper.nn.fused_activation import fuse_activations
 from sniper.structures import Detections, Images
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -53,6 +54,8 @@ class TorchBackend:
         self.device, self.precision = torch.device(device), precision
         self.network = _private_copy(detector).to(self.device)
         fold_norms(self.network)
+        if self.device.type == "cpu" and precision == "fp32":
+            fuse_activations(self.network)
 
     @cached_property
     def proposes(self) -> bool:

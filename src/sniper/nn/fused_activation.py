@@ -1,0 +1,64 @@
+"""Convolutions that apply the activation behind them, for a network that only runs, on a CPU in single precision.
+
+The activation is then computed while a result is still in the processor's cache, instead of in another pass over
+memory: of a MobileNet's forward pass that saves a quarter.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+# Names and arguments by which oneDNN knows activations.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+
+
+class ConvActivation(nn.Module):
+    """A convolution and its activation in one call of oneDNN; (B, C, H, W) float32 on a CPU."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.name, self.arguments = _ACTIVATIONS[type(activation)]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """What the activation makes of the convolution of ``maps``."""
+        conv = self.conv
+        if not maps.numel():  # oneDNN takes no empty batch
+            empty: Tensor = conv(maps)
+            return empty
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            maps, conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups,
+            self.name, self.arguments, "",
+        )  # fmt: skip
+        return found
+
+
+def fuse_activations(network: nn.Module) -> None:
+    """Let convolutions apply the ReLU or ReLU6 behind them, in place and for good: for a private copy of a network.
+
+    Only where both follow each other in an ``nn.Sequential``, as they do once norms are folded. Results are the same
+    but for rounding. The network computes in float32 on a CPU from then on, and is not to be trained or exported.
+    Nothing happens where this build of torch has no oneDNN.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return
+    for owner in [module for module in network.modules() if _runs_in_order(module)]:
+        working = [(name, one) for name, one in owner.named_children() if type(one) is not nn.Identity]
+        for (name, conv), (behind, activation) in pairwise(working):
+            if type(conv) is nn.Conv2d and type(activation) in _ACTIVATIONS and _fusable(conv, activation):
+                owner._modules[name] = ConvActivation(conv, activation)
+                owner._modules[behind] = nn.Identity()
+
+
+def _runs_in_order(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _fusable(conv: nn.Conv2d, activation: nn.Module) -> bool:
+    hooked = conv._forward_hooks or activation._forward_hooks  # somebody wants what lies between
+    plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and conv.weight.dtype == torch.float32
+    return plain and not hooked and conv._compiled_call_impl is None and conv.weight.device.type == "cpu"
