@@ -211,7 +211,7 @@ def worker_interpreter() -> str:
 
 
 def processes_interpreter() -> str | None:
-    """A file that multiprocessing starts in place of ``python``, where all tests share a server.
+    """A file that multiprocessing and torchrun start in place of ``python``, where all tests share a server.
 
     What it forks the processes of an evaluation from imports torch for five seconds otherwise.
     """
@@ -224,7 +224,7 @@ def _run_worker() -> int:
     passed = [int(file.name) for file in Path("/proc/self/fd").iterdir() if int(file.name) > 2 and file.exists()]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the affair of who started this
     settings = {
-        "arguments": sys.argv[sys.argv.index("-c") :],  # without the interpreter's own options
+        "arguments": sys.argv[next(k for k, one in enumerate(sys.argv) if one in ("-c", "-m")) :],  # without options
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         "new_session": False,

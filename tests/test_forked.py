@@ -63,6 +63,10 @@ def test_what_a_worker_starts_has_the_files_that_are_passed(tmp_path: Path) -> N
         environment = os.environ | {ADDRESS: server_address()}
         done = subprocess.run(command, pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, env=environment)
     assert (done.returncode, (tmp_path / "file").read_bytes()) == (0, b"through")
+    (tmp_path / "beside.py").write_text("import sys; print(sys.argv[1:])")
+    command = [*shlex.split(worker_interpreter()), "-u", "-m", "beside", "-c", "a"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (0, b"['-c', 'a']\n")
 
 
 def test_a_launch_is_one_group_of_processes(python: Python, tmp_path: Path) -> None:

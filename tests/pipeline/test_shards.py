@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from trained_run import Trained
 
 from devices import DEVICE, bit_for_bit
-from forked import Python
+from forked import Python, processes_interpreter
 from rectangle_set import TINY, make_set
 from sniper.data.detection_files import load_detections, save_detections
 from sniper.data.detections import DetectionTable
@@ -164,16 +163,17 @@ def test_every_process_of_a_launch_looks_at_its_share_and_gets_the_result_of_all
     ]  # fmt: skip
 
 
-def test_an_evaluation_in_training_is_shared_by_its_processes(trained: Trained, tmp_path: Path) -> None:
+def test_an_evaluation_in_training_is_shared_by_its_processes(python: Python, trained: Trained, tmp_path: Path) -> None:
     """The metrics of two processes are those of the saved weights, evaluated by one. The one true ``torchrun``."""
     settings = [*TINY, f"data.train={trained.train_json}", f"data.evaluate={trained.val_json}", "train.steps=2"]
     settings += ["train.device=cpu", "loader.batch_size=1", "train.unused_parameters=true"]
     settings += ["inference.images_in_flight=1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sniper"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sniper"]
     given = [argument for setting in settings for argument in ("--set", setting)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launch, "train", "mobilenetv2", *given, "--root", str(tmp_path), "--name", "two"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    environment["PYTHON_EXEC"] = processes_interpreter() or sys.executable  # of what torchrun starts
+    command = [*launch, "train", "mobilenetv2", *given, "--root", tmp_path, "--name", "two"]
+    done = python.run(*command, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("run folder: ") == done.stdout.count("Errors: ") == 1, "one process reports"
     assert done.stderr.count("training on cpu, 2 processes, 2 chips a step") == 1
