@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.layout_engine import TightLayoutEngine
 
 from sniper.report.palette import INK, QUIET, RULE, hexadecimal
 
@@ -52,7 +52,7 @@ def png(figure: Figure) -> bytes:
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
     """A figure of so many inches with axes side by side; their type is matplotlib's own affair."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
+    figure = Figure(figsize=(width, height), layout=TightLayoutEngine(pad=0.9, w_pad=2.0))
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
