@@ -31,12 +31,15 @@ def test_the_results_are_the_same_behind_folded_norms() -> None:
 
 
 @torch.no_grad()
-def test_relu_and_an_empty_batch() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False), nn.Identity(), nn.ReLU()).eval()
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.1)])
+def test_relu_and_an_empty_batch(activation: nn.Module) -> None:
+    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+    network = nn.Sequential(conv, nn.Identity(), activation).eval()
     pixels = torch.randn(2, 3, 9, 7)
     plain = network(pixels)
     fuse_activations(network)
     assert fused(network) == 1
+    assert network[0].weight is conv.weight, "and it is a convolution still, for code that asks its weights"
     torch.testing.assert_close(network(pixels), plain)
     assert network(pixels[:0]).shape == (0, 4, 5, 4)
 
@@ -56,7 +59,7 @@ def test_what_somebody_looks_at_or_runs_otherwise_stays() -> None:
             hooked,
             Backwards(*layers()),
             nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(3, 3, 1), nn.LeakyReLU()),
+            nn.Sequential(nn.Conv2d(3, 3, 1), nn.GELU()),
             nn.Sequential(*layers()).double(),
             nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
         ]
