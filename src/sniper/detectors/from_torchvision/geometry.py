@@ -14,6 +14,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
 PROBE_PX = (512, 1024)  # sides of two inputs that tell strides: multiples of the largest
+# They keep the shape, and without a device take as long as all else.
+SHAPE_KEEPING = (nn.BatchNorm2d, FrozenBatchNorm2d, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU)
 
 
 class MapGeometry(NamedTuple):
@@ -30,7 +32,7 @@ def geometry_of(backbone: nn.Module) -> tuple[MapGeometry, ...]:
     probe = copy.deepcopy(backbone).to("meta").eval()
     for parent in list(probe.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d | FrozenBatchNorm2d):  # keeps the shape, and takes as long as all else
+            if isinstance(child, SHAPE_KEEPING):
                 setattr(parent, name, nn.Identity())
     small, large = (list(maps_of(probe, torch.empty(1, 3, side, side, device="meta")).values()) for side in PROBE_PX)
     found = []
