@@ -1,7 +1,7 @@
 """Convolutions that apply the activation behind them, for a network that only runs, on a CPU in single precision.
 
 The activation is then computed while a result is still in the processor's cache, instead of in another pass over
-memory: of a MobileNet's forward pass that saves a quarter.
+memory: of a MobileNet's forward pass that saves a fifth on one thread, a tenth on two.
 """
 
 from collections.abc import Callable
