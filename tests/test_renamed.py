@@ -106,7 +106,9 @@ def test_a_name_on_top_of_a_file_wins_whichever_it_is(tmp_path: Path) -> None:
 def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("train: {warmup_at_most: 0.1, warmup_max_share: 0.2}\n")
-    with pytest.raises(RecipeError, match=facts("mine.yaml", "train.warmup_at_most", "train.warmup_max_share")):
+    with pytest.raises(
+        RecipeError, match=facts("mine.yaml", "train.warmup_at_most", "both", "remove train.warmup_at_most")
+    ):
         Recipe.load(file)
 
 
@@ -145,7 +147,7 @@ def test_settings_of_the_2018_detectors_on_top() -> None:
     assert Recipe.load("original/coco-resnet50", twice).model.focus_cells.min_px == 4
     assert Recipe.load("original/coco-resnet50", ["original=null"]).model == Recipe().model
     assert Recipe.load("mobilenetv2", ["original=null"]) == Recipe.load("mobilenetv2")
-    with pytest.raises(RecipeError, match=facts("model.netwrok", "model.network")):
+    with pytest.raises(RecipeError, match=facts("model.netwrok", "did you mean model.network")):
         Recipe.load("original/coco-resnet50", ["original.netwrok=sniper_resnet101"])
 
 

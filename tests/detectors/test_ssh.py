@@ -140,7 +140,7 @@ def test_what_cannot_be_built_is_one_sentence() -> None:
         "sniper/mobilenet_v1_x0.25 has no ImageNet weights to download; set model.weights to a file with them, as "
         "RetinaFace's mobilenetV1X0.25_pretrain.tar, or to null"
     )
-    with pytest.raises(RecipeError, match=facts("mobilenet_v1", "mobilenet_v1_x0.25")):
+    with pytest.raises(RecipeError, match=facts("sniper", "mobilenet_v1", "did you mean", "mobilenet_v1_x0.25")):
         tiny(backbone="sniper/mobilenet_v1")
     with pytest.raises(ValidationError, match="freeze random weights"):
         SshConfig(weights=None, frozen_stages=1)

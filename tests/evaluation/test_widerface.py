@@ -75,9 +75,9 @@ def test_what_cannot_be_measured_is_told(table: AnnotationTable, tmp_path: Path)
     found = found_in(both, [(0, BIG, 0.5, 1), (0, NOTHING, 0.9, 0)])
     assert protocol(both, found).numbers["WIDER_easy"] == pytest.approx(1), "the cat does not count"
     other = table_of([[Thing(BIG)]], files=["0--Parade/z.jpg"])
-    with pytest.raises(DataError, match=facts("0--Parade/z", 3, "wider_face_val.mat")):
+    with pytest.raises(DataError, match=facts("image 0--Parade/z", "none of the 3", "wider_face_val.mat")):
         protocol(other, found_in(other, []))
-    with pytest.raises(DataError, match=facts("wider_face_val.mat", "wider_easy_val.mat")):
+    with pytest.raises(DataError, match=facts("wider_face_val.mat", "wider_easy_val.mat", "put them")):
         WiderProtocol()(other, found_in(other, []))
     write_mat_files(tmp_path / "fewer", [])
     (tmp_path / "fewer" / "wider_face_val.mat").write_bytes(
@@ -114,7 +114,7 @@ def test_wrong_files_of_detections_are_told(table: AnnotationTable, tmp_path: Pa
     (tmp_path / "out" / "0--Parade" / "a.txt").write_text(text)
     with pytest.raises(DataError, match=said):
         read_wider_detections(tmp_path / "out", table)
-    with pytest.raises(DataError, match=facts("0--Parade/a.txt")):
+    with pytest.raises(DataError, match=facts("none of the images", "0--Parade/a.txt")):
         read_wider_detections(tmp_path / "none", table)
 
 

@@ -255,9 +255,8 @@ def test_without_a_branch_small_proposals_or_detections_take_its_place(
             return Outputs(self.detect(images), self.propose(images) if proposals else None)
 
     picture = _scene(3)
-    network = Proposing() if proposes else RectangleFinder()
     with caplog.at_level(logging.WARNING, "sniper"):
-        (one,) = _detect([picture], network, {"threshold": 0.5})
+        (one,) = _detect([picture], Proposing() if proposes else RectangleFinder(), {"threshold": 0.5})
     assert [record.getMessage() for record in caplog.records] == [
         f"{'Proposing' if proposes else 'RectangleFinder'} has no focus branch: "
         f"its small {'proposals' if proposes else 'detections'} say where finer levels are run, "

@@ -149,7 +149,7 @@ def damaged(tmp_path):
 def test_a_scene_that_fails_in_the_middle(damaged, caplog):
     """Only the chips that show what cannot be read are replaced, the same ones by any number of workers."""
     table, chips = damaged
-    with pytest.raises(DataError, match=facts("tiled.tif", "id 1", "rows")):
+    with pytest.raises(DataError, match=facts("tiled.tif", "image id 1", "damaged") + r".*rows \d+ to \d+"):
         list(loader_of(table, chips, whole_megapixels=0))
     options = {"whole_megapixels": 0, "on_bad_image": "skip", "batch_size": 2}
     caplog.clear()

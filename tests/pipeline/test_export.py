@@ -225,9 +225,9 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_sniper_wrote_takes_no_form_and_a_damaged_one_is_told(both: Both, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=facts("sniper export", "yunet.yaml")):
+    with pytest.raises(RecipeError, match=facts("sniper export", "leave out", "yunet.yaml")):
         load_model(both.path, form="yunet")
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(both.path.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=facts("damaged.onnx", "onnxruntime")):
+    with pytest.raises(CheckpointError, match=facts("damaged.onnx", "no ONNX file", "onnxruntime")):
         package.load_model(damaged)

@@ -101,12 +101,12 @@ def test_a_form_that_does_not_fit_is_refused(weights: Path, tmp_path: Path, file
 def test_a_class_count_that_disagrees_is_told_when_it_shows(weights: Path, tmp_path: Path) -> None:
     form = tmp_path / "form.yaml"
     form.write_text("classes: [a, b]\noutput: {kind: fastestdet}\n")
-    with pytest.raises(RecipeError, match=facts("form.yaml", "(1, 85, 22, 22)", 80, 2)):
+    with pytest.raises(RecipeError, match=facts("form.yaml", "output (1, 85, 22, 22)", "80 class", "2 classes")):
         load_model(weights / FASTESTDET, form=form).detect(np.zeros((40, 60, 3), np.uint8))
 
 
 def test_no_such_form_and_a_form_for_a_checkpoint(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=facts("form", "yolo", "YAML")):
+    with pytest.raises(RecipeError, match=facts("form yolo", "YAML file", "shipped forms")):
         load_model(weights / YUNET, form="yolo")
     checkpoint = tmp_path / "best.safetensors"
     checkpoint.touch()

@@ -331,8 +331,8 @@ def test_blurred_pictures_and_frames(model: Model, tmp_path: Path) -> None:
 
 def test_blur_is_refused_where_it_would_not_hide_anything(model: Model, tmp_path: Path) -> None:
     image = _image(tmp_path / "a.png")
-    with pytest.raises(RecipeError, match=facts("--blur", "--no-draw")):
+    with pytest.raises(RecipeError, match=facts("--blur", "--no-draw", "drawings")):
         predict(model, image, output=tmp_path / "out", draw=False, blur=True)
-    with pytest.raises(RecipeError, match=facts("--blur", "--draw-focus")):
+    with pytest.raises(RecipeError, match=facts("--blur", "--draw-focus", "focus maps")):
         predict(model, image, output=tmp_path / "out", draw_focus=True, blur=True)
     assert not (tmp_path / "out").exists()

@@ -101,7 +101,7 @@ def test_a_launch_of_several_that_started_one_is_refused(
     assert "learning rate 0.00075, from 0.0015 for 8 chips" in told[0], "half, by the square root of a quarter"
     for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(RecipeError, match=facts("torchrun", "--nproc_per_node")):
+    with pytest.raises(RecipeError, match=facts("several processes", "started one", "torchrun --nproc_per_node N")):
         train("mobilenetv2", overrides=settings, root=tmp_path)
 
 

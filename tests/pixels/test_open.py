@@ -321,7 +321,7 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
         lambda: open_pixels(name, whole_pixels=1e6, size_wh=(4, 4), image_id=7),
         lambda: image_size(name),
     ):
-        with pytest.raises(DataError, match=facts("null byte")):
+        with pytest.raises(DataError, match=facts("cannot read", "null byte", "restore", "remove")):
             read()
     with pytest.raises(StorageError, match="null byte"):
         write_text(name, "x")
@@ -344,7 +344,7 @@ def test_pixels_that_no_file_of_its_length_can_hold_are_refused_from_the_header(
         read_image,
         Raster,
     ):
-        with pytest.raises(DataError, match=facts("a.tif", "1996488765x47", "bytes")):
+        with pytest.raises(DataError, match=facts("a.tif", "1996488765x47 px", "header") + r".* \d+ bytes"):
             read(tmp_path / "a.tif")
     assert survey([tmp_path / "a.tif"]).deep == 0
 

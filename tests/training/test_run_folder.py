@@ -28,7 +28,7 @@ def test_named_folders_are_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../..", "a/../../b", "/tmp/elsewhere", "a\0b", "a\x1b[31m"])
 def test_names_that_leave_the_root_or_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecipeError, match=facts("--name", "train")):
+    with pytest.raises(RecipeError, match=facts("--name", "run folder", "inside", "train")):
         RunFolder.create("train", name, root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     nested = RunFolder.create("train", "cars/first", root=tmp_path / "runs", recipe="a: 1\n")

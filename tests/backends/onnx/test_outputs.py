@@ -97,5 +97,5 @@ def test_what_does_not_fit_is_told(form: YoloForm, shapes: list[tuple[int, ...]]
 
 def test_labels_that_the_form_does_not_name_are_told() -> None:
     outputs = [np.zeros((1, 1, 4), np.float32), np.ones((1, 1), np.float32), np.full((1, 1), 3)]
-    with pytest.raises(RecipeError, match=facts("labels", 3, "first_label")):
+    with pytest.raises(RecipeError, match=facts("labels", "3 to 3", "3 classes", "first_label 0")):
         decode_boxes(BoxesForm(kind="boxes"), outputs, HW, 3)
