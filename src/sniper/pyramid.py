@@ -13,14 +13,14 @@ from pydantic import Field, model_validator
 
 from sniper.settings import Config
 
-FOCUS_PX = 5.0, 64.0  # objects between these sizes deserve a finer level, sqrt(area) in network px: the default
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Bound = Annotated[float, Field(ge=0)]
 Range = tuple[Bound, Bound | None]
+
+FOCUS_PX = 5.0, 64.0  # objects between these sizes deserve a finer level, sqrt(area) in network px: the default
 
 
 class Level(Config):

@@ -57,10 +57,15 @@ class Images:
 
     def valid_mask(self) -> Tensor:
         """(B, 1, H, W) bool: pixels that show the picture."""
+        rows, columns = self._valid_sides()
+        return rows[:, None, :, None] & columns[:, None, None, :]
+
+    def _valid_sides(self) -> tuple[Tensor, Tensor]:
+        """(B, H) rows and (B, W) columns that show the picture, bool."""
         height, width = self.pixels.shape[2:]
         rows = torch.arange(height, device=self.pixels.device) < self.valid_hw[:, :1]
         columns = torch.arange(width, device=self.pixels.device) < self.valid_hw[:, 1:]
-        return rows[:, None, :, None] & columns[:, None, None, :]
+        return rows, columns
 
     def normalised(self, mean: Tensor, std: Tensor, padded_hw: tuple[int, int] | None = None) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] less ``mean``, by ``std`` (3, 1, 1); uint8 pixels are brought to [0, 1] first.
@@ -79,9 +84,7 @@ class Images:
     def _normalised_rows(self, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """The same numbers, (B, 3, H, W) in NHWC order: whole rows at a time take a fifth of what three channels do."""
         batch, channels, height, width = pixels.shape
-        rows, columns = (
-            torch.arange(side) < self.valid_hw[:, axis : axis + 1] for axis, side in enumerate((height, width))
-        )
+        rows, columns = self._valid_sides()
         values = pixels.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
         values = (values - mean.flatten().repeat(width)).div_(std.flatten().repeat(width))
         values.mul_(rows.to(values.dtype).unsqueeze(2))
